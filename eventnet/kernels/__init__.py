@@ -1,0 +1,96 @@
+"""Which kernel serves a call. Every op has one readable reference and compiled twins that return the same numbers.
+
+``backend="auto"`` takes the compiled kernel for CPU tensors. Nothing falls back in silence: a device that a backend can't
+serve is an error naming the one that can, and an installation without compiled kernels says so on the first call.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from eventnet.events import Events
+from eventnet.kernels import cpu
+from eventnet.kernels.reference import Neuron, li_max_reference, lif_reference
+
+__all__ = ["available"]
+
+BACKENDS = ("auto", "cpu", "reference")
+
+
+def available() -> dict[str, str]:
+    """Each backend and what it is, or why it is not there.
+
+    Example:
+        >>> "reference" in available()
+        True
+    """
+    return {"cpu": cpu.describe(), "reference": "plain torch: any device, float64-safe, double backward; slow"}
+
+
+def choose(backend: str, device: torch.device) -> str:
+    """The backend that serves tensors on ``device``: "cpu" or "reference"."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend == "reference":
+        return backend
+    if device.type != "cpu":
+        raise ValueError(
+            f"no compiled kernel for tensors on {device}: move them to the CPU, or pass backend='reference', "
+            "which runs on any device"
+        )
+    if cpu.load() is not None:
+        return "cpu"
+    if backend == "cpu":
+        raise RuntimeError(f"backend 'cpu' is not there: {cpu.describe()}; backend='reference' serves any tensor")
+    _announce_reference(cpu.describe())
+    return "reference"
+
+
+@cache
+def _announce_reference(reason: str) -> None:
+    warnings.warn(f"eventnet runs on its slow reference backend: {reason}", RuntimeWarning, stacklevel=2)
+
+
+def check_layer_input(name: str, events: Events, weight: Tensor) -> None:
+    """Types, shapes and devices of a layer's input, with errors that say what was expected."""
+    if not isinstance(events, Events):
+        raise TypeError(f"{name}: expected eventnet.Events, got {type(events).__name__}; Events.from_dense takes rasters")
+    if weight.dim() != 2:
+        raise ValueError(f"{name}: weight must be (in, out), got shape {tuple(weight.shape)}")
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name}: weight must be float32 or float64, got {weight.dtype}")
+    if events.num_units != weight.shape[0]:
+        raise ValueError(
+            f"{name}: events have {events.num_units} units but weight is (in, out) = {tuple(weight.shape)}; "
+            f"in must be {events.num_units}"
+        )
+    if events.device != weight.device:
+        raise ValueError(f"{name}: events are on {events.device} but weight is on {weight.device}; use events.to(device)")
+
+
+def lif(
+    events: Events, weight: Tensor, neuron: Neuron, shared_taus: bool, backend: str, max_spikes: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``times, units, offsets`` of the spikes; times in the dtype of the events' times."""
+    packed = (events.times, events.units, events.offsets, events.values, events.duration)
+    if choose(backend, weight.device) == "reference":
+        times, units, offsets, _ = lif_reference(*packed, weight, neuron, max_spikes)
+    else:
+        from eventnet.kernels import ops
+
+        times, units, offsets = ops.lif(*packed, weight, neuron, shared_taus, max_spikes)
+    return times.to(events.dtype), units, offsets
+
+
+def li_max(events: Events, weight: Tensor, neuron: Neuron, shared_taus: bool, backend: str) -> Tensor:
+    """``(B, N)`` largest voltage of neurons that never spike."""
+    packed = (events.times, events.units, events.offsets, events.values, events.duration)
+    if choose(backend, weight.device) == "reference":
+        return li_max_reference(*packed, weight, neuron).to(weight.dtype)
+    from eventnet.kernels import ops
+
+    return ops.li_max(*packed, weight, neuron, shared_taus)

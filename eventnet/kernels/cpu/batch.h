@@ -1,0 +1,216 @@
+// The arguments that all kernels share, padded to whole vectors, and the cutting of a sample into windows of events.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "flow.h"
+
+namespace eventnet {
+
+struct Error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+struct StormError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Events of a batch; sample b owns [offsets[b], offsets[b + 1]). values may be null: every event has size 1.
+template <class T>
+struct Batch {
+    const double* times;
+    const int32_t* units;
+    const T* values;
+    const int64_t* offsets;
+    const double* duration;
+    int size;
+    int inputs;
+
+    T value(int64_t e) const { return values ? values[e] : T(1); }
+
+    // End of the events of sample b that count: those before the end of the trial.
+    int64_t counted(int b) const {
+        return std::lower_bound(times + offsets[b], times + offsets[b + 1], duration[b]) - times;
+    }
+};
+
+// Parameters of the neurons and their weights, columns padded to whole vectors. Padding never spikes.
+template <class T>
+struct Layer {
+    int num, columns;
+    bool shared;  // one pair of time constants for all neurons
+    std::vector<Neuron> neurons;
+    std::vector<T> p, q, gap, start, k_peak, s_peak;
+    std::vector<T> padded;
+    const T* weight;
+
+    Layer(const T* w, int inputs, int n, bool shared_taus, const double* tau_mem, const double* tau_syn,
+          const double* threshold, const double* reset, const double* bias)
+        : num(n), columns((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), shared(shared_taus), p(columns, 1), q(columns, 1),
+          gap(columns, T(1e30)), start(columns, 0), k_peak(columns, 1), s_peak(columns, 1), weight(w) {
+        neurons.reserve(n);
+        for (int i = 0; i < n; ++i) {
+            const double tm = tau_mem[i], ts = tau_syn[i];
+            const Neuron& neuron = neurons.emplace_back(tm, ts, threshold[i], reset[i], bias[i], i);
+            p[i] = T(neuron.p);
+            q[i] = T(neuron.q);
+            gap[i] = T(neuron.gap);
+            start[i] = neuron.gap > 0 ? T(0) : T(neuron.rise);
+            const double top = neuron.peak(0, 1);
+            s_peak[i] = T(top);
+            k_peak[i] = T(neuron.decay(top).k * (1 + 1e-6));
+        }
+        if (columns != num) {
+            padded.assign(static_cast<size_t>(inputs) * columns, T(0));
+            for (int j = 0; j < inputs; ++j) std::copy_n(w + static_cast<size_t>(j) * n, n, &padded[static_cast<size_t>(j) * columns]);
+            weight = padded.data();
+        }
+    }
+
+    const T* row(int unit) const { return weight + static_cast<size_t>(unit) * columns; }
+
+    double shortest_tau() const {
+        double tau = INFINITY;
+        for (const Neuron& neuron : neurons) tau = std::min({tau, neuron.tm, neuron.ts});
+        return tau;
+    }
+};
+
+// Decay factors of many stretches: tabulated once per sample if all neurons share their time constants, otherwise
+// computed where they are needed, a vector of neurons at a time.
+template <class T, bool Shared>
+class Table {
+public:
+    std::vector<T> s;
+
+    void fill(const std::vector<double>& stretches, const Layer<T>& layer, bool with_slopes = false) {
+        const size_t n = stretches.size();
+        s.resize(n);
+        for (size_t i = 0; i < n; ++i) s[i] = T(stretches[i]);
+        if constexpr (Shared) {
+            const Vec<double> p = splat(layer.neurons[0].p), q = splat(layer.neurons[0].q);
+            constexpr int kStep = kLanes<double>;
+            const size_t room = (n + kStep - 1) / kStep * kStep;
+            for (auto* column : {&x_, &y_, &k_}) column->resize(room);
+            if (with_slopes) for (auto* column : {&x_tm_, &y_ts_, &k_tm_, &k_ts_}) column->resize(room);
+            double block[kStep];
+            for (size_t i = 0; i < n; i += kStep) {
+                for (int l = 0; l < kStep; ++l) block[l] = i + l < n ? stretches[i + l] : 0.0;
+                const Vec<double> at = load(block);
+                const Decay<Vec<double>> f = decay<double>(at, p, q);
+                put(x_, i, f.x), put(y_, i, f.y), put(k_, i, f.k);
+                if (with_slopes) {
+                    const TauSlope<Vec<double>> g = tau_slope<double>(at, p, q);
+                    put(x_tm_, i, g.x_tm), put(y_ts_, i, g.y_ts), put(k_tm_, i, g.k_tm), put(k_ts_, i, g.k_ts);
+                }
+            }
+        }
+    }
+
+    Decay<Vec<T>> at(size_t i, const Layer<T>& layer, int column) const {
+        if constexpr (Shared) return {splat(x_[i]), splat(y_[i]), splat(k_[i])};
+        else return decay<T>(splat(s[i]), load(&layer.p[column]), load(&layer.q[column]));
+    }
+
+    TauSlope<Vec<T>> slope_at(size_t i, const Layer<T>& layer, int column) const {
+        if constexpr (Shared) return {splat(x_tm_[i]), splat(y_ts_[i]), splat(k_tm_[i]), splat(k_ts_[i])};
+        else return tau_slope<T>(splat(s[i]), load(&layer.p[column]), load(&layer.q[column]));
+    }
+
+    // Largest K within stretch i.
+    Vec<T> k_max(size_t i, Vec<T> k, const Layer<T>& layer, int column) const {
+        return select<T>(splat(s[i]) < load(&layer.s_peak[column]), k, load(&layer.k_peak[column]));
+    }
+
+private:
+    static void put(std::vector<T>& column, size_t i, Vec<double> v) {
+        for (int l = 0; l < kLanes<double>; ++l) column[i + l] = T(v[l]);
+    }
+    std::vector<T> x_, y_, k_, x_tm_, y_ts_, k_tm_, k_ts_;
+};
+
+// Events [first, last) of a sample, in (start, end]; the last one is at `end`. Without events: the stretch to the end.
+struct Window {
+    int64_t first, last;
+    double start, end;
+    bool many() const { return last - first > 1; }
+};
+
+constexpr int kWindowEvents = 24;
+constexpr double kWindowSpan = 0.3;  // of the shortest time constant: keeps bounds tight and growing exponentials small
+
+// The windows of one sample and the decay factors inside them.
+template <class T, bool Shared>
+struct Plan {
+    std::vector<Window> windows;
+    Table<T, Shared> span;    // start to end of window w
+    Table<T, Shared> to_end;  // event e (from the sample's first) to the end of its window
+    Table<T, Shared> step;    // previous event to event e; one more: last event to the end of the trial
+    int64_t first = 0, count = 0;
+
+    void make(const Batch<T>& batch, const Layer<T>& layer, int b, double longest, bool with_steps, bool with_slopes) {
+        first = batch.offsets[b];
+        const int64_t stop = batch.counted(b);
+        count = stop - first;
+        windows.clear();
+        gaps_.clear();
+        double now = 0;
+        int64_t e = first;
+        while (e < stop) {
+            int64_t last = e + 1;
+            while (last < stop && last - e < kWindowEvents && batch.times[last] - now <= longest) ++last;
+            windows.push_back({e, last, now, batch.times[last - 1]});
+            now = batch.times[last - 1];
+            e = last;
+        }
+        windows.push_back({stop, stop, now, batch.duration[b]});
+        for (const Window& w : windows) gaps_.push_back(w.end - w.start);
+        span.fill(gaps_, layer, with_slopes);
+        gaps_.clear();
+        for (const Window& w : windows)
+            for (int64_t i = w.first; i < w.last; ++i) gaps_.push_back(w.end - batch.times[i]);
+        to_end.fill(gaps_, layer, with_slopes);
+        if (!with_steps) return;
+        gaps_.clear();
+        now = 0;
+        for (int64_t i = first; i < stop; now = batch.times[i++]) gaps_.push_back(batch.times[i] - now);
+        gaps_.push_back(batch.duration[b] - now);
+        step.fill(gaps_, layer);
+    }
+
+private:
+    std::vector<double> gaps_;
+};
+
+// How the batch is cut for threads: `chunks` ranges of samples with about equally many events, times `groups` ranges of
+// columns where there are fewer samples than threads. Depends on the data and the thread count only, so runs repeat.
+struct Split {
+    std::vector<int> samples;  // chunk c owns [samples[c], samples[c + 1])
+    std::vector<int> columns;  // group g owns [columns[g], columns[g + 1])
+    int chunks() const { return static_cast<int>(samples.size()) - 1; }
+    int groups() const { return static_cast<int>(columns.size()) - 1; }
+    int jobs() const { return chunks() * groups(); }
+};
+
+template <class T>
+Split split(const Batch<T>& batch, int columns, int threads) {
+    const int64_t events = batch.offsets[batch.size];
+    if (static_cast<double>(events + batch.size) * columns < 1e5) threads = 1;  // less work than waking a thread costs
+    Split s;
+    const int chunks = std::max(1, std::min(threads, batch.size));
+    s.samples.push_back(0);
+    for (int c = 1; c < chunks; ++c) {
+        const int64_t target = events * c / chunks;
+        const int b = static_cast<int>(std::lower_bound(batch.offsets, batch.offsets + batch.size, target) - batch.offsets);
+        s.samples.push_back(std::max(b, s.samples.back()));
+    }
+    s.samples.push_back(batch.size);
+    const int vectors = columns / kLanes<T>;
+    const int groups = batch.size < threads ? std::min(vectors, threads / std::max(chunks, 1)) : 1;
+    for (int g = 0; g <= std::max(groups, 1); ++g) s.columns.push_back(vectors * g / std::max(groups, 1) * kLanes<T>);
+    return s;
+}
+
+}  // namespace eventnet

@@ -1,0 +1,164 @@
+// What a neuron does between two events, in closed form: decays, the first threshold crossing, the peak.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "simd.h"
+
+namespace eventnet {
+
+// Factors over a stretch of s seconds: x = e^{-s/tm}, y = e^{-s/ts}, k = K(s), the voltage that a unit of current leaves.
+template <class V>
+struct Decay {
+    V x, y, k;
+};
+
+// Their derivatives in the time constants (x depends on tm alone, y on ts alone).
+template <class V>
+struct TauSlope {
+    V x_tm, y_ts, k_tm, k_ts;
+};
+
+// phi(d) = (1 - e^{-d}) / d for d >= 0 given e = e^{-d}; a series where the difference would cancel.
+template <class T>
+inline Vec<T> phi(Vec<T> d, Vec<T> e) {
+    const auto near = d < T(0.1);
+    const Vec<T> series =
+        T(1) - d * (T(1) / 2) * (T(1) - d * (T(1) / 3) * (T(1) - d * (T(1) / 4) * (T(1) - d * (T(1) / 5) *
+        (T(1) - d * (T(1) / 6) * (T(1) - d * (T(1) / 7) * (T(1) - d * (T(1) / 8) * (T(1) - d * (T(1) / 9) *
+        (T(1) - d * (T(1) / 10)))))))));
+    return select<T>(near, series, (T(1) - e) / select<T>(near, splat(T(1)), d));
+}
+
+// phi'(d), likewise.
+template <class T>
+inline Vec<T> phi_slope(Vec<T> d, Vec<T> e) {
+    const auto near = d < T(0.4);
+    Vec<T> series{};
+    T factorial = 1;
+    for (int n = 1; n <= 14; ++n) factorial *= n;
+    T coefficient[15];
+    for (int n = 14; n >= 1; --n) {  // d^{n-1} (-1)^n n / (n+1)!
+        coefficient[n] = (n % 2 ? T(-1) : T(1)) * n / (factorial * (n + 1));
+        factorial /= n;
+    }
+    for (int n = 14; n >= 1; --n) series = series * d + coefficient[n];
+    const Vec<T> safe = select<T>(near, splat(T(1)), d);
+    return select<T>(near, series, (e * (T(1) + safe) - T(1)) / (safe * safe));
+}
+
+// Lanes are stretches (shared time constants) or neurons; p = 1/tm, q = 1/ts.
+template <class T>
+inline Decay<Vec<T>> decay(Vec<T> s, Vec<T> p, Vec<T> q) {
+    Decay<Vec<T>> f;
+    f.x = exp(-s * p);
+    f.y = exp(-s * q);
+    const auto slow_mem = p < q;
+    const Vec<T> d = s * select<T>(slow_mem, q - p, p - q);
+    f.k = s * p * select<T>(slow_mem, f.x, f.y) * phi<T>(d, exp(-d));
+    return f;
+}
+
+template <class T>
+inline TauSlope<Vec<T>> tau_slope(Vec<T> s, Vec<T> p, Vec<T> q) {
+    const auto slow_mem = p < q;
+    const Vec<T> d = s * select<T>(slow_mem, q - p, p - q);
+    const Vec<T> e = exp(-d), x = exp(-s * p), y = exp(-s * q);
+    const Vec<T> lead = s * select<T>(slow_mem, x, y), value = phi<T>(d, e), slope = phi_slope<T>(d, e);
+    // G = K/p is symmetric in p and q; its derivatives in the slower and in the faster rate
+    const Vec<T> by_slow = -s * lead * (value + slope), by_fast = s * lead * slope;
+    const Vec<T> by_p = select<T>(slow_mem, by_slow, by_fast), by_q = select<T>(slow_mem, by_fast, by_slow);
+    TauSlope<Vec<T>> f;
+    f.x_tm = s * p * p * x;
+    f.y_ts = s * q * q * y;
+    f.k_tm = -p * p * (lead * value + p * by_p);
+    f.k_ts = -q * q * p * by_q;
+    return f;
+}
+
+// One neuron, in double: for the few lanes that need more than the factors of their vector.
+struct Neuron {
+    double tm, ts, p, q, gap, rise;  // gap = threshold - bias, rise = reset - bias
+    int index;
+
+    Neuron(double tau_mem, double tau_syn, double threshold, double reset, double bias, int n)
+        : tm(tau_mem), ts(tau_syn), p(1 / tau_mem), q(1 / tau_syn), gap(threshold - bias), rise(reset - bias), index(n) {}
+
+    Decay<double> decay(double s) const {
+        const double x = std::exp(-s * p), y = std::exp(-s * q);
+        if (std::abs(tm - ts) > 1e-2 * tm) return {x, y, ts / (tm - ts) * (x - y)};
+        const double d = s * std::abs(q - p);
+        const double ratio = d < 1e-12 ? 1 : -std::expm1(-d) / d;
+        return {x, y, s * p * (p < q ? x : y) * ratio};
+    }
+
+    // Time at which u = V - bias is largest after (u, i); 0 if it falls from the start, infinite if it rises for ever.
+    double peak(double u, double i) const {
+        if (i <= 0) return INFINITY;
+        const double r = u / i, below = ts + r * (tm - ts);
+        if (r >= 1) return 0;
+        if (below <= 0) return INFINITY;
+        if (std::abs(tm - ts) < 1e-6 * tm) return tm * ts * (1 - r) / below;
+        return tm * ts / (tm - ts) * std::log1p((1 - r) * (tm - ts) / below);
+    }
+
+    // Seconds until u first reaches gap within horizon h, or -1; ends in the state at the end of h in that case.
+    double crossing(double& u, double& i, double h) const {
+        const Decay<double> end = decay(h);
+        const double u_end = u * end.x + i * end.k, i_end = i * end.y;
+        double s = -1;
+        if (i > 0) {
+            if (i > u && may_cross(u, i, u_end, i_end, h)) s = climb(u, i, h);
+        } else if (u_end >= gap) {
+            s = bisect(u, i, h);
+        }
+        if (s < 0) u = u_end, i = i_end;
+        return s;
+    }
+
+private:
+    bool may_cross(double u, double i, double u_end, double i_end, double h) const {
+        if (u_end >= gap) return true;
+        if (i_end >= u_end) return false;  // still rising at the end: no peak inside
+        const double top = std::min(peak(u, i), h);
+        const Decay<double> at = decay(top);
+        return u * at.x + i * at.k >= gap;
+    }
+
+    // i > 0: u is concave while it rises, so Newton's steps from any point of the rising branch land below the root and
+    // climb to it without overshooting. The start is the root of the second-order expansion.
+    double climb(double u, double i, double h) const {
+        const double missing = gap - u, speed = (i - u) * p;
+        if (missing <= 0) return 0;
+        const double bend = (-i * q - speed) * p, square = speed * speed + 2 * bend * missing;
+        double s = square > 0 ? std::min(2 * missing / (speed + std::sqrt(square)), h) : 0;
+        for (int step = 0; step < 100; ++step) {
+            const Decay<double> f = decay(s);
+            const double at = u * f.x + i * f.k, slope = (i * f.y - at) * p;
+            if (slope <= 0) {
+                if (at >= gap || step > 60) break;  // a root at the very peak
+                s = 0;                              // the guess was beyond the peak
+                continue;
+            }
+            const double change = (gap - at) / slope;
+            s += change;
+            if (std::abs(change) <= 1e-15 * (s + h)) break;
+        }
+        return std::clamp(s, 0.0, h);
+    }
+
+    // i <= 0: only a neuron whose bias is above threshold gets here; u may dip first, then rises to the end.
+    double bisect(double u, double i, double h) const {
+        double low = 0, high = h;
+        for (int step = 0; step < 200 && high - low > 1e-16 * h; ++step) {
+            const double middle = 0.5 * (low + high);
+            if (middle <= low || middle >= high) break;
+            const Decay<double> f = decay(middle);
+            (u * f.x + i * f.k >= gap ? high : low) = middle;
+        }
+        return high;
+    }
+};
+
+}  // namespace eventnet

@@ -1,0 +1,92 @@
+// The largest voltage of neurons that never spike, with the time it is reached and how that time moves.
+#pragma once
+
+#include "batch.h"
+#include "parallel.h"
+
+namespace eventnet {
+
+// Per (sample, neuron). Where the maximum is the kink at an arrival, `event` is that arrival and `slope` is dV/dt before
+// it; otherwise event is -1: the time of a smooth maximum does not matter to first order.
+template <class T>
+struct Highest {
+    T* value;
+    double* time;
+    int64_t* event;
+    T* slope;
+};
+
+template <class T, bool Shared>
+class LiMax {
+public:
+    LiMax(const Batch<T>& batch, const Layer<T>& layer) : batch_(batch), layer_(layer) {}
+
+    void run(Highest<T> out, int threads) {
+        const Split parts = split(batch_, layer_.columns, threads);
+        parallel_for(parts.jobs(), threads, [&](int job) {
+            const int chunk = job / parts.groups(), group = job % parts.groups();
+            Plan<T, Shared> plan;
+            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) {
+                plan.make(batch_, layer_, b, 0.0, true, false);
+                for (int column = parts.columns[group]; column < parts.columns[group + 1]; column += kLanes<T>)
+                    vector(b, column, plan, out);
+            }
+        });
+    }
+
+private:
+    void vector(int b, int column, const Plan<T, Shared>& plan, Highest<T> out) const {
+        Vec<T> u = load(&layer_.start[column]), i{}, best = u;
+        double time[kLanes<T>] = {};
+        int64_t event[kLanes<T>];
+        T slope[kLanes<T>] = {};
+        std::fill_n(event, kLanes<T>, int64_t(-1));
+        double now = 0;
+        for (int64_t k = 0; k <= plan.count; ++k) {
+            const bool tail = k == plan.count;
+            const int64_t e = plan.first + k;
+            const double until = tail ? batch_.duration[b] : batch_.times[e];
+            const Decay<Vec<T>> f = plan.step.at(k, layer_, column);
+            const Vec<T> u1 = u * f.x + i * f.k, i1 = i * f.y;
+            const Vec<T> reach = max<T>(u, Vec<T>{}) + max<T>(i, Vec<T>{}) * plan.step.k_max(k, f.k, layer_, column);
+            // lanes whose maximum cannot be in this stretch are passed over: within it, or rising to its end
+            for (uint32_t lanes = bits<T>(~((reach <= best) & (u1 <= best))); lanes; lanes &= lanes - 1) {
+                const int l = __builtin_ctz(lanes);
+                if (column + l >= layer_.num) break;
+                const Neuron& neuron = layer_.neurons[column + l];
+                if (!std::isfinite(u1[l]) || !std::isfinite(i1[l])) not_finite(b, column + l);
+                const double top = i[l] > u[l] ? neuron.peak(u[l], i[l]) : 0;
+                if (top > 0 && top < until - now) {
+                    const Decay<double> at = neuron.decay(top);
+                    const T peak = T(u[l] * at.x + i[l] * at.k);
+                    if (peak > best[l]) best[l] = peak, time[l] = now + top, event[l] = -1;
+                }
+                if (u1[l] > best[l]) {
+                    best[l] = u1[l], time[l] = until, event[l] = tail ? -1 : e;
+                    slope[l] = T((double(i1[l]) - u1[l]) * neuron.p);
+                }
+            }
+            u = u1;
+            i = tail ? i1 : i1 + batch_.value(e) * load(layer_.row(batch_.units[e]) + column);
+            now = until;
+        }
+        for (int l = 0; l < kLanes<T> && column + l < layer_.num; ++l) {
+            if (!std::isfinite(u[l]) || !std::isfinite(i[l])) not_finite(b, column + l);
+            const size_t place = static_cast<size_t>(b) * layer_.num + column + l;
+            out.value[place] = best[l];
+            out.time[place] = time[l];
+            out.event[place] = event[l];
+            out.slope[place] = event[l] < 0 ? T(0) : slope[l];
+        }
+    }
+
+    [[noreturn]] static void not_finite(int b, int n) {
+        throw Error("sample " + std::to_string(b) + ", neuron " + std::to_string(n) +
+                    ": the voltage is not finite; weight or values hold NaN, inf or huge numbers");
+    }
+
+    const Batch<T>& batch_;
+    const Layer<T>& layer_;
+};
+
+}  // namespace eventnet

@@ -1,0 +1,151 @@
+// Vectors of the width that this build's instruction set has, and an exponential for them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace eventnet {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+    typedef float type __attribute__((vector_size(kVectorBytes)));
+    typedef int32_t integer __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VectorOf<double> {
+    typedef double type __attribute__((vector_size(kVectorBytes)));
+    typedef int64_t integer __attribute__((vector_size(kVectorBytes)));
+};
+
+template <class T>
+using Vec = typename VectorOf<T>::type;
+template <class T>
+using IntVec = typename VectorOf<T>::integer;
+template <class T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <class T>
+inline Vec<T> load(const T* p) {
+    Vec<T> v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+template <class T>
+inline void store(T* p, Vec<T> v) {
+    std::memcpy(p, &v, sizeof v);
+}
+
+template <class T>
+inline Vec<T> splat(T x) {
+    return Vec<T>{} + x;
+}
+
+template <class T>
+inline Vec<T> select(IntVec<T> mask, Vec<T> yes, Vec<T> no) {
+    return mask ? yes : no;
+}
+
+// b where a is NaN.
+template <class T>
+inline Vec<T> max(Vec<T> a, Vec<T> b) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_max_ps((__m512)a, (__m512)b);
+    else return (Vec<T>)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_max_ps((__m256)a, (__m256)b);
+    else return (Vec<T>)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
+// Bit l is set where lane l of a comparison is true.
+template <class T>
+inline uint32_t bits(IntVec<T> mask) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask((__m512i)mask);
+    else return _mm512_movepi64_mask((__m512i)mask);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return _mm256_movemask_ps((__m256)mask);
+    else return _mm256_movemask_pd((__m256d)mask);
+#elif defined(__SSE2__)
+    if constexpr (sizeof(T) == 4) return _mm_movemask_ps((__m128)mask);
+    else return _mm_movemask_pd((__m128d)mask);
+#else
+    uint32_t result = 0;
+    for (int l = 0; l < kLanes<T>; ++l) result |= (mask[l] ? 1u : 0u) << l;
+    return result;
+#endif
+}
+
+template <class T>
+inline T sum(Vec<T> v) {
+    T total = 0;
+    for (int l = 0; l < kLanes<T>; ++l) total += v[l];
+    return total;
+}
+
+// e^x for x <= 0, to about one unit in the last place; 0 below the smallest normal number.
+// x = n ln 2 + r with |r| <= ln 2 / 2: a Taylor polynomial in r, and 2^n by way of the exponent's bits.
+inline Vec<float> exp(Vec<float> x) {
+    constexpr float kMagic = 12582912.0f, kLog2e = 1.44269504f, kHigh = 0.693359375f, kLow = -2.12194440e-4f;
+    const auto tiny = x < -87.0f;
+    x = select<float>(tiny, splat(-87.0f), x);
+    const Vec<float> shifted = x * kLog2e + kMagic;
+    const Vec<float> n = shifted - kMagic;
+    const Vec<float> r = (x - n * kHigh) - n * kLow;
+    Vec<float> p = splat(1.0f / 5040);
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const IntVec<float> scale = ((IntVec<float>)shifted << 23) + 0x3f800000;
+    return select<float>(tiny, Vec<float>{}, p * (Vec<float>)scale);
+}
+
+inline Vec<double> exp(Vec<double> x) {
+    constexpr double kMagic = 6755399441055744.0, kLog2e = 1.4426950408889634;
+    constexpr double kHigh = 6.93147180369123816490e-1, kLow = 1.90821492927058770002e-10;
+    const auto tiny = x < -708.0;
+    x = select<double>(tiny, splat(-708.0), x);
+    const Vec<double> shifted = x * kLog2e + kMagic;
+    const Vec<double> n = shifted - kMagic;
+    const Vec<double> r = (x - n * kHigh) - n * kLow;
+    Vec<double> p = splat(1.0 / 6227020800.0);
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    const IntVec<double> scale = ((IntVec<double>)shifted << 52) + 0x3ff0000000000000LL;
+    return select<double>(tiny, Vec<double>{}, p * (Vec<double>)scale);
+}
+
+}  // namespace eventnet

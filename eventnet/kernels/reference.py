@@ -1,0 +1,220 @@
+"""The specification of every kernel, in plain torch: short, float64-safe, differentiable by autograd.
+
+All functions take the packed events of a batch (``times, units, offsets, values, duration`` as in ``eventnet.Events``)
+and per-neuron parameters of shape ``(N,)``. The compiled kernels must return the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_NEAR = 1e-2  # below this |x|, (1 - e^-x)/x is summed as a series
+
+
+class Neuron(NamedTuple):
+    """Parameters of ``N`` current-based leaky integrate-and-fire neurons, each ``(N,)``."""
+
+    tau_mem: Tensor
+    tau_syn: Tensor
+    threshold: Tensor
+    reset: Tensor
+    bias: Tensor
+
+    def at(self, n: Tensor) -> Neuron:
+        """The parameters of neurons ``n``."""
+        return Neuron(*(p[n] for p in self))
+
+    def start(self) -> Tensor:
+        """Voltage at time 0: the resting value ``bias``, or ``reset`` for a neuron that has no rest (bias >= threshold)."""
+        return torch.where(self.bias < self.threshold, self.bias, self.reset)
+
+
+def synaptic_kernel(s: Tensor, tau_mem: Tensor, tau_syn: Tensor) -> Tensor:
+    """Voltage ``s`` seconds after a unit jump of the current, ``K(s) = ts/(tm-ts) (e^{-s/tm} - e^{-s/ts})``.
+
+    Written as ``(s/tm) e^{-s/max(tm,ts)} (1-e^{-x})/x`` with ``x = s |1/ts - 1/tm|``: finite at tm = ts, never overflows.
+    """
+    x = s * (1 / tau_syn - 1 / tau_mem).abs()
+    near = x < _NEAR
+    safe = torch.where(near, torch.ones_like(x), x)
+    series = 1 - x / 2 * (1 - x / 3 * (1 - x / 4 * (1 - x / 5 * (1 - x / 6 * (1 - x / 7)))))
+    ratio = torch.where(near, series, -torch.expm1(-safe) / safe)
+    return s / tau_mem * torch.exp(-s / torch.maximum(tau_mem, tau_syn)) * ratio
+
+
+def flow(v: Tensor, i: Tensor, s: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
+    """Voltage and current after ``s`` seconds without events."""
+    tau_mem, tau_syn, bias = neuron.tau_mem, neuron.tau_syn, neuron.bias
+    later = bias + (v - bias) * torch.exp(-s / tau_mem) + i * synaptic_kernel(s, tau_mem, tau_syn)
+    return later, i * torch.exp(-s / tau_syn)
+
+
+def slope(v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
+    """``dV/dt`` in volts per second."""
+    return (neuron.bias - v + i) / neuron.tau_mem
+
+
+def peak_time(v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
+    """Time of the voltage's maximum in an event-free stretch that starts at ``(v, i)``: 0 if it falls from the start,
+    ``inf`` if it rises for ever. At most one exists, and none for ``i <= 0``."""
+    tm, ts = neuron.tau_mem, neuron.tau_syn
+    positive = i > 0
+    r = (v - neuron.bias) / torch.where(positive, i, torch.ones_like(i))
+    below = ts + r * (tm - ts)
+    x = (1 - r) * (tm - ts) / torch.where(below > 0, below, torch.ones_like(below))
+    difference = tm - ts
+    close = difference.abs() < 1e-6 * tm
+    wide = torch.where(close, torch.ones_like(tm), difference)
+    # log1p(x) / (tm - ts), with its limit where the time constants coincide
+    stretch = torch.where(close, (1 - r) / torch.where(below > 0, below, torch.ones_like(below)), torch.log1p(x) / wide)
+    peak = torch.where(below > 0, tm * ts * stretch, torch.full_like(r, torch.inf))
+    peak = torch.where(r < 1, peak, torch.zeros_like(peak))
+    return torch.where(positive, peak, torch.full_like(peak, torch.inf))
+
+
+def first_crossing(v: Tensor, i: Tensor, horizon: Tensor, neuron: Neuron) -> Tensor:
+    """Seconds until the voltage first reaches the threshold, ``inf`` if it does not within ``horizon``; no gradient."""
+    with torch.no_grad():
+        # The only place where the voltage can be highest: its peak, or the end of the stretch.
+        best = torch.minimum(peak_time(v, i, neuron), horizon)
+        hit = (best > 0) & (flow(v, i, best, neuron)[0] >= neuron.threshold)
+        low, high = torch.zeros_like(best), torch.where(hit, best, torch.zeros_like(best))
+        for _ in range(80):  # bisection, so that it cannot fail; newton_ polishes the last digits
+            middle = (low + high) / 2
+            above = flow(v, i, middle, neuron)[0] >= neuron.threshold
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return torch.where(hit, high, torch.full_like(high, torch.inf))
+
+
+def polish(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
+    """Newton steps at a crossing: they make ``s`` differentiable (two steps: to second order) in everything it depends on."""
+    for _ in range(2):
+        at, current = flow(v, i, s, neuron)
+        s = s - (at - neuron.threshold) / slope(at, current, neuron)
+    return s
+
+
+def pad_events(
+    times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None, duration: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(B, M)`` times, units and sizes of the events that count, the rest filled with size 0 at the end of the sample."""
+    batch = offsets.numel() - 1
+    sample = torch.arange(batch, device=times.device).repeat_interleave(offsets.diff())
+    column = torch.arange(times.numel(), device=times.device) - offsets[sample]
+    counted = times.detach() < duration[sample]
+    sample, column = sample[counted], column[counted]
+    width = int(column.max()) + 1 if column.numel() else 0
+    size = torch.ones_like(times) if values is None else values
+    time = duration[:, None].expand(batch, width).clone().index_put((sample, column), times[counted])
+    unit = units.new_zeros(batch, width, dtype=torch.int64).index_put((sample, column), units[counted].to(torch.int64))
+    scale = times.new_zeros(batch, width, dtype=size.dtype).index_put((sample, column), size[counted])
+    return time, unit, scale
+
+
+def lif_reference(
+    times: Tensor,
+    units: Tensor,
+    offsets: Tensor,
+    values: Tensor | None,
+    duration: Tensor,
+    weight: Tensor,
+    neuron: Neuron,
+    max_spikes: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Spikes of a feed-forward layer: ``times, units, offsets, currents``, sorted by time (then unit) in each sample."""
+    batch, num = duration.numel(), weight.shape[1]
+    time, unit, size = pad_events(times, units, offsets, values, duration)
+    dtype = torch.promote_types(times.dtype, weight.dtype)
+    time, size, duration = time.to(dtype), size.to(dtype), duration.to(dtype)
+    neuron = Neuron(*(p.to(dtype) for p in neuron))
+    v = neuron.start().expand(batch, num)
+    i = torch.zeros_like(v)
+    now = torch.zeros_like(v)
+    spikes: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    emitted = 0
+    for step in range(time.shape[1] + 1):
+        until = (time[:, step] if step < time.shape[1] else duration)[:, None]
+        while True:
+            wait = first_crossing(v.detach(), i.detach(), (until - now).detach(), neuron)
+            b, n = torch.isfinite(wait).nonzero(as_tuple=True)
+            if b.numel() == 0:
+                break
+            emitted += b.numel()
+            if emitted > max_spikes:
+                raise too_many_spikes(max_spikes, int(b[0]))
+            own = neuron.at(n)
+            s = polish(wait[b, n], v[b, n], i[b, n], own)
+            current = flow(v[b, n], i[b, n], s, own)[1]
+            at = now[b, n] + s
+            spikes.append((at, b, n, current))
+            v, i, now = (x.index_put((b, n), y) for x, y in ((v, own.reset), (i, current), (now, at)))
+        v, i = flow(v, i, until - now, neuron)
+        now = until.expand(batch, num)
+        if step < time.shape[1]:
+            i = i + size[:, step, None] * weight[unit[:, step]].to(dtype)
+    check_finite(v)
+    graph = (v.sum() + i.sum()) * 0  # so that a silent layer still has a graph, with zero gradients
+    at, b, n, current = (torch.cat(parts) for parts in zip(*spikes, strict=True)) if spikes else _none(v)
+    at = at + graph
+    order = n.argsort(stable=True)
+    order = order[at.detach()[order].argsort(stable=True)]
+    order = order[b[order].argsort(stable=True)]
+    counts = torch.bincount(b, minlength=batch)
+    out_offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    return at[order], n[order].to(torch.int32), out_offsets, current[order]
+
+
+def too_many_spikes(max_spikes: int, sample: int) -> RuntimeError:
+    """The error for a spike storm."""
+    return RuntimeError(
+        f"lif: more than max_spikes = {max_spikes} spikes in one call (reached in sample {sample}); lower the weights or "
+        "the input rate, raise the threshold, or allow more with max_spikes"
+    )
+
+
+def check_finite(v: Tensor) -> None:
+    """Raise if a voltage is NaN or infinite, naming sample and neuron."""
+    bad = ~torch.isfinite(v.detach())
+    if bool(bad.any()):
+        b, n = bad.nonzero()[0].tolist()
+        raise ValueError(f"sample {b}, neuron {n}: the voltage is not finite; weight or values hold NaN, inf or huge numbers")
+
+
+def _none(v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    index = torch.empty(0, dtype=torch.int64, device=v.device)
+    return v.new_empty(0), index, index, v.new_empty(0)
+
+
+def li_max_reference(
+    times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None, duration: Tensor, weight: Tensor, neuron: Neuron
+) -> Tensor:
+    """``(B, N)`` largest voltage of neurons that never spike.
+
+    A maximum is at the start, at the end, where the slope vanishes between two events, or in the kink at an arrival:
+    there its time moves with the arrival, which autograd sees because the stretch before it ends at that event.
+    """
+    batch, num = duration.numel(), weight.shape[1]
+    time, unit, size = pad_events(times, units, offsets, values, duration)
+    dtype = torch.promote_types(times.dtype, weight.dtype)
+    time, size, duration = time.to(dtype), size.to(dtype), duration.to(dtype)
+    neuron = Neuron(*(p.to(dtype) for p in neuron))
+    v = neuron.start().expand(batch, num)
+    i = torch.zeros_like(v)
+    best, now = v, torch.zeros_like(duration)
+    for step in range(time.shape[1] + 1):
+        until = time[:, step] if step < time.shape[1] else duration
+        stretch = (until - now)[:, None].expand_as(v)
+        peak = peak_time(v.detach(), i.detach(), neuron)
+        inside = (peak > 0) & (peak < stretch.detach())
+        between = flow(v, i, torch.where(inside, peak, torch.zeros_like(peak)), neuron)[0]
+        best = torch.where(between > best, between, best)
+        v, i = flow(v, i, stretch, neuron)
+        best = torch.where(v > best, v, best)
+        now = until
+        if step < time.shape[1]:
+            i = i + size[:, step, None] * weight[unit[:, step]].to(dtype)
+    check_finite(v)
+    return best

@@ -1,0 +1,108 @@
+"""Parameters of neurons: from whatever the user passes to checked ``(N,)`` tensors, and back within their bounds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from eventnet.kernels.reference import Neuron
+
+MIN_TAU = 1e-6  # seconds; constrain_ keeps time constants at least here
+MIN_GAP = 1e-3  # volts; constrain_ keeps the threshold this far above the reset
+
+
+def as_neuron(
+    num: int,
+    like: Tensor,
+    *,
+    tau_mem: float | Tensor,
+    tau_syn: float | Tensor,
+    threshold: float | Tensor,
+    reset: float | Tensor,
+    bias: float | Tensor,
+) -> Neuron:
+    """Each parameter as ``(num,)`` in the dtype and on the device of ``like``; checked against its bounds."""
+    given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
+    neuron = Neuron(**{name: _per_neuron(name, value, num, like) for name, value in given.items()})
+    sound = (neuron.tau_mem > 0) & (neuron.tau_syn > 0) & (neuron.threshold > neuron.reset) & torch.isfinite(neuron.bias)
+    if not bool(sound.all()):
+        _explain(neuron)
+    return neuron
+
+
+def is_shared(value: float | Tensor) -> bool:
+    """Whether one number serves all neurons."""
+    return not isinstance(value, Tensor) or value.numel() == 1
+
+
+def _per_neuron(name: str, value: float | Tensor, num: int, like: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        return torch.full((num,), float(value), dtype=like.dtype, device=like.device)
+    if value.numel() != 1 and value.shape != (num,):
+        raise ValueError(f"{name} must be one number or a tensor of shape ({num},), got shape {tuple(value.shape)}")
+    if value.device != like.device:
+        raise ValueError(f"{name} is on {value.device} but weight is on {like.device}; move both to one device")
+    return value.to(like.dtype).reshape(-1).expand(num)
+
+
+def _explain(neuron: Neuron) -> None:
+    """Raise the error that names the neuron and the number."""
+    for name in ("tau_mem", "tau_syn"):
+        bad = ~(getattr(neuron, name) > 0)
+        if bool(bad.any()):
+            n = int(bad.nonzero()[0])
+            value = getattr(neuron, name)[n].item()
+            raise ValueError(
+                f"{name} of neuron {n} is {value}; time constants are positive seconds "
+                "(eventnet.constrain_(module) after each optimiser step keeps them so)"
+            )
+    bad = ~(neuron.threshold > neuron.reset)
+    if bool(bad.any()):
+        n = int(bad.nonzero()[0])
+        raise ValueError(
+            f"threshold of neuron {n} is {neuron.threshold[n].item()}, its reset is {neuron.reset[n].item()}; the threshold "
+            "must be above the reset (eventnet.constrain_(module) after each optimiser step keeps it so)"
+        )
+    n = int((~torch.isfinite(neuron.bias)).nonzero()[0])
+    raise ValueError(f"bias of neuron {n} is {neuron.bias[n].item()}; expected a finite voltage")
+
+
+def register(module: nn.Module, learn: tuple[str, ...], **parameters: Tensor) -> None:
+    """Register the parameters on ``module``; those named in ``learn`` require grad, an unknown name is an error."""
+    for name in learn:
+        if name not in parameters:
+            raise ValueError(f"learn={learn!r}: no parameter {name!r}; choose from {', '.join(parameters)}")
+    for name, value in parameters.items():
+        module.register_parameter(name, nn.Parameter(value, requires_grad=name in learn))
+
+
+def as_parameter(value: float | Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A scalar or per-neuron value as a new tensor of ``dtype``."""
+    dtype = dtype or torch.get_default_dtype()
+    return value.detach().clone().to(dtype) if isinstance(value, Tensor) else torch.tensor(float(value), dtype=dtype)
+
+
+def constrain_(module: nn.Module) -> nn.Module:
+    """Bring the parameters of every eventnet layer in ``module`` back within their bounds, in place.
+
+    Call it after each optimiser step when more than the weights is learnt: time constants stay positive, thresholds
+    above resets.
+
+    Example:
+        >>> layer = LIF(3, 2, tau_mem=0.02, learn=("weight", "tau_mem"))
+        >>> with torch.no_grad():
+        ...     _ = layer.tau_mem.fill_(-1.0)
+        >>> constrain_(layer).tau_mem.item() > 0
+        True
+    """
+    with torch.no_grad():
+        for part in module.modules():
+            for name in ("tau_mem", "tau_syn"):
+                tau = getattr(part, name, None)
+                if isinstance(tau, nn.Parameter):
+                    tau.clamp_(min=MIN_TAU)
+            threshold, reset = getattr(part, "threshold", None), getattr(part, "reset", None)
+            if isinstance(threshold, nn.Parameter) and isinstance(reset, nn.Parameter):
+                lowest = reset.max() if threshold.dim() == 0 else reset
+                threshold.copy_(torch.maximum(threshold, lowest + MIN_GAP))
+    return module
