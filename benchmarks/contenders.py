@@ -1,13 +1,16 @@
 """Who is measured: every contender runs the same network on the same events, each in its own fast form.
 
-The network is inputs -> current-based LIF with synaptic current -> LI, the loss the cross-entropy of the mean readout voltage. On
-a grid of step dt every library is set up to compute the same recursion (a = e^{-dt/tau_syn}, b = e^{-dt/tau_mem}, K the exact
-answer of the voltage to a unit current over a step; see ``grid_gather/grid_gather.cpp``):
+The network is inputs -> current-based LIF with synaptic current -> LI, the loss the cross-entropy of the mean
+readout voltage. On a grid of step dt every library is set up to compute the same recursion (a =
+e^{-dt/tau_syn}, b = e^{-dt/tau_mem}, K the exact answer of the voltage to a unit current over a step; see
+``grid_gather/grid_gather.cpp``):
 
-    I[k] = a I[k-1] + x[k],   U[k] = b V[k-1] + K I[k],   s[k] = U[k] >= threshold,   V[k] = 0 where s[k] else U[k]
+    I[k] = a I[k-1] + x[k],   U[k] = b V[k-1] + K I[k],   s[k] = U[k] >= threshold,   V[k] = 0 where s[k] else
+    U[k]
 
-The libraries' own conventions differ by constant factors only, which ``gain`` puts into their weights. Building the raster from
-the events is part of every step on a grid. The libraries' surrogate gradients are their own; no time constant is learnt.
+The libraries' own conventions differ by constant factors only, which ``gain`` puts into their weights.
+Building the raster from the events is part of every step on a grid. The libraries' surrogate gradients are
+their own; no time constant is learnt.
 """
 
 from __future__ import annotations
@@ -19,10 +22,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from shapes import TAU_MEM, TAU_SYN, THRESHOLD, Problem, Shape
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-
-from shapes import TAU_MEM, TAU_SYN, THRESHOLD, Problem, Shape
 
 __all__ = ["CONTENDERS", "LIBRARIES", "Contender", "Network", "version"]
 
@@ -31,8 +33,8 @@ __all__ = ["CONTENDERS", "LIBRARIES", "Contender", "Network", "version"]
 class Network:
     """One contender set up for one problem.
 
-    ``forward`` maps the problem to the mean readout voltage ``(B, outputs)`` and the number of hidden spikes per sample
-    (a tensor, or a function that counts them afterwards, off the clock).
+    ``forward`` maps the problem to the mean readout voltage ``(B, outputs)`` and the number of hidden spikes
+    per sample (a tensor, or a function that counts them afterwards, off the clock).
     """
 
     forward: Callable[[Problem], tuple[Tensor, Tensor | Callable[[], Tensor]]]
@@ -145,7 +147,8 @@ def floor(problem: Problem, dt: float) -> Network:
 def snntorch(problem: Problem, dt: float) -> Network:
     """snnTorch: ``Synaptic`` cells in a loop over time, both input products outside of it.
 
-    With its default reset, the faster one: subtraction, a step later (reset to zero at once costs a fifth more).
+    With its default reset, the faster one: subtraction, a step later (reset to zero at once costs a fifth
+    more).
     """
     import snntorch as snn
     from snntorch import surrogate
@@ -173,8 +176,8 @@ def snntorch(problem: Problem, dt: float) -> Network:
 def norse(problem: Problem, dt: float, modules: bool = False) -> Network:
     """Norse: its functional steps through its ``lift``; ``modules``: its sequence modules ``LIF`` and ``LI``.
 
-    Norse steps by Euler's rule; it gets the time constants that make its factors a and b. The modules index ``x[t]`` at every
-    step, whose backward pass costs steps^2; ``lift`` iterates over x and does not.
+    Norse steps by Euler's rule; it gets the time constants that make its factors a and b. The modules index
+    ``x[t]`` at every step, whose backward pass costs steps^2; ``lift`` iterates over x and does not.
     """
     import norse.torch as norse
     from norse.torch.functional.leaky_integrator import LIParameters, LIState, li_feed_forward_step
@@ -210,15 +213,19 @@ def norse(problem: Problem, dt: float, modules: bool = False) -> Network:
 def spikingjelly(problem: Problem, dt: float, multi_step: bool = False) -> Network:
     """SpikingJelly's current-based ``CUBALIFNode``, stepped; ``multi_step``: in its multi-step mode.
 
-    The readout is a pair of ``NonSpikingLIFNode`` in multi-step mode, and when stepped a ``CUBALIFNode`` that cannot reach its
-    threshold. Multi-step nodes index ``x[t]`` at every step, whose backward pass costs steps^2. (Its fused multi-step ``LIFNode``
-    has no synaptic current; one node per filter, joined through ``v_seq``, lies between the two.)
+    The readout is a pair of ``NonSpikingLIFNode`` in multi-step mode, and when stepped a ``CUBALIFNode`` that
+    cannot reach its threshold. Multi-step nodes index ``x[t]`` at every step, whose backward pass costs
+    steps^2. (Its fused multi-step ``LIFNode`` has no synaptic current; one node per filter, joined through
+    ``v_seq``, lies between the two.)
     """
     from spikingjelly.activation_based import functional, neuron, surrogate
 
     decay = Decay(dt)
     node = dict(c_decay=decay.a, v_decay=decay.b, v_reset=0.0, surrogate_function=surrogate.Sigmoid())
-    hidden, readout = neuron.CUBALIFNode(v_threshold=THRESHOLD, **node), neuron.CUBALIFNode(v_threshold=1e9, **node)
+    hidden, readout = (
+        neuron.CUBALIFNode(v_threshold=THRESHOLD, **node),
+        neuron.CUBALIFNode(v_threshold=1e9, **node),
+    )
     hidden.detach_reset = readout.detach_reset = True
     hidden.step_mode = "m" if multi_step else "s"
     synapse = neuron.NonSpikingLIFNode(tau=1 / (1 - decay.a))
@@ -246,8 +253,8 @@ def spikingjelly(problem: Problem, dt: float, multi_step: bool = False) -> Netwo
 def sinabs(problem: Problem, dt: float, sequence: bool = False) -> Network:
     """Sinabs: ``LIF`` layers with synaptic time constants, a step at a time; ``sequence``: on ``(batch, time, unit)`` at once.
 
-    The readout is a ``LIF`` layer without spikes. The layers keep their state from call to call; on a whole sequence they index
-    ``x[:, t]`` at every step, whose backward pass costs steps^2.
+    The readout is a ``LIF`` layer without spikes. The layers keep their state from call to call; on a whole
+    sequence they index ``x[:, t]`` at every step, whose backward pass costs steps^2.
     """
     from sinabs.activation import MembraneReset, SingleSpike
     from sinabs.layers import LIF
@@ -256,7 +263,9 @@ def sinabs(problem: Problem, dt: float, sequence: bool = False) -> Network:
     gain = decay.k / decay.a
     w1, w2 = linear(problem.w1, gain), linear(problem.w2, gain)
     taus = dict(tau_mem=TAU_MEM / dt, tau_syn=TAU_SYN / dt, norm_input=False)
-    hidden = LIF(**taus, spike_threshold=torch.tensor(THRESHOLD), spike_fn=SingleSpike, reset_fn=MembraneReset())
+    hidden = LIF(
+        **taus, spike_threshold=torch.tensor(THRESHOLD), spike_fn=SingleSpike, reset_fn=MembraneReset()
+    )
     readout = LIF(**taus, spike_threshold=None, spike_fn=None, reset_fn=None)
     hidden.requires_grad_(False)
     readout.requires_grad_(False)

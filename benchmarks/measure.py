@@ -53,7 +53,8 @@ def seconds(
 def peak_growth(call: Callable[[], Any]) -> int | None:
     """Bytes by which the process's peak resident memory exceeds what was resident before ``call``; None where unknown.
 
-    Linux keeps the peak (VmHWM) and resets it on request, so short peaks are not missed as they are by sampling.
+    Linux keeps the peak (VmHWM) and resets it on request, so short peaks are not missed as they are by
+    sampling.
     """
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():

@@ -1,7 +1,8 @@
 """The problems that are measured: layer sizes, batch, and how many events arrive when.
 
-Events are drawn at random from a fixed seed: units evenly, times evenly over the window. The weights are scaled so that the hidden
-layer's activity is that of a trained network; ``activity`` is the band that every contender has to stay in.
+Events are drawn at random from a fixed seed: units evenly, times evenly over the window. The weights are
+scaled so that the hidden layer's activity is that of a trained network; ``activity`` is the band that every
+contender has to stay in.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Shape:
         events = Events(times.flatten(), units.flatten(), offsets, inputs, torch.tensor(self.duration))
         w1 = self.weight[0] + self.weight[1] * torch.randn(inputs, hidden, generator=generator)
         if self.weight[0] == 0:
-            w1 -= w1.mean(0)  # excitation and inhibition in balance: no drift that grows with the number of events
+            w1 -= w1.mean(
+                0
+            )  # excitation and inhibition in balance: no drift that grows with the number of events
         w2 = self.readout[0] + self.readout[1] * torch.randn(hidden, outputs, generator=generator)
         labels = torch.randint(outputs, (self.batch,), generator=generator)
         return Problem(self, events, labels, w1, w2)
@@ -87,10 +90,27 @@ def _scaling(events: int, std: float) -> Shape:
 
 
 _SHAPES = [
-    Shape("speech-dense", (700, 256, 20), 32, 8000, 1.0, 1.0, (1e-3, 1e-2), (0.0, 0.31), (0.0, 0.1), (512, 1536)),
+    Shape(
+        "speech-dense", (700, 256, 20), 32, 8000, 1.0, 1.0, (1e-3, 1e-2), (0.0, 0.31), (0.0, 0.1), (512, 1536)
+    ),
     Shape("yin-yang", (5, 200, 3), 32, 5, 30e-3, 60e-3, (1e-3,), (1.5, 0.78), (0.93, 0.1), (50, 300), True),
-    Shape("latency", (784, 350, 10), 50, 150, 20e-3, 40e-3, (0.5e-3,), (0.078, 0.045), (0.2, 0.37), (260, 1050), True),
+    Shape(
+        "latency",
+        (784, 350, 10),
+        50,
+        150,
+        20e-3,
+        40e-3,
+        (0.5e-3,),
+        (0.078, 0.045),
+        (0.2, 0.37),
+        (260, 1050),
+        True,
+    ),
     Shape("vision", (2312, 512, 10), 32, 4000, 0.3, 0.3, (1e-3,), (0.0, 0.29), (0.0, 0.1), (512, 1536)),
-    *(_scaling(events, std) for events, std in ((1_000, 0.87), (10_000, 0.275), (100_000, 0.088), (1_000_000, 0.0274))),
+    *(
+        _scaling(events, std)
+        for events, std in ((1_000, 0.87), (10_000, 0.275), (100_000, 0.088), (1_000_000, 0.0274))
+    ),
 ]
 SHAPES = {shape.name: shape for shape in _SHAPES}

@@ -1,13 +1,15 @@
 """Time and memory of one batch, forward and forward + backward, against the baselines and libraries.
 
     python benchmarks/speed.py                              every shape, every contender that is installed
-    python benchmarks/speed.py speech-dense eventnet norse  one shape, these contenders ("scaling" is all scaling shapes)
+    python benchmarks/speed.py speech-dense eventnet norse  one shape, these contenders ("scaling" is all
+    scaling shapes)
 
-Every contender runs in a process of its own, one after the other on two threads: a warm-up, then at least five repeats of which the
-best and the median are shown. ``forward`` is without, ``train`` with the backward pass into all weights. Memory is the peak of
-resident memory during one ``train`` above what was resident before it, events and weights being loaded and the code warm (a batch
-of one went first). The tests of what is measured run first; if one fails nothing is measured. A run whose hidden
-activity leaves the shape's band is void. Every result is printed as a JSON line, then the table of ratios.
+Every contender runs in a process of its own, one after the other on two threads: a warm-up, then at least
+five repeats of which the best and the median are shown. ``forward`` is without, ``train`` with the backward
+pass into all weights. Memory is the peak of resident memory during one ``train`` above what was resident
+before it, events and weights being loaded and the code warm (a batch of one went first). The tests of what is
+measured run first; if one fails nothing is measured. A run whose hidden activity leaves the shape's band is
+void. Every result is printed as a JSON line, then the table of ratios.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from contenders import CONTENDERS, Contender, version
 from measure import ROOT, commit, machine, peak_growth, seconds
 from shapes import SHAPES, Problem
 
-TESTS = ["tests/test_kernels.py", "tests/test_benchmarks.py::test_grid_gather_equals_autograd_through_the_same_grid"]
+TESTS = [
+    "tests/test_kernels.py",
+    "tests/test_benchmarks.py::test_grid_gather_equals_autograd_through_the_same_grid",
+]
 RESULTS = Path(__file__).with_name("results")
 THREADS = 2
 
@@ -74,11 +78,17 @@ def measure(problem: Problem, contender: Contender, step: float | None, repeats:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("shape", nargs="?", default="all", help=f"all, scaling, {', '.join(SHAPES)}")
-    parser.add_argument("contender", nargs="*", help=f"default: all installed ones of {', '.join(CONTENDERS)}")
+    parser.add_argument(
+        "contender", nargs="*", help=f"default: all installed ones of {', '.join(CONTENDERS)}"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="at least so many (default 5)")
-    parser.add_argument("--save", action="store_true", help="keep the results in benchmarks/results/speed.json")
+    parser.add_argument(
+        "--save", action="store_true", help="keep the results in benchmarks/results/speed.json"
+    )
     parser.add_argument("--in-process", type=float, metavar="STEP", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.in_process is not None:
@@ -156,10 +166,21 @@ def _run(shape: str, contenders: list[Contender], repeats: int) -> list[dict[str
 
 def _spawn(shape: str, contender: Contender, step: float | None, repeats: int) -> dict[str, Any] | None:
     threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    command = [sys.executable, __file__, shape, contender.name, "--repeats", str(repeats), "--in-process", str(step or 0.0)]
+    command = [
+        sys.executable,
+        __file__,
+        shape,
+        contender.name,
+        "--repeats",
+        str(repeats),
+        "--in-process",
+        str(step or 0.0),
+    ]
     done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True)
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
+        reason = (
+            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
+        )
         print(f"{shape}, {contender.name}, step {step}: VOID: {reason}", file=sys.stderr)
         return None
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -167,7 +188,9 @@ def _spawn(shape: str, contender: Contender, step: float | None, repeats: int) -
 
 
 def _in_process(args: argparse.Namespace) -> dict[str, Any]:
-    return measure(SHAPES[args.shape].problem(), CONTENDERS[args.contender[0]], args.in_process or None, args.repeats)
+    return measure(
+        SHAPES[args.shape].problem(), CONTENDERS[args.contender[0]], args.in_process or None, args.repeats
+    )
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -175,7 +198,9 @@ def table(results: list[dict[str, Any]]) -> str:
     if not results:
         return ""
     base = next((r for r in results if r["contender"] == "eventnet"), None)
-    lines = [f"\n{results[0]['shape']:32} {'forward ms':>20} {'ratio':>7} {'train ms':>20} {'ratio':>7} {'MB':>8} {'spikes':>7}"]
+    lines = [
+        f"\n{results[0]['shape']:32} {'forward ms':>20} {'ratio':>7} {'train ms':>20} {'ratio':>7} {'MB':>8} {'spikes':>7}"
+    ]
     for r in results:
         name = r["contender"] + (f" @ {1e3 * r['step']:g} ms" if r["step"] else "")
         cells = [f"{name:32}"]

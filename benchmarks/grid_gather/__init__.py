@@ -1,7 +1,7 @@
 """The honest baseline of the speed tables: a compiled time-grid LIF that gathers one weight row per input event.
 
-``grid_gather.cpp`` holds the equations. It is compiled on first use with the flags of eventnet's own kernels for the best
-instruction set of this CPU, into ``build/benchmarks`` of the source tree.
+``grid_gather.cpp`` holds the equations. It is compiled on first use with the flags of eventnet's own kernels
+for the best instruction set of this CPU, into ``build/benchmarks`` of the source tree.
 """
 
 from __future__ import annotations
@@ -21,13 +21,21 @@ from torch import Tensor
 
 from eventnet import Events
 
-__all__ = ["compile_library", "floor", "grid_gather", "instruction_set"]
+__all__ = ["compile_library", "floor", "grid_gather", "grid_spikes", "instruction_set"]
 
 SOURCE = Path(__file__).with_name("grid_gather.cpp")
 CACHE = Path(__file__).resolve().parents[2] / "build" / "benchmarks"
 FLAGS = ["-O3", "-std=c++20", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread"]
 ISA_FLAGS = {
-    "avx512": "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512".split(),
+    "avx512": [
+        "-mavx512f",
+        "-mavx512vl",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx2",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ],
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
@@ -92,17 +100,51 @@ def grid_gather(
 ) -> tuple[Tensor, Tensor]:
     """Mean readout voltage ``(B, outputs)`` and hidden spikes per sample ``(B,)`` of inputs -> LIF -> LI on a grid.
 
-    ``w1 (inputs, hidden)`` and ``w2 (hidden, outputs)``, float32; times float32. Differentiable in both weights: BPTT with a
-    fast-sigmoid surrogate of ``slope``, the reset detached.
+    ``w1 (inputs, hidden)`` and ``w2 (hidden, outputs)``, float32; times float32. Differentiable in both
+    weights: BPTT with a fast-sigmoid surrogate of ``slope``, the reset detached.
     """
     for name, x in (("times", events.times), ("w1", w1), ("w2", w2)):
         if x.dtype != torch.float32:
             raise TypeError(f"grid_gather: {name} must be float32, got {x.dtype}")
     if w1.shape[0] != events.num_units or w2.shape[0] != w1.shape[1]:
-        raise ValueError(f"grid_gather: {events.num_units} units do not fit {tuple(w1.shape)} and {tuple(w2.shape)}")
+        raise ValueError(
+            f"grid_gather: {events.num_units} units do not fit {tuple(w1.shape)} and {tuple(w2.shape)}"
+        )
+    w1 = w1.contiguous()
     settings = (steps, dt, tau_mem, tau_syn, threshold)
     filtered, spikes = _Hidden.apply(w1, events, settings, slope)
     return filtered[:, : w1.shape[1]] @ w2, spikes
+
+
+def grid_spikes(
+    events: Events, w1: Tensor, *, dt: float, steps: int, tau_mem: float, tau_syn: float, threshold: float
+) -> Events:
+    """The hidden spikes, each at the end of the step in which the voltage was found above the threshold."""
+    settings = (steps, dt, tau_mem, tau_syn, threshold)
+    _, _, kept = _forward(w1.detach(), events, settings, keep=True)
+    sample, step, unit = (kept[:, :, : w1.shape[1]] >= threshold).nonzero(as_tuple=True)
+    offsets = torch.searchsorted(sample, torch.arange(events.batch_size + 1))
+    times = ((step + 1).double() * dt).to(events.dtype)
+    return Events(times, unit, offsets, w1.shape[1], torch.tensor(steps * dt, dtype=events.dtype))
+
+
+def _forward(
+    w1: Tensor, events: Events, settings: tuple, *, keep: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Filtered spikes (B, width), number of spikes (B,), voltages before the reset (B, steps, width) if ``keep``."""
+    batch, (inputs, hidden) = events.batch_size, w1.shape
+    width = _library().grid_gather_width(hidden)
+    kept = torch.empty(batch, settings[0], width) if keep else None
+    filtered, spikes = torch.zeros(batch, width), torch.empty(batch, dtype=torch.int64)
+    _library().grid_gather_forward(
+        *_pointers(events), w1.data_ptr(), inputs, hidden, *settings, torch.get_num_threads(),
+        None if kept is None else kept.data_ptr(), filtered.data_ptr(), spikes.data_ptr(),
+    )  # fmt: skip
+    return filtered, spikes, kept
+
+
+def _pointers(events: Events) -> tuple[int, int, int, int]:
+    return events.times.data_ptr(), events.units.data_ptr(), events.offsets.data_ptr(), events.batch_size
 
 
 class _Hidden(torch.autograd.Function):
@@ -110,27 +152,17 @@ class _Hidden(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, w1: Tensor, events: Events, settings: tuple, slope: float) -> tuple[Tensor, Tensor]:
-        batch, (inputs, hidden), steps = events.batch_size, w1.shape, settings[0]
-        w1, times = w1.contiguous(), events.times.contiguous()
-        width = _library().grid_gather_width(hidden)
-        kept = torch.empty(batch, steps, width) if ctx.needs_input_grad[0] else None
-        filtered, spikes = torch.zeros(batch, width), torch.empty(batch, dtype=torch.int64)
-        pointers = (times.data_ptr(), events.units.data_ptr(), events.offsets.data_ptr(), batch)
-        threads = torch.get_num_threads()
-        _library().grid_gather_forward(
-            *pointers, w1.data_ptr(), inputs, hidden, *settings, threads,
-            None if kept is None else kept.data_ptr(), filtered.data_ptr(), spikes.data_ptr(),
-        )  # fmt: skip
-        ctx.saved = (times, events, kept, settings, slope, (inputs, hidden), pointers)
+        filtered, spikes, kept = _forward(w1, events, settings, keep=ctx.needs_input_grad[0])
+        ctx.saved = (events, kept, settings, slope, w1.shape)
         ctx.mark_non_differentiable(spikes)
         return filtered, spikes
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        _times, _events, kept, settings, slope, (inputs, hidden), pointers = ctx.saved
+        events, kept, settings, slope, (inputs, hidden) = ctx.saved
         grad, dw1 = grad.contiguous(), torch.empty(inputs, hidden)
         _library().grid_gather_backward(
-            *pointers, inputs, hidden, *settings, slope, torch.get_num_threads(),
+            *_pointers(events), inputs, hidden, *settings, slope, torch.get_num_threads(),
             kept.data_ptr(), grad.data_ptr(), dw1.data_ptr(),
         )  # fmt: skip
         return dw1, None, None, None

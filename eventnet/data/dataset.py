@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from eventnet.events import Events
 
-__all__ = ["Drop", "EventDataset", "Splits", "collate", "limited", "official_splits", "stratified_split"]
+__all__ = ["Drop", "EventDataset", "Splits", "collate", "official_splits", "stratified_split"]
 
 Sample = tuple[Events, Tensor]
 
@@ -122,17 +122,16 @@ def collate(samples: Any) -> Sample:
     parts = list(samples)
     if not parts:
         raise ValueError("collate: expected at least one (Events, label) pair, got none")
-    return Events.cat(events for events, _ in parts), torch.stack(
-        [torch.as_tensor(label) for _, label in parts]
-    )
+    labels = torch.stack([torch.as_tensor(label) for _, label in parts])
+    return Events.cat(events for events, _ in parts), labels
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Ascending indices ``(rest, part)`` of all samples, ``part`` being a fraction of each class.
+    """Ascending indices ``(rest, part)`` of samples, ``part`` a fraction of every class.
 
-    ``part`` holds ``round(fraction * B)`` samples, each class within less than one sample of its share; but a
-    class keeps at least one sample in ``rest``. Labels per step ``(B, T)`` cannot be stratified: there it is a
-    plain draw. The result depends on labels, fraction and seed alone.
+    ``part`` holds ``round(fraction * B)`` samples, each class within less than one sample of its share, but a
+    class keeps at least one sample in ``rest``. Labels per step ``(B, T)`` cannot be stratified: there it is
+    a plain draw. The result depends on labels, fraction and seed alone.
 
     Example:
         >>> rest, part = stratified_split(torch.tensor([0, 0, 1, 1]), 0.5, seed=0)
@@ -164,7 +163,7 @@ def official_splits(
 ) -> Splits:
     """Splits of a set that comes with a training and a test part; validation is drawn from the training part.
 
-    ``complete`` are the official numbers of training and test samples, ``source`` begins the note, and ``facts``
+    ``complete`` are the official numbers of training and test samples, ``source`` begins the note, ``facts``
     are the other fields of :class:`Splits`.
     """
     rest, validation = stratified_split(train.labels, validation_fraction, seed)
@@ -176,21 +175,6 @@ def official_splits(
     )
     return Splits(
         train=train.select(rest), validation=train.select(validation), test=test, note=note, **facts
-    )
-
-
-def limited(events: Events, duration: float) -> Events:
-    """The events before ``duration`` (seconds), which becomes the duration of every sample."""
-    if not (duration > 0 and np.isfinite(duration)):
-        raise ValueError(f"duration: expected a positive number of seconds, got {duration}")
-    kept = events.keep(events.times.detach() < duration)
-    return Events.trusted(
-        kept.times,
-        kept.units,
-        kept.offsets,
-        kept.num_units,
-        torch.full_like(kept.duration, duration),
-        kept.values,
     )
 
 

@@ -50,7 +50,8 @@ def load(
         FileNotFoundError: a file is missing; ValueError: a file is damaged or holds something else.
     """
     folder = data_root(root, "ecg")
-    parts = {part: _read_part(_find(folder, part), unlabelled) for part in ("train", "test")}
+    paths = {part: _find(folder, part) for part in ("train", "test")}
+    parts = {part: _read_part(path, unlabelled) for part, path in paths.items()}
     return official_splits(
         parts["train"],
         parts["test"],
@@ -79,9 +80,8 @@ def _read_part(path: Path, unlabelled: int) -> EventDataset:
 
     try:
         content = loadmat(path, variable_names=["x", "y"])
-    except (
-        Exception
-    ) as error:  # scipy raises anything from struct.error to NotImplementedError on damaged files
+    except Exception as error:
+        # On damaged files scipy raises anything from IndexError to NotImplementedError.
         raise ValueError(
             f"{path}: truncated or not a MATLAB file ({type(error).__name__}: {error})"
         ) from error

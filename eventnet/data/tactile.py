@@ -10,6 +10,7 @@ pressure rose, 1: it fell) within the bin. A bin is 20 ms: 250 bins are 5 s (Ev-
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import zipfile
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eventnet.data.dataset import EventDataset, Splits, limited, official_splits
+from eventnet.data.dataset import EventDataset, Splits, official_splits
 from eventnet.data.folders import data_root, find_file
 from eventnet.events import Events
 
@@ -66,7 +67,7 @@ def load(
         )
     parts = {part: _read_part(source, part, num_classes, bins) for part in ("train", "test")}
     if duration is not None:
-        parts = {part: EventDataset(limited(d.events, duration), d.labels) for part, d in parts.items()}
+        parts = {part: EventDataset(_within(d.events, duration), d.labels) for part, d in parts.items()}
     return official_splits(
         parts["train"],
         parts["test"],
@@ -124,3 +125,11 @@ def _array(where: str, content: bytes, bins: int) -> np.ndarray:
             f"of shape {array.shape} with values from {array.min(initial=0)} to {array.max(initial=0)}"
         )
     return array.astype(np.float32)
+
+
+def _within(events: Events, duration: float) -> Events:
+    """The events before ``duration``, which becomes the duration of every sample."""
+    if not 0 < duration < math.inf:
+        raise ValueError(f"duration: expected a positive number of seconds, got {duration}")
+    kept = events.keep(events.times < duration)
+    return Events(kept.times, kept.units, kept.offsets, kept.num_units, duration)  # type: ignore[arg-type]

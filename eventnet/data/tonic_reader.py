@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from eventnet.data.dataset import EventDataset, Sample, collate, limited
+from eventnet.data.dataset import EventDataset, Sample, collate
 from eventnet.data.tonic_table import TONIC_SETS
 from eventnet.events import Events
 
@@ -57,18 +58,24 @@ class Encoding:
         if self.sensor_size[2] == 1:
             # Cochleas: tonic adds a polarity of 1 to all events, while its sensor_size allows only 0.
             array = array[[field for field in array.dtype.names or () if field != "p"]]
-        times = array["t"].astype(np.int64)
-        events = Events.from_structured(
+        array = self._within(array)
+        unsorted = bool((np.diff(array["t"].astype(np.int64)) < 0).any())
+        return Events.from_structured(
             [array],
             self.size,
             duration=self.duration,
             time_unit=MICROSECOND,
             dtype=self.dtype,
-            sort=bool((np.diff(times) < 0).any()),
+            sort=unsorted,
         )
-        if self.crop is not None:
-            events = events.crop(*self.crop)
-        return limited(events, self.duration)
+
+    def _within(self, array: np.ndarray) -> np.ndarray:
+        """The events within crop and duration, counted from the start of the crop."""
+        start, stop = self.crop or (0.0, self.duration)
+        first, end = _ticks(start), _ticks(min(stop, start + self.duration))
+        kept = array[(array["t"] >= first) & (array["t"] < end)].copy()
+        kept["t"] -= first
+        return kept
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class Source:
     name: str
     part: str
     folder: Path
-    files: tuple[Path, ...]
+    where: str
     arguments: Mapping[str, Any]
     cache: str
     cache_path: Path
@@ -104,24 +111,22 @@ class Source:
             return local(str(self.folder.parent), **arguments)
         except (OSError, KeyError, ValueError, AssertionError) as error:
             raise ValueError(
-                f"{self.name}: tonic cannot open the {self.part} part, {self._where()} "
+                f"{self.name}: tonic cannot open the {self.part} part, {self.where} "
                 f"({type(error).__name__}: {error}); a file is damaged or of another format"
             ) from error
 
-    def recordings(self) -> Any:
-        """tonic's samples in the order of :func:`order`, through tonic's cache."""
+    def ordered(self) -> _Ordered:
+        """tonic's samples in the order of :func:`order`."""
+        dataset = self.opened()
+        return _Ordered(dataset, order(dataset), self.name)
+
+    def cached(self) -> Any:
+        """The same through tonic's cache."""
         import tonic
 
-        dataset = self.opened()
-        ordered = _Ordered(dataset, order(dataset), self.name)
         if self.cache == "disk":
-            return tonic.DiskCachedDataset(ordered, cache_path=str(self.cache_path))
-        if self.cache == "memory":
-            return tonic.MemoryCachedDataset(ordered)
-        return ordered
-
-    def _where(self) -> str:
-        return str(self.files[0]) if len(self.files) == 1 else f"{len(self.files)} files in {self.folder}"
+            return tonic.DiskCachedDataset(self.ordered(), cache_path=str(self.cache_path))
+        return tonic.MemoryCachedDataset(self.ordered()) if self.cache == "memory" else self.ordered()
 
 
 class TonicDataset(Dataset[Sample]):
@@ -167,15 +172,11 @@ class TonicDataset(Dataset[Sample]):
         )
 
     def pack(self) -> EventDataset:
-        """All of it read and packed in memory."""
-        if not len(self):
-            _, num_units = self.encoding.size, int(np.prod(self.encoding.size))
-            return EventDataset(Events.from_list([], num_units, []), self.labels, self.transform)
-        return EventDataset(
-            Events.cat(self.encoding(self._read(int(p))[0]) for p in self.positions),
-            self.labels,
-            self.transform,
-        )
+        """All of it read, past the cache, and packed in memory."""
+        recordings = self.source.ordered()
+        parts = [self.encoding(recordings[position][0]) for position in self.positions.tolist()]
+        nothing = Events.from_list([], int(np.prod(self.encoding.size)), [], dtype=self.encoding.dtype)
+        return EventDataset(Events.cat([nothing, *parts]), self.labels, self.transform)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None}
@@ -183,7 +184,7 @@ class TonicDataset(Dataset[Sample]):
     def _read(self, position: int) -> tuple[np.ndarray, Any]:
         # Open files must not cross a fork: each process opens its own.
         if self._open is None or self._open[0] != os.getpid():
-            self._open = (os.getpid(), self.source.recordings())
+            self._open = (os.getpid(), self.source.cached())
         recordings = self._open[1]
         try:
             return recordings[position]
@@ -200,12 +201,16 @@ def order(dataset: Any) -> np.ndarray:
 
     By path, or by label where the dataset holds arrays (which tonic reads in the order of their names).
     """
-    data = getattr(dataset, "data", None)
-    if isinstance(data, list) and data and isinstance(data[0], str):
-        return np.array(sorted(range(len(data)), key=lambda i: data[i]), np.int64)
-    if isinstance(data, list) and data:
+    if _holds_paths(dataset):
+        return np.array(sorted(range(len(dataset.data)), key=lambda i: dataset.data[i]), np.int64)
+    if isinstance(getattr(dataset, "data", None), list) and dataset.data:
         return np.argsort(np.asarray(dataset.targets), kind="stable")
     return np.arange(len(dataset))
+
+
+def _ticks(seconds: float) -> int:
+    """The first whole microsecond not before ``seconds``."""
+    return math.ceil(round(seconds / MICROSECOND, 3))
 
 
 class _Ordered:
@@ -221,15 +226,20 @@ class _Ordered:
         index = int(self.order[position])
         try:
             return self.dataset[index]
+        except ImportError as error:
+            raise ImportError(
+                f"{self.name}: tonic needs the package {error.name} to read it: pip install {error.name}"
+            ) from error
         except (OSError, ValueError, IndexError, KeyError, EOFError) as error:
-            data = getattr(self.dataset, "data", None)
-            named = (
-                data[index]
-                if isinstance(data, list) and len(data) > index and isinstance(data[index], str)
-                else None
-            )
-            where = named or f"sample {index} in {self.dataset.location_on_system}"
+            where: Any = f"sample {index} in {self.dataset.location_on_system}"
+            if _holds_paths(self.dataset):
+                where = self.dataset.data[index]
             raise ValueError(
                 f"{self.name}: {where} cannot be read ({type(error).__name__}: {error}); the file is "
                 "truncated or damaged"
             ) from error
+
+
+def _holds_paths(dataset: Any) -> bool:
+    data = getattr(dataset, "data", None)
+    return isinstance(data, list) and bool(data) and isinstance(data[0], str)

@@ -19,10 +19,8 @@ from eventnet.data.tonic_table import TONIC_SETS, Part, TonicSet
 
 __all__ = ["load"]
 
-TEST_FRACTION, TEST_SEED = (
-    0.2,
-    2021,
-)  # of sets without an official split: the same test part for every seed of load
+# Of sets without an official split: the test part is the same for every seed of load.
+TEST_FRACTION, TEST_SEED = 0.2, 2021
 EVENT_BYTES = 5  # of one event in the .bin files of N-MNIST and N-Caltech101
 
 
@@ -51,9 +49,8 @@ def load(
             ``poker_dvs``, ``nmnist_1k``). Archives are unpacked into the cache; nothing is written into
             ``root``.
         seed, validation_fraction: of the validation part, drawn evenly from the classes of the training part
-            (a tenth if not given). Sets with an official validation part (ssc) use that. Sets without an
-            official test part (asldvs, cifar10dvs, ncaltech101) have a fixed fifth, drawn evenly from the
-            classes.
+            (a tenth if not given, of pokerdvs a quarter). Sets with an official validation part (ssc) use it.
+            Sets without an official test part (asldvs, cifar10dvs, ncaltech101) have a fixed fifth as such.
         duration: seconds; later events are left out. Each set has its own default.
         crop: ``(start, stop)`` seconds: only the events in between, counted from ``start``; ``stop - start``
             is then the default duration.
@@ -80,6 +77,8 @@ def load(
         )
     if crop is not None and not 0 <= crop[0] < crop[1]:
         raise ValueError(f"{name}: crop must be (start, stop) in seconds with 0 <= start < stop, got {crop}")
+    if duration is not None and not 0 < duration < float("inf"):
+        raise ValueError(f"{name}: duration must be a positive number of seconds, got {duration}")
     _check_arguments(name, entry, arguments)
     caches = cache_folder(cache_root)
     folder = _folder(name, entry, root, download, arguments)
@@ -113,7 +112,7 @@ def load(
         made["train"].transform = Drop(drop)
     note = "; ".join(
         [
-            f"{entry.class_name} through tonic, folder {folder.name}: {division}",
+            f"{entry.class_name} through tonic, folder {folder.resolve().name}: {division}",
             *_missing(entry, whole),
             *remarks,
             *_silent(made),
@@ -223,7 +222,8 @@ def _source(
                 f"which take {EVENT_BYTES} bytes each"
             )
     mark = fingerprint(files, folder, tonic.__version__, part, sorted(arguments.items()))
-    return Source(name, part, folder, files, arguments, cache, caches / "tonic" / f"{name}-{part}-{mark}")
+    where = str(files[0]) if len(files) == 1 else f"{len(files)} files in {folder}"
+    return Source(name, part, folder, where, arguments, cache, caches / "tonic" / f"{name}-{part}-{mark}")
 
 
 def _files(folder: Path, part: Part) -> tuple[Path, ...]:
@@ -246,6 +246,10 @@ def _contiguous(
         remarks.append(f"{len(present)} of {entry.num_classes} classes")
     if present.dtype.kind in "iu" and not np.array_equal(present, np.arange(len(present))):
         remarks.append("labels " + ", ".join(f"{new} = class {old}" for new, old in enumerate(present)))
+    for part, values in targets.items():
+        absent = np.setdiff1d(present, values)
+        if len(absent):
+            remarks.append(f"no {part} sample of class {', '.join(map(str, absent))}")
     return labels, len(present), remarks
 
 
@@ -265,7 +269,9 @@ def _divided(
             raise ValueError(f"{name}: has an official validation part; leave validation_fraction out")
         train, validation, validation_kind = training, whole["validation"], "official"
     else:
-        rest, part = stratified_split(training.labels, 0.1 if fraction is None else fraction, seed)
+        rest, part = stratified_split(
+            training.labels, entry.validation_fraction if fraction is None else fraction, seed
+        )
         train, validation, validation_kind = training.select(rest), training.select(part), f"seed {seed}"
     words = (
         f"{len(train)} training, {len(validation)} validation ({validation_kind}), "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -40,13 +41,12 @@ class TonicSet:
     aliases: tuple[str, ...] = ()
     from_first: bool = False
     packed_below: int = 0
+    validation_fraction: float = 0.1
     sensor_size: Callable[[Any], tuple[int, int, int]] = lambda dataset: dataset.sensor_size
     targets: Callable[[Any], Any] = lambda dataset: dataset.targets
 
 
 def _h5_labels(dataset: Any) -> Any:
-    import os
-
     import h5py
 
     with h5py.File(os.path.join(dataset.location_on_system, dataset.data_filename), "r") as file:
@@ -138,7 +138,7 @@ TONIC_SETS: Mapping[str, TonicSet] = MappingProxyType(
         ),
         "pokerdvs": TonicSet(
             "POKERDVS",
-            0.05,
+            0.04,
             4,
             _halves(
                 "pips_train/*/*.npy",
@@ -147,6 +147,7 @@ TONIC_SETS: Mapping[str, TonicSet] = MappingProxyType(
                 complete=(48, 20),
             ),
             packed_below=1000,
+            validation_fraction=0.25,
         ),
         "shd": TonicSet(
             "SHD",

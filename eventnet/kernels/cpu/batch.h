@@ -85,26 +85,21 @@ class Table {
 public:
     std::vector<T> s;
 
-    void fill(const std::vector<double>& stretches, const Layer<T>& layer, bool with_slopes = false) {
-        const size_t n = stretches.size();
-        s.resize(n);
-        for (size_t i = 0; i < n; ++i) s[i] = T(stretches[i]);
+    void fill(const std::vector<T>& stretches, const Layer<T>& layer, bool with_slopes = false) {
+        s = stretches;
         if constexpr (Shared) {
-            const Vec<double> p = splat(layer.neurons[0].p), q = splat(layer.neurons[0].q);
-            constexpr int kStep = kLanes<double>;
-            const size_t room = (n + kStep - 1) / kStep * kStep;
-            for (auto* column : {&x_, &y_, &k_}) column->resize(room);
+            const size_t n = s.size();
+            const Vec<T> p = splat(T(layer.neurons[0].p)), q = splat(T(layer.neurons[0].q));
+            const size_t room = (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+            s.resize(room);
+            for (auto* column : {&x_, &y_, &k_, &growth_}) column->resize(room);
             if (with_slopes) for (auto* column : {&x_tm_, &y_ts_, &k_tm_, &k_ts_}) column->resize(room);
-            double block[kStep];
-            for (size_t i = 0; i < n; i += kStep) {
-                for (int l = 0; l < kStep; ++l) block[l] = i + l < n ? stretches[i + l] : 0.0;
-                const Vec<double> at = load(block);
-                const Decay<Vec<double>> f = decay<double>(at, p, q);
-                put(x_, i, f.x), put(y_, i, f.y), put(k_, i, f.k);
-                if (with_slopes) {
-                    const TauSlope<Vec<double>> g = tau_slope<double>(at, p, q);
-                    put(x_tm_, i, g.x_tm), put(y_ts_, i, g.y_ts), put(k_tm_, i, g.k_tm), put(k_ts_, i, g.k_ts);
-                }
+            for (size_t i = 0; i < n; i += kLanes<T>) {
+                const Decay<Vec<T>> f = decay<T>(load(&s[i]), p, q);
+                store(&x_[i], f.x), store(&y_[i], f.y), store(&k_[i], f.k), store(&growth_[i], T(1) / f.y);
+                if (!with_slopes) continue;
+                const TauSlope<Vec<T>> g = tau_slope<T>(load(&s[i]), p, q);
+                store(&x_tm_[i], g.x_tm), store(&y_ts_[i], g.y_ts), store(&k_tm_[i], g.k_tm), store(&k_ts_[i], g.k_ts);
             }
         }
     }
@@ -119,16 +114,19 @@ public:
         else return tau_slope<T>(splat(s[i]), load(&layer.p[column]), load(&layer.q[column]));
     }
 
+    // e^{s/ts} of stretch i, given y.
+    Vec<T> growth(size_t i, Vec<T> y) const {
+        if constexpr (Shared) return splat(growth_[i]);
+        else return T(1) / y;
+    }
+
     // Largest K within stretch i.
     Vec<T> k_max(size_t i, Vec<T> k, const Layer<T>& layer, int column) const {
         return select<T>(splat(s[i]) < load(&layer.s_peak[column]), k, load(&layer.k_peak[column]));
     }
 
 private:
-    static void put(std::vector<T>& column, size_t i, Vec<double> v) {
-        for (int l = 0; l < kLanes<double>; ++l) column[i + l] = T(v[l]);
-    }
-    std::vector<T> x_, y_, k_, x_tm_, y_ts_, k_tm_, k_ts_;
+    std::vector<T> x_, y_, k_, growth_, x_tm_, y_ts_, k_tm_, k_ts_;
 };
 
 // Events [first, last) of a sample, in (start, end]; the last one is at `end`. Without events: the stretch to the end.
@@ -166,22 +164,22 @@ struct Plan {
             e = last;
         }
         windows.push_back({stop, stop, now, batch.duration[b]});
-        for (const Window& w : windows) gaps_.push_back(w.end - w.start);
+        for (const Window& w : windows) gaps_.push_back(T(w.end - w.start));
         span.fill(gaps_, layer, with_slopes);
         gaps_.clear();
         for (const Window& w : windows)
-            for (int64_t i = w.first; i < w.last; ++i) gaps_.push_back(w.end - batch.times[i]);
+            for (int64_t i = w.first; i < w.last; ++i) gaps_.push_back(T(w.end - batch.times[i]));
         to_end.fill(gaps_, layer, with_slopes);
         if (!with_steps) return;
         gaps_.clear();
         now = 0;
-        for (int64_t i = first; i < stop; now = batch.times[i++]) gaps_.push_back(batch.times[i] - now);
-        gaps_.push_back(batch.duration[b] - now);
+        for (int64_t i = first; i < stop; now = batch.times[i++]) gaps_.push_back(T(batch.times[i] - now));
+        gaps_.push_back(T(batch.duration[b] - now));
         step.fill(gaps_, layer);
     }
 
 private:
-    std::vector<double> gaps_;
+    std::vector<T> gaps_;
 };
 
 // How the batch is cut for threads: `chunks` ranges of samples with about equally many events, times `groups` ranges of

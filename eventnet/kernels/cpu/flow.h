@@ -103,18 +103,11 @@ struct Neuron {
         return tm * ts / (tm - ts) * std::log1p((1 - r) * (tm - ts) / below);
     }
 
-    // Seconds until u first reaches gap within horizon h, or -1; ends in the state at the end of h in that case.
-    double crossing(double& u, double& i, double h) const {
-        const Decay<double> end = decay(h);
-        const double u_end = u * end.x + i * end.k, i_end = i * end.y;
-        double s = -1;
-        if (i > 0) {
-            if (i > u && may_cross(u, i, u_end, i_end, h)) s = climb(u, i, h);
-        } else if (u_end >= gap) {
-            s = bisect(u, i, h);
-        }
-        if (s < 0) u = u_end, i = i_end;
-        return s;
+    // Seconds until u first reaches gap within a stretch of h seconds that would end in (u_end, i_end), or -1.
+    // At a crossing i becomes the current there.
+    double crossing(double u, double& i, double u_end, double i_end, double h, double close) const {
+        if (i > 0) return i > u && may_cross(u, i, u_end, i_end, h) ? climb(u, i, h, close) : -1;
+        return u_end >= gap ? bisect(u, i, h) : -1;
     }
 
 private:
@@ -128,9 +121,10 @@ private:
 
     // i > 0: u is concave while it rises, so Newton's steps from any point of the rising branch land below the root and
     // climb to it without overshooting. The start is the root of the second-order expansion.
-    double climb(double u, double i, double h) const {
+    double climb(double u, double& i, double h, double close) const {
         const double missing = gap - u, speed = (i - u) * p;
         if (missing <= 0) return 0;
+        close *= std::abs(gap) + std::abs(u) + i;
         const double bend = (-i * q - speed) * p, square = speed * speed + 2 * bend * missing;
         double s = square > 0 ? std::min(2 * missing / (speed + std::sqrt(square)), h) : 0;
         for (int step = 0; step < 100; ++step) {
@@ -141,15 +135,16 @@ private:
                 s = 0;                              // the guess was beyond the peak
                 continue;
             }
-            const double change = (gap - at) / slope;
-            s += change;
-            if (std::abs(change) <= 1e-15 * (s + h)) break;
+            s += (gap - at) / slope;
+            if (std::abs(gap - at) <= close) break;
         }
-        return std::clamp(s, 0.0, h);
+        s = std::clamp(s, 0.0, h);
+        i *= std::exp(-s * q);
+        return s;
     }
 
     // i <= 0: only a neuron whose bias is above threshold gets here; u may dip first, then rises to the end.
-    double bisect(double u, double i, double h) const {
+    double bisect(double u, double& i, double h) const {
         double low = 0, high = h;
         for (int step = 0; step < 200 && high - low > 1e-16 * h; ++step) {
             const double middle = 0.5 * (low + high);
@@ -157,6 +152,7 @@ private:
             const Decay<double> f = decay(middle);
             (u * f.x + i * f.k >= gap ? high : low) = middle;
         }
+        i *= std::exp(-high * q);
         return high;
     }
 };

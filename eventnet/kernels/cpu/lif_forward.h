@@ -51,6 +51,9 @@ public:
 private:
     static constexpr int kTile = sizeof(T) == 8 && kVectorBytes == 64 ? 8 : kVectorBytes == 64 ? 8 : 4;  // vectors in registers
 
+    // Newton's method stops one step after the voltage is this close to the threshold, relative: beyond rounding.
+    static constexpr double kClose = sizeof(T) == 4 ? 1e-7 : 1e-12;
+
     struct Worker {
         LifForward& all;
         const Batch<T>& batch;
@@ -58,6 +61,7 @@ private:
         const int begin, end;
         Plan<T, Shared> plan;
         std::vector<T> u, i;
+        std::vector<int> loud;  // columns of the vectors whose bound reached the threshold in this window
         std::vector<Spike>* out = nullptr;
         int current_sample = 0;
         int64_t uncounted = 0;
@@ -78,6 +82,10 @@ private:
                 for (; column + kTile * kLanes<T> <= end; column += kTile * kLanes<T>) tile<kTile>(w, column);
                 for (; column + 2 * kLanes<T> <= end; column += 2 * kLanes<T>) tile<2>(w, column);
                 for (; column < end; column += kLanes<T>) tile<1>(w, column);
+                size_t k = 0;
+                for (; k + 4 <= loud.size(); k += 4) replay<4>(plan.windows[w], &loud[k]);
+                for (; k < loud.size(); ++k) replay<1>(plan.windows[w], &loud[k]);
+                loud.clear();
                 if (spikes.size() - before > 1) std::sort(spikes.begin() + before, spikes.end(), earlier);
             }
             count();
@@ -85,15 +93,22 @@ private:
                 if (!std::isfinite(u[n]) || !std::isfinite(i[n])) not_finite(n);
         }
 
-        // All events of window w on N vectors of neurons.
         template <int N>
-        void tile(size_t w, int column) {
-            const Window& window = plan.windows[w];
+        struct Sums {
             Vec<T> current[N], voltage[N], highest[N];
+        };
+
+        // What the events of a window, but for its last, add to N vectors of currents and voltages at its end, and the
+        // largest partial sum of the currents. The sums live in registers: hence the local arrays and the unrolling.
+        template <int N>
+        __attribute__((noinline)) Sums<N> accumulate(const Window& window, int column) const {
+            Vec<T> current[N], voltage[N], highest[N];
+#pragma GCC unroll 8
             for (int v = 0; v < N; ++v) current[v] = voltage[v] = highest[v] = Vec<T>{};
             for (int64_t e = window.first; e + 1 < window.last; ++e) {
                 const T* row = layer.row(batch.units[e]) + column;
                 const T size = batch.value(e);
+#pragma GCC unroll 8
                 for (int v = 0; v < N; ++v) {
                     const Decay<Vec<T>> f = plan.to_end.at(e - plan.first, layer, column + v * kLanes<T>);
                     const Vec<T> drive = load(row + v * kLanes<T>);
@@ -102,73 +117,120 @@ private:
                     highest[v] = max<T>(current[v], highest[v]);
                 }
             }
+            Sums<N> sums;
+#pragma GCC unroll 8
+            for (int v = 0; v < N; ++v) sums.current[v] = current[v], sums.voltage[v] = voltage[v], sums.highest[v] = highest[v];
+            return sums;
+        }
+
+        // All events of window w on N vectors of neurons.
+        template <int N>
+        void tile(size_t w, int column) {
+            const Window& window = plan.windows[w];
+            const Sums<N> sums = accumulate<N>(window, column);
             for (int v = 0; v < N; ++v) {
                 const int at = column + v * kLanes<T>;
                 const Decay<Vec<T>> f = plan.span.at(w, layer, at);
                 const Vec<T> u0 = load(&u[at]), i0 = load(&i[at]), gap = load(&layer.gap[at]);
-                Vec<T> bound = max<T>(i0, Vec<T>{}), gain;
+                // Largest current in the window; the voltage relaxes towards it, or the one arrival at the end does not count.
+                // Written so that NaN is not quiet.
+                Vec<T> strongest = max<T>(i0, Vec<T>{}), reach;
                 if (window.many()) {
-                    bound = max<T>(bound, (i0 * f.y + highest[v]) / f.y);
-                    gain = T(1) - f.x;
+                    strongest = max<T>(strongest, i0 + sums.highest[v] * plan.span.growth(w, f.y));
+                    reach = u0 + max<T>(strongest - u0, Vec<T>{}) * (T(1) - f.x);
                 } else {
-                    gain = plan.span.k_max(w, f.k, layer, at);
+                    reach = max<T>(u0, Vec<T>{}) + strongest * plan.span.k_max(w, f.k, layer, at);
                 }
-                // a crossing needs a current above the gap, and the voltage to get there; written so that NaN replays
-                const auto quiet = (bound < gap) | (max<T>(u0, Vec<T>{}) + gain * bound < gap);
-                const auto simple = gap > T(0) ? quiet : max<T>(u0, Vec<T>{}) + gain * bound < gap;
-                if (bits<T>(~simple)) {
-                    replay(window, at);
+                const auto quiet = ((strongest < gap) & (gap > T(0)) & (u0 < gap)) | (reach < gap);
+                if (bits<T>(~quiet)) {
+                    loud.push_back(at);
                     continue;
                 }
-                Vec<T> i1 = i0 * f.y + current[v];
+                Vec<T> i1 = i0 * f.y + sums.current[v];
                 if (window.last > window.first)
                     i1 += batch.value(window.last - 1) * load(layer.row(batch.units[window.last - 1]) + at);
-                store(&u[at], u0 * f.x + i0 * f.k + voltage[v]);
+                store(&u[at], u0 * f.x + i0 * f.k + sums.voltage[v]);
                 store(&i[at], i1);
             }
         }
 
-        // The same for one vector, stretch by stretch.
-        void replay(const Window& window, int column) {
-            Vec<T> u0 = load(&u[column]), i0 = load(&i[column]);
-            const Vec<T> gap = load(&layer.gap[column]);
+        // The same stretch by stretch, for K vectors at once: their chains of dependent operations overlap.
+        template <int K>
+        __attribute__((noinline)) void replay(const Window& window, const int* columns) {
+            Vec<T> u0[K], i0[K], gap[K];
+#pragma GCC unroll 4
+            for (int k = 0; k < K; ++k) u0[k] = load(&u[columns[k]]), i0[k] = load(&i[columns[k]]), gap[k] = load(&layer.gap[columns[k]]);
             const bool tail = window.first == window.last;
             double now = window.start;
             for (int64_t e = window.first; e < window.last + tail; ++e) {
                 const double until = tail ? window.end : batch.times[e];
-                const Decay<Vec<T>> f = plan.step.at(e - plan.first, layer, column);
-                const Vec<T> u1 = u0 * f.x + i0 * f.k, i1 = i0 * f.y;
-                const Vec<T> reach = max<T>(u0, Vec<T>{}) + max<T>(i0, Vec<T>{}) * plan.step.k_max(e - plan.first, f.k, layer, column);
-                const auto quiet = ((reach < gap) & (u1 < gap)) | ((i0 < gap) & (gap > T(0)));
-                Vec<T> u2 = u1, i2 = i1;
-                for (uint32_t lanes = bits<T>(~quiet); lanes; lanes &= lanes - 1) {
-                    const int l = __builtin_ctz(lanes);
-                    if (column + l >= layer.num) break;
-                    double u_lane = u0[l], i_lane = i0[l];
-                    lane(layer.neurons[column + l], u_lane, i_lane, now, until);
-                    u2[l] = T(u_lane), i2[l] = T(i_lane);
+                const T span = plan.step.s[e - plan.first];
+                Vec<T> u1[K], i1[K];
+                IntVec<T> quiet = ~IntVec<T>{};
+#pragma GCC unroll 4
+                for (int k = 0; k < K; ++k) {
+                    const Decay<Vec<T>> f = plan.step.at(e - plan.first, layer, columns[k]);
+                    u1[k] = u0[k] * f.x + i0[k] * f.k, i1[k] = i0[k] * f.y;
+                    // a voltage that rises is concave and stays below its tangent
+                    const Vec<T> reach = u0[k] + max<T>(i0[k] - u0[k], Vec<T>{}) * (load(&layer.p[columns[k]]) * span);
+                    quiet &= (reach < gap[k]) & (u1[k] < gap[k]);
                 }
-                u0 = u2;
-                i0 = tail ? i2 : i2 + batch.value(e) * load(layer.row(batch.units[e]) + column);
+                if (bits<T>(~quiet)) {
+#pragma GCC unroll 4
+                    for (int k = 0; k < K; ++k) {
+                        const Vec<T> reach = u0[k] + max<T>(i0[k] - u0[k], Vec<T>{}) * (load(&layer.p[columns[k]]) * span);
+                        const uint32_t lanes = bits<T>(~((reach < gap[k]) & (u1[k] < gap[k])));
+                        if (!lanes) continue;
+                        Stretch stretch;
+                        store(stretch.u0, u0[k]), store(stretch.i0, i0[k]), store(stretch.u1, u1[k]), store(stretch.i1, i1[k]);
+                        cross(lanes, columns[k], stretch, now, until);
+                        u1[k] = load(stretch.u1), i1[k] = load(stretch.i1);
+                    }
+                }
+                const T* row = tail ? nullptr : layer.row(batch.units[e]);
+                const T size = tail ? T(0) : batch.value(e);
+#pragma GCC unroll 4
+                for (int k = 0; k < K; ++k) {
+                    u0[k] = u1[k];
+                    i0[k] = tail ? i1[k] : i1[k] + size * load(row + columns[k]);
+                }
                 now = until;
             }
-            store(&u[column], u0);
-            store(&i[column], i0);
+#pragma GCC unroll 4
+            for (int k = 0; k < K; ++k) store(&u[columns[k]], u0[k]), store(&i[columns[k]], i0[k]);
         }
 
-        // One neuron through one stretch, with all its spikes.
-        void lane(const Neuron& neuron, double& u0, double& i0, double now, double until) {
-            if (!std::isfinite(u0) || !std::isfinite(i0)) not_finite(neuron.index);
-            for (;;) {
-                const double i_before = i0;
-                const double s = neuron.crossing(u0, i0, until - now);
-                if (s < 0) return;
-                i0 = i_before * std::exp(-s * neuron.q);
-                u0 = neuron.rise;
-                now += s;
-                out->push_back({now, i0, neuron.index});
-                if (++uncounted == 1 << 16) count();
+        // States of a vector of neurons at the start and at the end of a stretch, in memory.
+        struct Stretch {
+            T u0[kLanes<T>], i0[kLanes<T>], u1[kLanes<T>], i1[kLanes<T>];
+        };
+
+        // Lanes that may cross the threshold in this stretch.
+        __attribute__((noinline)) void cross(uint32_t lanes, int column, Stretch& stretch, double now, double until) {
+            for (; lanes; lanes &= lanes - 1) {
+                const int l = __builtin_ctz(lanes);
+                if (column + l >= layer.num) break;
+                double u_lane = stretch.u0[l], i_lane = stretch.i0[l];
+                lane(layer.neurons[column + l], u_lane, i_lane, stretch.u1[l], stretch.i1[l], now, until);
+                stretch.u1[l] = T(u_lane), stretch.i1[l] = T(i_lane);
             }
+        }
+
+        // One neuron through one stretch with all its spikes: (u, i) at its start become those at its end, which come as
+        // (u_end, i_end) for the case that it does not spike.
+        void lane(const Neuron& neuron, double& u, double& i, double u_end, double i_end, double now, double until) {
+            if (!std::isfinite(u) || !std::isfinite(i)) not_finite(neuron.index);
+            for (;;) {
+                const double s = neuron.crossing(u, i, u_end, i_end, until - now, kClose);
+                if (s < 0) break;
+                u = neuron.rise;  // crossing() left i at the spike
+                now += s;
+                out->push_back({now, i, neuron.index});
+                if (++uncounted == 1 << 16) count();
+                const Decay<double> f = neuron.decay(until - now);
+                u_end = u * f.x + i * f.k, i_end = i * f.y;
+            }
+            u = u_end, i = i_end;
         }
 
         // Keeps the total of all threads below the limit, also while a single stretch goes on and on.

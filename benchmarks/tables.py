@@ -1,0 +1,167 @@
+"""Write the README's tables from ``benchmarks/results``: between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.
+
+    python benchmarks/tables.py [--check]
+
+NAME is ``speed``, ``error`` or ``accuracy``. Markers whose results are not there are left as they are.
+``--check`` changes nothing and exits with 1 if the README is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results")
+README = Path(__file__).resolve().parents[1] / "README.md"
+NAMES = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "norse": "Norse", "sinabs": "Sinabs"}
+
+
+def speed_table(results: Path) -> str | None:
+    """Time of each contender as a multiple of eventnet's, forward + backward and forward."""
+    path = results / "speed.json"
+    if not path.exists():
+        return None
+    rows = json.loads(path.read_text())
+    lines = [_machine(rows), ""]
+    for what, title in (("train", "forward + backward"), ("forward", "forward")):
+        lines += [*_ratios(rows, what, title), ""]
+    return "\n".join(lines).rstrip()
+
+
+def _ratios(rows: list[dict[str, Any]], what: str, title: str) -> list[str]:
+    contenders = _ordered(r["contender"] for r in rows if r["contender"] != "eventnet")
+    head = ["shape", f"eventnet, {title}", *(_label(c) for c in contenders)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for shape in _ordered(r["shape"] for r in rows):
+        mine = [r for r in rows if r["shape"] == shape]
+        ours = next((r for r in mine if r["contender"] == "eventnet"), None)
+        if ours is None:
+            continue
+        base = ours["seconds"][what]["best"]
+        for step in sorted({r["step"] for r in mine if r["step"]}):
+            cells = [f"{shape}, {1e3 * step:g} ms", f"{1e3 * base:.3g} ms{_megabytes(ours, what)}"]
+            for contender in contenders:
+                other = next(
+                    (r for r in mine if r["contender"] == contender and r["step"] in (step, None)), None
+                )
+                ratio = "" if other is None else f"{other['seconds'][what]['best'] / base:.2g}×"
+                cells.append(ratio + ("" if other is None else _megabytes(other, what)))
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _megabytes(row: dict[str, Any], what: str) -> str:
+    return f", {row['bytes'] / 1e6:.3g} MB" if what == "train" and row["bytes"] is not None else ""
+
+
+def _machine(rows: list[dict[str, Any]]) -> str:
+    machines = _ordered(
+        f"{r['machine']['cpu']}, {r['machine']['cores']} cores, {' '.join(r['machine']['features'])}"
+        for r in rows
+    )
+    versions = _ordered(f"{_label(r['contender'])} {r['version']}" for r in rows if r["contender"] in NAMES)
+    return (
+        f"Measured on {'; '.join(machines)}, two threads, PyTorch {rows[0]['torch']}; {', '.join(versions)}."
+    )
+
+
+def _label(contender: str) -> str:
+    name, _, form = contender.partition("-")
+    return NAMES[name] + (f", {form}" if form else "") if name in NAMES else contender
+
+
+def _ordered(names: Any) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def error_table(results: Path) -> str | None:
+    """Error of spikes and gradients against seconds."""
+    path = results / "error_curve.json"
+    if not path.exists():
+        return None
+    curve = json.loads(path.read_text())
+    lines = [
+        f"{curve['shape']}, batch {curve['batch']}, {curve['machine']['cpu']}, two threads; against the exact solution in float64.",
+        "",
+        "| method | spike-time error, median | spikes without a partner | gradient: cosine | norm | forward + backward |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in curve["rows"]:
+        lines.append(
+            f"| {r['method']} | {1e6 * r['spike_time_error_median']:.2g} µs | {r['unmatched_fraction']:.1%} "
+            f"| {r['gradient_cosine']:.9g} | {r['gradient_norm_ratio']:.3g}× | {1e3 * r['seconds']:.3g} ms |"
+        )
+    return "\n".join(lines)
+
+
+def accuracy_table(results: Path) -> str | None:
+    """Test accuracy of every recipe over its seeds, beside the linear floor and the published number."""
+    files = sorted((results / "accuracy").glob("*.json"))
+    if not files:
+        return None
+    lines = [
+        "| recipe | test accuracy | seeds | linear floor | published | met |",
+        "|---|---|---|---|---|---|",
+    ]
+    for path in files:
+        recipe = json.loads(path.read_text())
+        scores = [100 * run["test_accuracy"] for run in recipe["runs"]]
+        spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+        floor, published = recipe.get("linear_floor"), recipe.get("published")
+        cells = [
+            recipe["recipe"],
+            f"{statistics.mean(scores):.2f}{spread} %",
+            str(len(scores)),
+            "" if floor is None else f"{100 * floor:.1f} %",
+            "" if published is None else f"{100 * published['accuracy']:.2f} % ({published['source']})",
+            "" if recipe.get("met") is None else ("yes" if recipe["met"] else "no"),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[Path], str | None]] = {
+    "speed": speed_table,
+    "error": error_table,
+    "accuracy": accuracy_table,
+}
+
+
+def fill(text: str, results: Path = RESULTS) -> str:
+    """``text`` with every table between its markers brought up to date."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if (begin in text) != (end in text):
+            raise ValueError(f"README: {begin} and {end} must come as a pair")
+        content = table(results)
+        if begin in text and content is not None:
+            pattern = re.escape(begin) + ".*?" + re.escape(end)
+            text = re.sub(pattern, lambda _, new=f"{begin}\n{content}\n{end}": new, text, flags=re.DOTALL)
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="only say whether the README is up to date")
+    args = parser.parse_args()
+    old = README.read_text()
+    new = fill(old)
+    if args.check:
+        sys.exit(None if new == old else "README.md: tables out of date; run python benchmarks/tables.py")
+    if new != old:
+        part = README.with_suffix(".part")
+        part.write_text(new)
+        os.replace(part, README)
+
+
+if __name__ == "__main__":
+    main()

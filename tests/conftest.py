@@ -1,0 +1,30 @@
+"""What all tests share: two threads, reproducible property tests, and measured numbers shown at the end of the run."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("eventnet", deadline=None, derandomize=True, max_examples=15, print_blob=True)
+settings.load_profile("eventnet")
+torch.set_num_threads(2)
+
+_LINES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_LINES] = []
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Call it with one line to be printed under the results, also if the test passes."""
+    return request.config.stash[_LINES].append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[_LINES]:
+        terminalreporter.section("measured")
+        for line in config.stash[_LINES]:
+            terminalreporter.write_line(line)

@@ -1,0 +1,222 @@
+"""Cases, networks and comparisons that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from eventnet import Events, lif
+from eventnet.kernels import cpu
+from eventnet.layers.neuron import as_neuron
+from eventnet.layers.readout import Voltage
+
+F64 = torch.float64
+ISAS = [isa for isa in cpu.WIDEST_FIRST if cpu.load("baseline").supports(isa)] if cpu.load() else []
+needs_compiled = pytest.mark.skipif(not ISAS, reason="the C++ kernels are not compiled in this installation")
+BACKENDS = [pytest.param("cpu", marks=needs_compiled), "reference"]
+on_both_backends = pytest.mark.parametrize("backend", BACKENDS)
+on_every_isa = pytest.mark.parametrize("isa", ISAS or [pytest.param("none", marks=needs_compiled)])
+
+NAMES = ("tau_mem", "tau_syn", "threshold", "reset", "bias")
+
+
+@contextmanager
+def compiled_for(isa: str) -> Iterator[None]:
+    """Make the "cpu" backend run the build for this instruction set."""
+    module = cpu.load(isa)
+    with mock.patch.object(cpu, "load", lambda isa=None: module):
+        yield
+
+
+# ---- neurons, by what is special about them -------------------------------------------------------------------------
+
+
+def shared(tau_mem: float, tau_syn: float, **others: float) -> Callable[..., dict[str, Tensor]]:
+    """Neurons that have the same parameters, as 0-d tensors."""
+    values = {"threshold": 1.0, "reset": 0.0, "bias": 0.0} | others | {"tau_mem": tau_mem, "tau_syn": tau_syn}
+    return lambda num, generator: {name: torch.tensor(values[name], dtype=F64) for name in NAMES}
+
+
+def per_neuron(num: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Neurons that differ in everything; neuron 0 has equal time constants, some have tau_syn > tau_mem."""
+    ranges = dict(tau_mem=(8e-3, 25e-3), tau_syn=(4e-3, 20e-3), threshold=(0.8, 1.3), reset=(-0.4, 0.3), bias=(-0.3, 0.4))
+    drawn = {}
+    for name, (low, high) in ranges.items():
+        drawn[name] = low + (high - low) * torch.rand(num, dtype=F64, generator=generator)
+    drawn["tau_syn"][:1] = drawn["tau_mem"][:1]
+    return drawn
+
+
+def tonic(num: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Shared time constants; every other neuron has its bias above the threshold and fires by itself."""
+    drawn = shared(18e-3, 6e-3)(num, generator)
+    level = torch.rand(num, dtype=F64, generator=generator)
+    restless = torch.arange(num) % 2 == 0
+    return drawn | {"bias": torch.where(restless, 1.2 + 0.3 * level, 0.5 * level - 0.3), "reset": 0.3 * level - 0.2}
+
+
+KINDS = {
+    "slow membrane": shared(20e-3, 5e-3),
+    "equal time constants": shared(10e-3, 10e-3, reset=-0.2, bias=0.1),
+    "slow synapse": shared(8e-3, 20e-3, threshold=1.2, reset=0.1, bias=-0.1),
+    "per neuron": per_neuron,
+    "tonic": tonic,
+}
+
+
+# ---- input and layers -----------------------------------------------------------------------------------------------
+
+
+def random_events(
+    generator: torch.Generator,
+    counts: list[int],
+    num_units: int,
+    duration: float = 0.05,
+    *,
+    graded: bool = False,
+    late: bool = False,
+    grid: float | None = None,
+) -> Events:
+    """Float64 events, uniform in time; ``late`` puts the last fifth after the end, ``grid`` makes times coincide."""
+    samples = []
+    for count in counts:
+        times = torch.rand(count, dtype=F64, generator=generator) * duration * (1.25 if late else 0.95)
+        if grid is not None:
+            times = (times / grid).round() * grid
+        samples.append((times.sort()[0], torch.randint(num_units, (count,), generator=generator)))
+    events = Events.from_list(samples, num_units, duration, dtype=F64)
+    if not graded:
+        return events
+    values = 1 + 0.5 * torch.randn(events.num_events, dtype=F64, generator=generator)
+    return replace(events, values=values)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer and its input, drawn from a seed."""
+
+    kind: str
+    counts: tuple[int, ...] = (12, 0, 9)
+    inputs: int = 6
+    outputs: int = 5
+    mean: float = 3.0
+    std: float = 3.0
+    graded: bool = False
+    late: bool = False
+    grid: float | None = None
+    duration: float = 0.05
+    seed: int = 0
+
+    def __str__(self) -> str:
+        extra = [name for name in ("graded", "late", "grid") if getattr(self, name)]
+        return " ".join([self.kind, f"{self.inputs}-{self.outputs}", f"{sum(self.counts)} events", *extra])
+
+    def draw(self) -> tuple[Events, dict[str, Tensor]]:
+        """The events, and the layer's weight and neuron parameters by name, all in float64."""
+        generator = torch.Generator().manual_seed(self.seed)
+        events = random_events(
+            generator, list(self.counts), self.inputs, self.duration, graded=self.graded, late=self.late, grid=self.grid
+        )
+        weight = self.mean + self.std * torch.randn(self.inputs, self.outputs, dtype=F64, generator=generator)
+        return events, {"weight": weight, **KINDS[self.kind](self.outputs, generator)}
+
+
+def with_grad(events: Events, parameters: dict[str, Tensor]) -> tuple[Events, dict[str, Tensor], dict[str, Tensor]]:
+    """Fresh leaves: events, parameters, and all that require grad by name (times, values, weight, ...)."""
+    leaves = {name: x.detach().clone().requires_grad_() for name, x in parameters.items()}
+    inputs = {"times": events.times.detach().clone().requires_grad_()}
+    if events.values is not None:
+        inputs["values"] = events.values.detach().clone().requires_grad_()
+    fresh = Events.trusted(
+        inputs["times"], events.units, events.offsets, events.num_units, events.duration, inputs.get("values")
+    )
+    return fresh, leaves, inputs | leaves
+
+
+def run_lif(events: Events, parameters: dict[str, Tensor], backend: str) -> Events:
+    """The spikes of a layer whose parameters come by name."""
+    others = {name: x for name, x in parameters.items() if name != "weight"}
+    return lif(events, parameters["weight"], backend=backend, **others)
+
+
+def run_li(events: Events, parameters: dict[str, Tensor], backend: str) -> Voltage:
+    """The voltage of the same neurons if they could not spike, but start where they would."""
+    weight = parameters["weight"]
+    given = {name: parameters[name] for name in NAMES}
+    is_shared = parameters["tau_mem"].dim() == 0
+    return Voltage(events, weight, as_neuron(weight.shape[1], weight, **given), is_shared, backend=backend)
+
+
+# ---- comparisons ----------------------------------------------------------------------------------------------------
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    """Largest difference relative to the largest expected number (0 where both are empty or all zero)."""
+    assert found.shape == expected.shape, f"shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
+    if expected.numel() == 0:
+        return 0.0
+    found, expected = found.detach().to(F64), expected.detach().to(F64)
+    distance, scale = (found - expected).abs().max().item(), expected.abs().max().item()
+    return distance / scale if scale > 0 else distance
+
+
+def gradients(loss: Tensor, leaves: dict[str, Tensor], *, keep: bool = False) -> dict[str, Tensor]:
+    """Gradient of ``loss`` in each leaf; all must be in its graph and finite."""
+    found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), retain_graph=keep), strict=True))
+    for name, gradient in found.items():
+        assert torch.isfinite(gradient).all(), f"the gradient in {name} is not finite"
+    return found
+
+
+def ranks(events: Events) -> Tensor:
+    """``(E,)``: each event is the how-manieth (from 0) of its unit in its sample."""
+    keys = events._keys()
+    order = keys.argsort(stable=True)
+    ordered = keys[order]
+    starts = torch.searchsorted(ordered, ordered)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(order.numel()) - starts
+    return rank
+
+
+def table(events: Events, width: int | None = None) -> Tensor:
+    """``(B, N, K)`` times of each unit's k-th event, ``inf`` where there is none; differentiable."""
+    rank = ranks(events)
+    width = width if width is not None else int(rank.max()) + 1 if rank.numel() else 0
+    times = events.times.new_full((events.batch_size, events.num_units, width), torch.inf)
+    return times.index_put((events.samples, events.units.to(torch.int64), rank), events.times)
+
+
+def cotangent(shape: torch.Size) -> Tensor:
+    """Fixed coefficients of different size and sign, by place: (sample, neuron, number of spike, ...)."""
+    phase = torch.zeros(shape, dtype=F64)
+    for axis, size in enumerate(shape):
+        view = [1] * len(shape)
+        view[axis] = size
+        phase = phase + ((axis + 1) * 1.7 * torch.arange(size, dtype=F64)).reshape(view)
+    return torch.cos(phase + 0.5)
+
+
+def weighted(x: Tensor) -> Tensor:
+    """A scalar that depends on every finite element of ``x`` with different coefficients."""
+    finite = torch.isfinite(x.detach())
+    return (cotangent(x.shape).to(x.dtype)[finite] * x[finite]).sum()
+
+
+def drive_at(spikes: Events, events: Events, parameters: dict[str, Tensor]) -> Tensor:
+    """``(K,)`` threshold slope times tau_mem, ``bias - threshold + I``, of each spike: near 0 it only grazes the threshold."""
+    neuron = as_neuron(spikes.num_units, parameters["weight"], **{name: parameters[name] for name in NAMES})
+    unit = spikes.units.to(torch.int64)
+    age = spikes.times[:, None] - events.times[None]
+    counts = (events.samples == spikes.samples[:, None]) & (age > 0) & (events.times < events.duration[events.samples])
+    size = torch.ones_like(events.times) if events.values is None else events.values
+    arrived = parameters["weight"][events.units.to(torch.int64)][:, unit].T * size
+    current = (torch.where(counts, arrived, 0.0) * torch.exp(-age.clamp(min=0) / neuron.tau_syn[unit][:, None])).sum(1)
+    return (neuron.bias[unit] - neuron.threshold[unit] + current).detach()

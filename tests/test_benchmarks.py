@@ -1,0 +1,244 @@
+"""The benchmarks: the baseline is the model it says it is, runs are refused when void, tables come from results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import contenders  # noqa: E402
+import error_curve  # noqa: E402
+import grid_gather  # noqa: E402
+import measure  # noqa: E402
+import speed  # noqa: E402
+import tables  # noqa: E402
+from shapes import SHAPES, Problem, Shape  # noqa: E402
+
+from eventnet import Events  # noqa: E402
+
+SMALL = Shape("small", (30, 20, 4), 3, 60, 40e-3, 50e-3, (1e-3,), (0.3, 0.5), (0.0, 0.5), (5, 400))
+
+
+@pytest.fixture(autouse=True)
+def keep_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    try:
+        return grid_gather.compile_library()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+class FastSigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad / (1 + 25 * x.abs()) ** 2
+
+
+def grid_in_torch(problem: Problem, dt: float, w1: Tensor, w2: Tensor) -> tuple[Tensor, Tensor]:
+    """The same grid by plain autograd, float64, the readout stepped too."""
+    decay = contenders.Decay(dt)
+    raster = contenders.raster(problem, dt).double()
+    batch = problem.events.batch_size
+    i, v, i2, v2 = (
+        torch.zeros(batch, n, dtype=torch.float64) for n in (w1.shape[1],) * 2 + (w2.shape[1],) * 2
+    )
+    total, fired = torch.zeros_like(v2), torch.zeros(batch, dtype=torch.float64)
+    for x in raster:
+        i = decay.a * i + x @ w1
+        u = decay.b * v + decay.k * i
+        s = FastSigmoid.apply(u - 1.0)
+        v = u * (1 - s.detach())
+        i2 = decay.a * i2 + s @ w2
+        v2 = decay.b * v2 + decay.k * i2
+        total, fired = total + v2, fired + s.detach().sum(1)
+    return total / len(raster), fired
+
+
+@pytest.mark.parametrize("dt", [1e-3, 0.5e-3, 10e-3])
+@pytest.mark.parametrize("hidden", [20, 64, 130])
+def test_grid_gather_equals_autograd_through_the_same_grid(compiled, dt: float, hidden: int) -> None:
+    problem = replace(SMALL, layers=(30, hidden, 4)).problem()
+    results = []
+    for run, dtype in ((grid_in_torch, torch.float64), (None, torch.float32)):
+        w1, w2 = (w.to(dtype).requires_grad_() for w in (problem.w1, problem.w2))
+        if run:
+            voltage, fired = run(problem, dt, w1, w2)
+        else:
+            steps = contenders.steps_of(problem.shape, dt)
+            voltage, fired = grid_gather.grid_gather(problem.events, w1, w2, dt=dt, steps=steps)
+        torch.nn.functional.cross_entropy(voltage, problem.labels).backward()
+        results.append((voltage, fired, w1.grad, w2.grad))
+    (v, n, d1, d2), (v_, n_, d1_, d2_) = results
+    assert n.sum() > 0
+    assert n_.tolist() == n.tolist()
+    for expected, found in ((v, v_), (d1, d1_), (d2, d2_)):
+        torch.testing.assert_close(
+            found.double(), expected, rtol=2e-4, atol=2e-5 * expected.abs().max().item()
+        )
+
+
+def test_grid_gather_repeats_bit_for_bit_and_ignores_events_after_the_end(compiled) -> None:
+    problem = SMALL.problem()
+    late = Events.from_list(
+        [(torch.cat([t, torch.tensor([0.06])]), torch.cat([u, u[:1]])) for t, u in problem.events.to_list()],
+        30,
+        SMALL.duration,
+    )
+    grads = []
+    for events in (problem.events, problem.events, late):
+        w1 = problem.w1.clone().requires_grad_()
+        voltage, _ = grid_gather.grid_gather(events, w1, problem.w2, dt=1e-3, steps=50)
+        torch.nn.functional.cross_entropy(voltage, problem.labels).backward()
+        grads.append(w1.grad)
+    assert torch.equal(grads[0], grads[1])
+    assert torch.equal(grads[0], grads[2])
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+def test_every_instruction_set_compiles(isa: str, compiled) -> None:
+    if isa == "avx2" and grid_gather.instruction_set() == "baseline":
+        pytest.skip("no AVX2 here")
+    assert grid_gather.compile_library(isa).exists()
+
+
+def test_a_raster_holds_every_event_once() -> None:
+    problem = SMALL.problem()
+    dense = contenders.raster(problem, 1e-3)
+    assert dense.shape == (50, 3, 30)
+    assert torch.equal(dense, problem.events.to_dense(1e-3))
+
+
+@pytest.mark.parametrize("name", ["eventnet", "grid-gather", "floor"])
+def test_a_contender_is_measured(compiled, name: str) -> None:
+    contender = contenders.CONTENDERS[name]
+    result = speed.measure(SMALL.problem(), contender, 1e-3 if contender.grid else None, repeats=1)
+    json.dumps(result)
+    assert result["seconds"]["train"]["best"] > 0
+    assert (result["spikes"] is None) == (name == "floor")
+    if sys.platform == "linux" and os.access("/proc/self/clear_refs", os.W_OK):
+        assert 0 <= result["bytes"] < 100e6
+    assert name in speed.table([result])
+
+
+def test_eventnet_and_the_fine_grid_agree(compiled) -> None:
+    """What makes their seconds comparable: the same network."""
+    problem = SMALL.problem()
+    fine = contenders.CONTENDERS["grid-gather"].build(problem, 1e-5).forward(problem)
+    ours = contenders.CONTENDERS["eventnet"].build(problem, 0.0).forward(problem)
+    torch.testing.assert_close(ours[0], fine[0], rtol=2e-2, atol=2e-4)
+    assert ours[1]().sum().item() == pytest.approx(fine[1].sum().item(), rel=0.02)
+
+
+@pytest.mark.parametrize("name", contenders.LIBRARIES)
+def test_every_library_computes_the_same_network(compiled, name: str) -> None:
+    contender = contenders.CONTENDERS[name]
+    if importlib.util.find_spec(contender.package) is None:
+        pytest.skip(f"{contender.package} is not installed (make peers)")
+    problem = SMALL.problem()
+    network = contender.build(problem, 1e-3)
+    voltage, spikes = network.forward(problem)
+    expected, counts = contenders.CONTENDERS["grid-gather"].build(problem, 1e-3).forward(problem)
+    if name == "snntorch":  # its own reset
+        assert spikes().sum().item() == pytest.approx(counts.sum().item(), rel=0.1)
+    else:
+        assert spikes().tolist() == counts.tolist()
+        torch.testing.assert_close(voltage, expected, rtol=1e-3, atol=1e-5)
+    network.train(problem)
+    assert all(p.grad.abs().sum() > 0 for p in network.parameters)
+
+
+def test_a_silent_hidden_layer_voids_the_run(compiled) -> None:
+    silent = replace(SMALL, weight=(0.0, 1e-3)).problem()
+    with pytest.raises(speed.Void, match="0 hidden spikes"):
+        speed.measure(silent, contenders.CONTENDERS["grid-gather"], 1e-3)
+
+
+def test_nothing_is_measured_while_tests_are_red(monkeypatch, tmp_path: Path) -> None:
+    red = tmp_path / "test_red.py"
+    red.write_text("def test_red():\n    assert False\n")
+    monkeypatch.setattr(speed, "TESTS", [str(red)])
+    with pytest.raises(SystemExit, match="nothing measured"):
+        speed.check_tests()
+
+
+def test_shapes_are_the_same_in_every_process() -> None:
+    for shape in SHAPES.values():
+        if shape.events > 10_000:
+            continue
+        first, second = shape.problem(), shape.problem()
+        assert torch.equal(first.events.times, second.events.times)
+        assert torch.equal(first.w1, second.w1)
+        assert first.events.lengths.tolist() == [shape.events] * shape.batch
+        assert first.events.times.max() <= shape.window
+
+
+def test_peak_growth_sees_a_short_peak() -> None:
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("no /proc/self/clear_refs here")
+    grown = measure.peak_growth(lambda: torch.ones(10_000_000).sum())
+    assert 35e6 < grown < 60e6
+
+
+def test_spikes_are_matched_in_order() -> None:
+    truth = Events.from_list([([0.01, 0.02, 0.05], [0, 0, 1])], 2, 0.1)
+    found = Events.from_list([([0.011, 0.0215, 0.04, 0.0501], [0, 0, 0, 1])], 2, 0.1)
+    errors, left = error_curve.match(found, truth)
+    assert sorted(errors.tolist()) == pytest.approx([0.0001, 0.001, 0.0015], abs=1e-6)
+    assert left == 1
+    assert error_curve.match(truth, truth)[1] == 0
+
+
+def test_results_are_merged_and_tables_filled(tmp_path: Path) -> None:
+    seconds = {"best": 2e-3, "median": 3e-3, "repeats": 5}
+    row = {
+        "contender": "eventnet", "version": "1", "shape": "yin-yang", "step": None, "bytes": 1_000_000, "spikes": 90.0,
+        "seconds": {"forward": seconds, "train": seconds}, "torch": "2", "commit": "abc",
+        "machine": {"cpu": "CPU", "cores": 2, "features": ["avx2"]},
+    }  # fmt: skip
+    slow = row | {
+        "contender": "norse",
+        "step": 1e-3,
+        "seconds": {k: seconds | {"best": 0.1} for k in ("forward", "train")},
+    }
+    speed.save([row], tmp_path / "speed.json")
+    speed.save([slow, row | {"commit": "new"}], tmp_path / "speed.json")
+    kept = json.loads((tmp_path / "speed.json").read_text())
+    assert [(r["contender"], r["commit"]) for r in kept] == [("eventnet", "new"), ("norse", "abc")]
+    text = "before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nafter\n<!-- accuracy:begin -->\nx\n<!-- accuracy:end -->\n"
+    filled = tables.fill(text, tmp_path)
+    assert "old" not in filled
+    assert "50×" in filled
+    assert filled.startswith("before\n") and "after\n<!-- accuracy:begin -->\nx\n" in filled
+    assert tables.fill(filled, tmp_path) == filled
+    with pytest.raises(ValueError, match="pair"):
+        tables.fill("<!-- speed:begin -->", tmp_path)
+
+
+def test_the_readme_is_up_to_date() -> None:
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("no README.md in this installation")
+    assert tables.fill(readme.read_text()) == readme.read_text(), "run python benchmarks/tables.py"
