@@ -251,7 +251,7 @@ def spikingjelly(problem: Problem, dt: float, multi_step: bool = False) -> Netwo
 
 
 def sinabs(problem: Problem, dt: float, sequence: bool = False) -> Network:
-    """Sinabs: ``LIF`` layers with synaptic time constants, a step at a time; ``sequence``: on ``(batch, time, unit)`` at once.
+    """Sinabs: ``LIF`` layers with synaptic time constants, a step at a time or on the whole ``sequence``.
 
     The readout is a ``LIF`` layer without spikes. The layers keep their state from call to call; on a whole
     sequence they index ``x[:, t]`` at every step, whose backward pass costs steps^2.

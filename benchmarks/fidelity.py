@@ -1,4 +1,4 @@
-"""The fidelity ledger: every model against something that is not eventnet, with the tolerance that was reached and when.
+"""The fidelity ledger: every model against a reference, the tolerance reached, and when.
 
     python benchmarks/fidelity.py [--data-root FOLDER]      writes benchmarks/results/fidelity.md and
     fidelity.json
@@ -77,11 +77,11 @@ def weights(inputs: int, outputs: int, mean: float, std: float, seed: int) -> Te
     return mean + std * torch.randn(inputs, outputs, generator=generator, dtype=torch.float64)
 
 
-# ---- spike times ------------------------------------------------------------------------------------------------------
+# ---- spike times ---------------------------------------------------------------------------------
 
 
 def nest_spikes(events: Events, weight: Tensor, resolution: float, refractory: float) -> list[np.ndarray]:
-    """Spike times in seconds of each neuron by NEST's ``iaf_psc_exp_ps``; ``resolution`` and ``refractory`` in ms.
+    """Each neuron's spike times in seconds by NEST's ``iaf_psc_exp_ps``; resolution and refractory in ms.
 
     NEST's inputs arrive after a delay of 1 ms, which is taken off again.
     """
@@ -160,7 +160,7 @@ def nest_all_spikes(_: argparse.Namespace) -> Row:
 
 @check("closed-form")
 def closed_form(_: argparse.Namespace) -> Row:
-    """First spikes in closed form where tau_mem = tau_syn (Lambert W) and tau_mem = 2 tau_syn (a quadratic)."""
+    """First spikes where tau_mem = tau_syn (Lambert W) and tau_mem = 2 tau_syn (a quadratic)."""
     from scipy.special import lambertw
 
     random, tau, worst, cases = np.random.default_rng(5), 10e-3, 0.0, 0
@@ -222,7 +222,7 @@ def backends(_: argparse.Namespace) -> Row:
     )
 
 
-# ---- voltages ---------------------------------------------------------------------------------------------------------
+# ---- voltages ------------------------------------------------------------------------------------
 
 
 @check("ode")
@@ -255,12 +255,12 @@ def _li_slope(_: float, state: np.ndarray) -> np.ndarray:
     return np.concatenate([(0.2 - voltage + current) / TAU_MEM, -current / TAU_SYN])
 
 
-# ---- gradients --------------------------------------------------------------------------------------------------------
+# ---- gradients -----------------------------------------------------------------------------------
 
 
 @check("finite-differences")
 def finite_differences(_: argparse.Namespace) -> Row:
-    """Fourth-order central differences of a loss on a two-layer network, for every kind of parameter, float64."""
+    """Central differences of a loss on a two-layer network, for every kind of parameter."""
     events, first, second = (
         drive(8, 60.0, 0.08, seed=12, batch=2),
         weights(8, 10, 0.3, 0.8, 13),
@@ -269,9 +269,16 @@ def finite_differences(_: argparse.Namespace) -> Row:
     names = ("weight", "tau_mem", "tau_syn", "threshold", "reset", "bias")
     spread = torch.linspace(0.9, 1.1, 10, dtype=torch.float64)
     hidden = LIF(
-        8, 10, tau_mem=TAU_MEM * spread, tau_syn=TAU_SYN * spread.flip(0), threshold=spread, reset=0.1 * spread - 0.1,
-        bias=0.1 * spread, learn=names, dtype=torch.float64,
-    )  # fmt: skip
+        8,
+        10,
+        tau_mem=TAU_MEM * spread,
+        tau_syn=TAU_SYN * spread.flip(0),
+        threshold=spread,
+        reset=0.1 * spread - 0.1,
+        bias=0.1 * spread,
+        learn=names,
+        dtype=torch.float64,
+    )
     readout = LI(10, 3, tau_mem=TAU_MEM, tau_syn=TAU_SYN, dtype=torch.float64)
     hidden.weight.data, readout.weight.data = first, second
     direction = weights(2, 3, 0.0, 1.0, seed=15)
@@ -309,7 +316,7 @@ def finite_differences(_: argparse.Namespace) -> Row:
     return Row("LIF and LI", "finite differences, 4th order, float64", what, worst, 1e-6, cases)
 
 
-# ---- data -------------------------------------------------------------------------------------------------------------
+# ---- data ----------------------------------------------------------------------------------------
 
 
 @check("yin-yang")
@@ -336,7 +343,7 @@ def yin_yang(args: argparse.Namespace) -> Row:
     )
 
 
-# ---- the ledger -------------------------------------------------------------------------------------------------------
+# ---- the ledger ----------------------------------------------------------------------------------
 
 
 def _version(package: str) -> str:
@@ -348,8 +355,8 @@ def markdown(rows: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Fidelity ledger",
         "",
-        "Every model against a reference, written by `benchmarks/fidelity.py`: the largest error found, the tolerance it must",
-        "keep, and when that was last measured.",
+        "Every model against a reference, written by `benchmarks/fidelity.py`: the largest error found,",
+        "the tolerance it must keep, and when that was last measured.",
         "",
         "| model | reference | compared | largest error | tolerance | cases | date |",
         "|---|---|---|---|---|---|---|",

@@ -32,7 +32,7 @@ class Seconds:
 def seconds(
     call: Callable[[], Any], *, warm_up: int = 2, repeats: int = 5, at_least: float = 0.5, most: int = 500
 ) -> Seconds:
-    """Time ``call``: warm-up calls off the clock, then ``repeats`` or more, until ``at_least`` seconds or ``most`` repeats."""
+    """Time ``call`` after a warm-up: ``repeats`` times or more, for ``at_least`` seconds."""
     for _ in range(warm_up):
         call()
     taken: list[float] = []
@@ -51,7 +51,7 @@ def seconds(
 
 
 def peak_growth(call: Callable[[], Any]) -> int | None:
-    """Bytes by which the process's peak resident memory exceeds what was resident before ``call``; None where unknown.
+    """Bytes by which peak resident memory exceeds what was resident before ``call``; None where unknown.
 
     Linux keeps the peak (VmHWM) and resets it on request, so short peaks are not missed as they are by
     sampling.

@@ -116,7 +116,7 @@ def check_tests() -> None:
 
 
 def save(results: list[dict[str, Any]], path: Path) -> None:
-    """Merge ``results`` into the file: a new result replaces the one of the same shape, contender and step."""
+    """Merge ``results`` into the file: a result replaces the one of the same shape, contender and step."""
     kept = json.loads(path.read_text()) if path.exists() else []
     keyed = {(r["shape"], r["contender"], r["step"]): r for r in kept + results}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,12 +194,13 @@ def _in_process(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Text table of one shape: best (median) milliseconds, ratio to eventnet's best, memory, hidden spikes."""
+    """Text table of one shape: best (median) milliseconds, ratio to eventnet's best, memory, spikes."""
     if not results:
         return ""
     base = next((r for r in results if r["contender"] == "eventnet"), None)
     lines = [
-        f"\n{results[0]['shape']:32} {'forward ms':>20} {'ratio':>7} {'train ms':>20} {'ratio':>7} {'MB':>8} {'spikes':>7}"
+        f"\n{results[0]['shape']:32} {'forward ms':>20} {'ratio':>7} {'train ms':>20} {'ratio':>7} "
+        f"{'MB':>8} {'spikes':>7}"
     ]
     for r in results:
         name = r["contender"] + (f" @ {1e3 * r['step']:g} ms" if r["step"] else "")

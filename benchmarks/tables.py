@@ -1,9 +1,10 @@
-"""Write the README's tables from ``benchmarks/results``: between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.
+"""Write the README's tables from ``benchmarks/results``.
 
     python benchmarks/tables.py [--check]
 
-NAME is ``speed``, ``error`` or ``accuracy``. Markers whose results are not there are left as they are.
-``--check`` changes nothing and exits with 1 if the README is out of date.
+A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error`` or
+``accuracy``. Markers whose results are not there are left as they are. ``--check`` changes nothing and exits
+with 1 if the README is out of date.
 """
 
 from __future__ import annotations
@@ -88,9 +89,10 @@ def error_table(results: Path) -> str | None:
         return None
     curve = json.loads(path.read_text())
     lines = [
-        f"{curve['shape']}, batch {curve['batch']}, {curve['machine']['cpu']}, two threads; against the exact solution in float64.",
+        f"{curve['shape']}, batch {curve['batch']}, {curve['machine']['cpu']}, two threads; "
+        "against the exact solution in float64.",
         "",
-        "| method | spike-time error, median | spikes without a partner | gradient: cosine | norm | forward + backward |",
+        "| method | spike-time error, median | unmatched | gradient: cosine | norm | forward + backward |",
         "|---|---|---|---|---|---|",
     ]
     for r in curve["rows"]:

@@ -1,6 +1,6 @@
-"""What all tests share: two threads, reproducible property tests, and measured numbers shown at the end of the run."""
+"""What all tests share: reproducible property tests, and measured numbers shown at the end of the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -8,7 +8,6 @@ from hypothesis import settings
 
 settings.register_profile("eventnet", deadline=None, derandomize=True, max_examples=15, print_blob=True)
 settings.load_profile("eventnet")
-torch.set_num_threads(2)
 
 _LINES = pytest.StashKey[list[str]]()
 
@@ -21,6 +20,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Call it with one line to be printed under the results, also if the test passes."""
     return request.config.stash[_LINES].append
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tests of many small calls: idle threads that wait for work only take time from others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
-from eventnet import Events, lif
+from eventnet import LI, Events, Voltage, lif
 from eventnet.kernels import cpu
-from eventnet.layers.neuron import as_neuron
-from eventnet.layers.readout import Voltage
 
 F64 = torch.float64
 ISAS = [isa for isa in cpu.WIDEST_FIRST if cpu.load("baseline").supports(isa)] if cpu.load() else []
@@ -25,6 +22,7 @@ on_both_backends = pytest.mark.parametrize("backend", BACKENDS)
 on_every_isa = pytest.mark.parametrize("isa", ISAS or [pytest.param("none", marks=needs_compiled)])
 
 NAMES = ("tau_mem", "tau_syn", "threshold", "reset", "bias")
+LI_NAMES = ("weight", "tau_mem", "tau_syn", "bias")
 
 
 @contextmanager
@@ -35,7 +33,7 @@ def compiled_for(isa: str) -> Iterator[None]:
         yield
 
 
-# ---- neurons, by what is special about them -------------------------------------------------------------------------
+# ---- neurons, by what is special about them ----------------------------------------------------------------
 
 
 def shared(tau_mem: float, tau_syn: float, **others: float) -> Callable[..., dict[str, Tensor]]:
@@ -46,7 +44,13 @@ def shared(tau_mem: float, tau_syn: float, **others: float) -> Callable[..., dic
 
 def per_neuron(num: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Neurons that differ in everything; neuron 0 has equal time constants, some have tau_syn > tau_mem."""
-    ranges = dict(tau_mem=(8e-3, 25e-3), tau_syn=(4e-3, 20e-3), threshold=(0.8, 1.3), reset=(-0.4, 0.3), bias=(-0.3, 0.4))
+    ranges = dict(
+        tau_mem=(8e-3, 25e-3),
+        tau_syn=(4e-3, 20e-3),
+        threshold=(0.8, 1.3),
+        reset=(-0.4, 0.3),
+        bias=(-0.3, 0.4),
+    )
     drawn = {}
     for name, (low, high) in ranges.items():
         drawn[name] = low + (high - low) * torch.rand(num, dtype=F64, generator=generator)
@@ -59,7 +63,10 @@ def tonic(num: int, generator: torch.Generator) -> dict[str, Tensor]:
     drawn = shared(18e-3, 6e-3)(num, generator)
     level = torch.rand(num, dtype=F64, generator=generator)
     restless = torch.arange(num) % 2 == 0
-    return drawn | {"bias": torch.where(restless, 1.2 + 0.3 * level, 0.5 * level - 0.3), "reset": 0.3 * level - 0.2}
+    return drawn | {
+        "bias": torch.where(restless, 1.2 + 0.3 * level, 0.5 * level - 0.3),
+        "reset": 0.3 * level - 0.2,
+    }
 
 
 KINDS = {
@@ -71,7 +78,7 @@ KINDS = {
 }
 
 
-# ---- input and layers -----------------------------------------------------------------------------------------------
+# ---- input and layers --------------------------------------------------------------------------------------
 
 
 def random_events(
@@ -84,7 +91,7 @@ def random_events(
     late: bool = False,
     grid: float | None = None,
 ) -> Events:
-    """Float64 events, uniform in time; ``late`` puts the last fifth after the end, ``grid`` makes times coincide."""
+    """Float64 events, uniform in time; ``late``: the last fifth after the end; ``grid``: times coincide."""
     samples = []
     for count in counts:
         times = torch.rand(count, dtype=F64, generator=generator) * duration * (1.25 if late else 0.95)
@@ -122,13 +129,21 @@ class Case:
         """The events, and the layer's weight and neuron parameters by name, all in float64."""
         generator = torch.Generator().manual_seed(self.seed)
         events = random_events(
-            generator, list(self.counts), self.inputs, self.duration, graded=self.graded, late=self.late, grid=self.grid
+            generator,
+            list(self.counts),
+            self.inputs,
+            self.duration,
+            graded=self.graded,
+            late=self.late,
+            grid=self.grid,
         )
         weight = self.mean + self.std * torch.randn(self.inputs, self.outputs, dtype=F64, generator=generator)
         return events, {"weight": weight, **KINDS[self.kind](self.outputs, generator)}
 
 
-def with_grad(events: Events, parameters: dict[str, Tensor]) -> tuple[Events, dict[str, Tensor], dict[str, Tensor]]:
+def with_grad(
+    events: Events, parameters: dict[str, Tensor]
+) -> tuple[Events, dict[str, Tensor], dict[str, Tensor]]:
     """Fresh leaves: events, parameters, and all that require grad by name (times, values, weight, ...)."""
     leaves = {name: x.detach().clone().requires_grad_() for name, x in parameters.items()}
     inputs = {"times": events.times.detach().clone().requires_grad_()}
@@ -147,14 +162,14 @@ def run_lif(events: Events, parameters: dict[str, Tensor], backend: str) -> Even
 
 
 def run_li(events: Events, parameters: dict[str, Tensor], backend: str) -> Voltage:
-    """The voltage of the same neurons if they could not spike, but start where they would."""
+    """The voltage of leaky integrators with the same weight, time constants and bias."""
     weight = parameters["weight"]
-    given = {name: parameters[name] for name in NAMES}
-    is_shared = parameters["tau_mem"].dim() == 0
-    return Voltage(events, weight, as_neuron(weight.shape[1], weight, **given), is_shared, backend=backend)
+    named = {name: parameters[name] for name in LI_NAMES}
+    layer = LI(*weight.shape, backend=backend, dtype=weight.dtype)
+    return torch.func.functional_call(layer, named, (events,))
 
 
-# ---- comparisons ----------------------------------------------------------------------------------------------------
+# ---- comparisons -------------------------------------------------------------------------------------------
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -169,7 +184,9 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 def gradients(loss: Tensor, leaves: dict[str, Tensor], *, keep: bool = False) -> dict[str, Tensor]:
     """Gradient of ``loss`` in each leaf; all must be in its graph and finite."""
-    found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), retain_graph=keep), strict=True))
+    found = dict(
+        zip(leaves, torch.autograd.grad(loss, list(leaves.values()), retain_graph=keep), strict=True)
+    )
     for name, gradient in found.items():
         assert torch.isfinite(gradient).all(), f"the gradient in {name} is not finite"
     return found
@@ -211,12 +228,18 @@ def weighted(x: Tensor) -> Tensor:
 
 
 def drive_at(spikes: Events, events: Events, parameters: dict[str, Tensor]) -> Tensor:
-    """``(K,)`` threshold slope times tau_mem, ``bias - threshold + I``, of each spike: near 0 it only grazes the threshold."""
-    neuron = as_neuron(spikes.num_units, parameters["weight"], **{name: parameters[name] for name in NAMES})
+    """``(K,)`` tau_mem * slope of each spike, ``bias - threshold + I``: near 0 it grazes the threshold."""
     unit = spikes.units.to(torch.int64)
+    own = {name: parameters[name].expand(spikes.num_units)[unit] for name in NAMES}
     age = spikes.times[:, None] - events.times[None]
-    counts = (events.samples == spikes.samples[:, None]) & (age > 0) & (events.times < events.duration[events.samples])
+    counts = (
+        (events.samples == spikes.samples[:, None])
+        & (age > 0)
+        & (events.times < events.duration[events.samples])
+    )
     size = torch.ones_like(events.times) if events.values is None else events.values
     arrived = parameters["weight"][events.units.to(torch.int64)][:, unit].T * size
-    current = (torch.where(counts, arrived, 0.0) * torch.exp(-age.clamp(min=0) / neuron.tau_syn[unit][:, None])).sum(1)
-    return (neuron.bias[unit] - neuron.threshold[unit] + current).detach()
+    current = (
+        torch.where(counts, arrived, 0.0) * torch.exp(-age.clamp(min=0) / own["tau_syn"][:, None])
+    ).sum(1)
+    return (own["bias"] - own["threshold"] + current).detach()

@@ -1,7 +1,8 @@
-"""The benchmarks: the baseline is the model it says it is, runs are refused when void, tables come from results."""
+"""The benchmarks: the contenders are the same model, void runs are refused, tables come from results."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -17,8 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import accuracy  # noqa: E402
 import contenders  # noqa: E402
 import error_curve  # noqa: E402
+import fidelity  # noqa: E402
 import grid_gather  # noqa: E402
 import measure  # noqa: E402
 import speed  # noqa: E402
@@ -214,10 +217,17 @@ def test_spikes_are_matched_in_order() -> None:
 def test_results_are_merged_and_tables_filled(tmp_path: Path) -> None:
     seconds = {"best": 2e-3, "median": 3e-3, "repeats": 5}
     row = {
-        "contender": "eventnet", "version": "1", "shape": "yin-yang", "step": None, "bytes": 1_000_000, "spikes": 90.0,
-        "seconds": {"forward": seconds, "train": seconds}, "torch": "2", "commit": "abc",
+        "contender": "eventnet",
+        "version": "1",
+        "shape": "yin-yang",
+        "step": None,
+        "bytes": 1_000_000,
+        "spikes": 90.0,
+        "seconds": {"forward": seconds, "train": seconds},
+        "torch": "2",
+        "commit": "abc",
         "machine": {"cpu": "CPU", "cores": 2, "features": ["avx2"]},
-    }  # fmt: skip
+    }
     slow = row | {
         "contender": "norse",
         "step": 1e-3,
@@ -227,14 +237,110 @@ def test_results_are_merged_and_tables_filled(tmp_path: Path) -> None:
     speed.save([slow, row | {"commit": "new"}], tmp_path / "speed.json")
     kept = json.loads((tmp_path / "speed.json").read_text())
     assert [(r["contender"], r["commit"]) for r in kept] == [("eventnet", "new"), ("norse", "abc")]
-    text = "before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nafter\n<!-- accuracy:begin -->\nx\n<!-- accuracy:end -->\n"
+    untouched = "after\n<!-- accuracy:begin -->\nx\n<!-- accuracy:end -->\n"
+    text = "before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\n" + untouched
     filled = tables.fill(text, tmp_path)
     assert "old" not in filled
     assert "50×" in filled
-    assert filled.startswith("before\n") and "after\n<!-- accuracy:begin -->\nx\n" in filled
+    assert filled.startswith("before\n") and untouched in filled
     assert tables.fill(filled, tmp_path) == filled
     with pytest.raises(ValueError, match="pair"):
         tables.fill("<!-- speed:begin -->", tmp_path)
+
+
+ROOT_ONLY = argparse.Namespace(data_root=os.environ.get("EVENTNET_DATA"))
+
+
+@pytest.mark.parametrize("name", fidelity.CHECKS)
+def test_the_ledger_keeps_its_tolerances(name: str) -> None:
+    try:
+        row = fidelity.CHECKS[name](ROOT_ONLY)
+    except fidelity.NotHere as missing:
+        pytest.skip(f"{missing} is not here")
+    assert row.error <= row.tolerance, row
+
+
+def test_a_row_without_its_reference_keeps_its_last_result(monkeypatch) -> None:
+    def gone(_: argparse.Namespace) -> fidelity.Row:
+        raise fidelity.NotHere("the simulator")
+
+    def here(_: argparse.Namespace) -> fidelity.Row:
+        return fidelity.Row("LIF", "reference", "times, s", 2e-3, 1e-3, "3 spikes")
+
+    monkeypatch.setattr(fidelity, "CHECKS", {"gone": gone, "new": gone, "here": here})
+    known = {"gone": {"date": "2020-01-01"}, "removed": {}}
+    rows = fidelity.run(ROOT_ONLY, known)
+    assert list(rows) == ["gone", "here"]
+    assert rows["gone"] == {"date": "2020-01-01"}
+    assert "**2.0e-03**" in fidelity.markdown({"here": rows["here"]})  # a miss stands out
+
+
+def finished_run(folder: Path, seed: int, score: float, **changes: object) -> Path:
+    folder.mkdir(parents=True)
+    files = {
+        "config": {"recipe": {"name": "small", "seed": seed, "epochs": 2} | changes, "data": "some"},
+        "environment": {"torch": "2"},
+        "result": {"best_epoch": 1, "validation_accuracy": 0.8, "seconds": 1.0, "test": {"accuracy": score}},
+    }
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_accuracy_collects_runs_and_refuses_to_mix_settings(tmp_path: Path, monkeypatch) -> None:
+    runs = {seed: finished_run(tmp_path / str(seed), seed, 0.9 + 0.01 * seed) for seed in (0, 1, 2)}
+    published = {"accuracy": 0.92, "source": "somebody"}
+    monkeypatch.setattr(accuracy, "PUBLISHED", {"small": published})
+    collected = accuracy.collect("small", runs)
+    assert collected["mean"] == pytest.approx(0.91)
+    assert collected["standard_deviation"] == pytest.approx(0.01)
+    assert collected["met"] is True
+    assert accuracy.summary([0.9, 0.901, 0.902], published)["met"] is False
+    runs[3] = finished_run(tmp_path / "3", 3, 0.9, epochs=5)
+    with pytest.raises(ValueError, match=r"seeds 0 and 3 differ in epochs"):
+        accuracy.collect("small", runs)
+
+
+def test_accuracy_starts_resumes_and_keeps_runs(tmp_path: Path, monkeypatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(
+        accuracy.subprocess, "run", lambda command: calls.append(command) or argparse.Namespace(returncode=0)
+    )
+    monkeypatch.setattr(accuracy, "commit", lambda: "abc")
+    finished_run(tmp_path / "0", 0, 0.9)
+    finished_run(tmp_path / "1", 1, 0.9)
+    (tmp_path / "1" / "result.json").unlink()
+    for seed in (0, 1, 2):
+        accuracy.train("small", seed, tmp_path / str(seed), "DATA", ["batch_size=8"])
+    resumed, started = (call[len(accuracy.EVENTNET) :] for call in calls)
+    assert resumed == ["train", "small", "--resume", str(tmp_path / "1"), "--data-root", "DATA"]
+    assert started[:2] == ["train", "small"]
+    assert started[started.index("--seed") + 1] == "2"
+    assert "--batch-size=8" in started
+    assert accuracy.commits(tmp_path / "2") == ["abc"]
+
+
+def test_the_linear_floor_sees_counts_and_latencies() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(300, 2, generator=generator)
+    labels = (points[:, 0] > points[:, 1]).long()
+    by_time = Events.from_latency(points, 0.0, 0.02)
+    samples = [([0.001 * k for k in range(int(9 * y) + 1)], [0] * (int(9 * y) + 1)) for y in labels.tolist()]
+    by_count = Events.from_list(samples, 2, 0.02)
+    for events, expected in ((by_time, "ridge on first times"), (by_count, "ridge on event counts")):
+        parts = {
+            name: argparse.Namespace(events=events[part], labels=labels[part])
+            for name, part in (
+                ("train", slice(0, 150)),
+                ("validation", slice(150, 200)),
+                ("test", slice(200, 300)),
+            )
+        }
+        score, what = accuracy.linear_floor(argparse.Namespace(**parts))
+        assert what == expected
+        assert score > 0.9
+    parts["train"].labels = labels[:150, None].expand(-1, 4)
+    assert accuracy.linear_floor(argparse.Namespace(**parts)) is None
 
 
 def test_the_readme_is_up_to_date() -> None:

@@ -1,21 +1,34 @@
-"""Exact gradients: three LIF layers and a readout against fourth-order central differences, for every parameter.
+"""Exact gradients: three LIF layers and a readout against fourth-order central differences.
 
-Entry by entry: each number of each parameter is moved by 3e-6 of its size to both sides, and every loss is measured.
-The order of all events must stay the same, since that is where the gradient is defined.
+Entry by entry: each number of each parameter is moved by 3e-6 of its size to both sides, and every loss is
+measured. The order of all events must stay the same, since that is where the gradient is defined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
-from helpers import F64, ISAS, KINDS, NAMES, error, gradients, needs_compiled, on_both_backends, random_events, weighted
+from helpers import (
+    F64,
+    KINDS,
+    LI_NAMES,
+    NAMES,
+    error,
+    gradients,
+    needs_compiled,
+    on_both_backends,
+    random_events,
+    run_li,
+    weighted,
+)
 from torch import Tensor
 
-from eventnet import LI, Events, Voltage, lif
+from eventnet import Events, Voltage, lif
 
 STEP = 3e-6
 BOUND = 1e-6
@@ -23,10 +36,12 @@ SIZES = (4, 5, 5, 4, 3)  # units of the input, of three LIF layers and of the re
 
 Parameters = dict[str, Tensor]
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @dataclass(frozen=True)
 class Stack:
-    """Three LIF layers and a leaky-integrator readout, with their input; ``means``: of the layers' weights."""
+    """Three LIF layers and a leaky-integrator readout, with their input; ``means``: of the weights."""
 
     kind: str
     means: tuple[float, float, float]
@@ -45,32 +60,39 @@ class Stack:
         parameters = {"times": events.times}
         if events.values is not None:
             parameters["values"] = events.values
-        for layer, (inputs, outputs) in enumerate(zip(SIZES, SIZES[1:], strict=False), start=1):
+        for layer, (inputs, outputs) in enumerate(pairwise(SIZES), start=1):
             mean = self.means[layer - 1] if layer < 4 else 0.0
             weight = mean + (mean or 1.0) * torch.randn(inputs, outputs, dtype=F64, generator=generator)
             if layer == 3:
                 weight[:, 0] /= 20  # silent: its largest voltage is not the threshold
             parameters[f"{layer}.weight"] = weight
             for name, value in KINDS[self.kind](outputs, generator).items():
-                if layer < 4 or name in ("tau_mem", "tau_syn", "bias"):
+                if layer < 4 or name in LI_NAMES:
                     parameters[f"{layer}.{name}"] = value
         return events, parameters
 
 
-def forward(stack: Stack, events: Events, parameters: Parameters, backend: str) -> tuple[dict[str, Tensor], list[Events]]:
+def forward(
+    stack: Stack, events: Events, parameters: Parameters, backend: str
+) -> tuple[dict[str, Tensor], list[Events]]:
     """All losses by name, and the events of every layer from the input on."""
     layers = [
         Events.trusted(
-            parameters["times"], events.units, events.offsets, events.num_units, events.duration, parameters.get("values")
+            parameters["times"],
+            events.units,
+            events.offsets,
+            events.num_units,
+            events.duration,
+            parameters.get("values"),
         )
     ]
     for layer in (1, 2, 3):
         given = {name: parameters[f"{layer}.{name}"] for name in NAMES}
-        out, voltage = lif(layers[-1], parameters[f"{layer}.weight"], return_voltage=True, backend=backend, **given)
+        out, voltage = lif(
+            layers[-1], parameters[f"{layer}.weight"], return_voltage=True, backend=backend, **given
+        )
         layers.append(out)
-    readout = LI(SIZES[3], SIZES[4], backend=backend, dtype=F64)
-    named = {name: parameters[f"4.{name}"] for name in ("weight", "tau_mem", "tau_syn", "bias")}
-    membrane = torch.func.functional_call(readout, named, (layers[-1],))
+    membrane = run_li(layers[-1], {name: parameters[f"4.{name}"] for name in LI_NAMES}, backend)
     losses = {"spike time": weighted(layers[-1].times)}
     losses |= {f"readout {name}": weighted(x) for name, x in readings(membrane, stack.duration).items()}
     losses |= {f"spiking {name}": weighted(x) for name, x in readings(voltage, stack.duration).items()}
@@ -88,30 +110,28 @@ def readings(voltage: Voltage, duration: float) -> dict[str, Tensor]:
 
 
 def order(layers: list[Events]) -> list[object]:
-    """What must not change: who fires, how often, and in which order with the events that the neurons receive."""
+    """What must not change: who fires, how often, and in which order with the events that come in."""
     found: list[object] = []
-    for before, after in zip(layers, layers[1:], strict=False):
+    for before, after in pairwise(layers):
         found += [after.offsets.tolist(), after.units.tolist()]
         for b in range(before.batch_size):
             found.append(torch.cat([before[b].times, after[b].times]).argsort(stable=True).tolist())
     return found
 
 
-def directions(parameters: Parameters) -> Iterator[tuple[str, int, float]]:
-    """Every entry of every parameter with the step for it: relative to the parameter's size (1 where that is 0)."""
-    for name, value in parameters.items():
-        size = value.abs().max().item() or 1.0
-        for entry in range(value.numel()):
-            yield name, entry, STEP * size
+def size(name: str, value: Tensor) -> float:
+    """What steps are relative to: the parameter's size, for voltages at least 1 (a reset of 0 has none)."""
+    own = value.abs().max().item()
+    return max(own, 1.0) if name.endswith(("threshold", "reset", "bias")) else own
 
 
 @torch.no_grad()
 def differences(
     measure: Callable[[Parameters], tuple[Tensor, list[object]]], parameters: Parameters
 ) -> tuple[dict[str, Tensor], int, int]:
-    """``{name: (losses, entries)}`` by central differences, entries looked at, entries where the order would not stay.
+    """``{name: (losses, entries)}`` by central differences, entries checked, entries where the order changes.
 
-    Where the order changes a step ten times smaller is tried; where it still does the result is NaN.
+    There a step ten times smaller is tried; where the order still changes the result is NaN.
     """
     expected = measure(parameters)[1]
     found = {name: [] for name in parameters}
@@ -123,7 +143,9 @@ def differences(
         losses, seen = measure({**parameters, name: changed})
         return losses, seen == expected
 
-    for name, entry, step in directions(parameters):
+    entries = [(name, entry) for name, value in parameters.items() for entry in range(value.numel())]
+    for name, entry in entries:
+        step = STEP * size(name, parameters[name])
         for h in (step, step / 10):
             (a, b, c, d), same = zip(*(moved(name, entry, k * h) for k in (-2, -1, 1, 2)), strict=True)
             slope = (a - d + 8 * (c - b)) / (12 * h)
@@ -144,3 +166,180 @@ STACKS = [
     Stack("per neuron", (1, 0.3, 0.3), graded=True),
     Stack("tonic", (2, 0.6, 0.6)),
 ]
+
+
+@cache
+def measured(stack: Stack) -> tuple[dict[str, Tensor], int, int]:
+    """``differences`` of a stack by the compiled kernels: both backends are held against them."""
+    events, parameters = stack.draw()
+    return differences(lambda moved: measure(stack, events, moved, "cpu"), parameters)
+
+
+def measure(
+    stack: Stack, events: Events, parameters: Parameters, backend: str
+) -> tuple[Tensor, list[object]]:
+    losses, layers = forward(stack, events, parameters, backend)
+    return torch.stack(list(losses.values())), order(layers)
+
+
+def analytic(stack: Stack, backend: str) -> tuple[dict[str, Parameters], list[Events]]:
+    """``{loss: {parameter: gradient}}``; only the readout's parameters may be missing from a loss's graph."""
+    events, parameters = stack.draw()
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    losses, layers = forward(stack, events, leaves, backend)
+    found = {}
+    for loss, value in losses.items():
+        used = (
+            leaves
+            if loss.startswith("readout")
+            else {n: x for n, x in leaves.items() if not n.startswith("4.")}
+        )
+        found[loss] = gradients(value, used, keep=True)
+    return found, layers
+
+
+def assert_exact(stack: Stack, backend: str) -> tuple[dict[tuple[str, str], float], int]:
+    """Errors by (loss, kind of parameter), and how many numbers were compared."""
+    expected, checked, failed = measured(stack)
+    found, layers = analytic(stack, backend)
+    for spikes in layers[1:]:
+        assert (spikes.counts() >= 3).float().mean() > 0.2, "the case is too quiet to say much"
+    assert failed <= 0.01 * checked, f"the order of events changed for {failed} entries: choose another seed"
+    errors: dict[tuple[str, str], float] = {}
+    for row, (loss, by_name) in enumerate(found.items()):
+        for name, slopes in expected.items():
+            numbers = slopes[row]
+            if name not in by_name:
+                assert (numbers == 0).all(), f"{loss} depends on {name}, its graph does not"
+                continue
+            kept = torch.isfinite(numbers)
+            key = (loss, name.split(".")[-1])
+            errors[key] = max(errors.get(key, 0), error(by_name[name].reshape(-1)[kept], numbers[kept]))
+    wrong = {key: value for key, value in errors.items() if not value <= BOUND}
+    assert not wrong, f"relative errors against finite differences: {wrong}"
+    return errors, checked
+
+
+def worst(errors: dict[tuple[str, str], float], part: int) -> str:
+    """The largest error by loss (``part`` 0) or by parameter (1), as text."""
+    largest: dict[str, float] = {}
+    for key, value in errors.items():
+        largest[key[part]] = max(largest.get(key[part], 0), value)
+    return ", ".join(f"{name} {value:.0e}" for name, value in largest.items())
+
+
+@needs_compiled
+@on_both_backends
+def test_three_layers_match_finite_differences(backend, report):
+    errors: dict[tuple[str, str], float] = {}
+    entries = 0
+    for stack in STACKS:
+        found, checked = assert_exact(stack, backend)
+        errors = {key: max(value, errors.get(key, 0)) for key, value in found.items()}
+        entries += checked
+    assert entries >= 800
+    intro = f"EventProp vs finite differences, max relative error {max(errors.values()):.1e}"
+    report(f"{intro} ({backend}; {len(STACKS)} stacks, {entries} numbers)")
+    report(f"  by loss: {worst(errors, 0)}")
+    report(f"  by parameter: {worst(errors, 1)}")
+
+
+@pytest.mark.slow
+@needs_compiled
+@pytest.mark.parametrize("seed", range(10, 16))
+@pytest.mark.parametrize("stack", STACKS, ids=str)
+def test_more_stacks_match_finite_differences(stack, seed):
+    assert_exact(replace(stack, seed=seed), "cpu")
+
+
+@pytest.mark.parametrize("stack", STACKS[-2:], ids=str)
+def test_reference_matches_its_own_differences(stack):
+    """The reference alone, along one random direction in the space of all parameters."""
+    events, parameters = stack.draw()
+    generator = torch.Generator().manual_seed(7)
+    way = {
+        name: size(name, value) * (2 * torch.rand(value.shape, dtype=F64, generator=generator) - 1)
+        for name, value in parameters.items()
+    }
+    same = order(forward(stack, events, parameters, "reference")[1])
+    losses = []
+    with torch.no_grad():
+        for k in (-2, -1, 1, 2):
+            moved = {name: value + k * STEP * way[name] for name, value in parameters.items()}
+            at, seen = measure(stack, events, moved, "reference")
+            assert seen == same, "the order of events changed: choose another direction"
+            losses.append(at)
+    a, b, c, d = losses
+    numbers = (a - d + 8 * (c - b)) / (12 * STEP)
+    for row, (loss, by_name) in enumerate(analytic(stack, "reference")[0].items()):
+        slope = sum(float((gradient * way[name]).sum()) for name, gradient in by_name.items())
+        assert slope == pytest.approx(numbers[row].item(), rel=BOUND), loss
+
+
+@needs_compiled
+def test_stacks_have_maxima_at_arrivals():
+    """The maximum is exact also in the kink at an arrival: such ones are among those compared."""
+    kinks = 0
+    for stack in STACKS:
+        events, parameters = stack.draw()
+        layers = forward(stack, events, parameters, "cpu")[1]
+        voltage = run_li(layers[-1], {name: parameters[f"4.{name}"] for name in LI_NAMES}, "cpu")
+        at_arrivals = voltage.at(layers[-1].times)
+        kinks += int((voltage.max()[:, None] == at_arrivals).any(1).sum())
+    assert kinks >= 5
+
+
+# ---- torch's own checks ------------------------------------------------------------------------------------
+
+
+def one_layer(
+    backend: str, read: Callable[[Events, Voltage], Tensor], **given: float
+) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    """A small layer with seconds for milliseconds, to suit gradcheck, as a function of all it depends on."""
+    times = torch.tensor([0.1, 0.42, 0.75, 1.3], dtype=F64)
+    sizes = torch.ones_like(times)
+    events = Events(times, torch.tensor([0, 1, 0, 1]), torch.tensor([0, 4]), 2, 2.0, sizes)
+    weight = torch.tensor([[4.0, 2.5], [3.0, 5.5]], dtype=F64)
+    values = {"tau_mem": 1.0, "tau_syn": 0.4, "threshold": 1.0, "reset": -0.1, "bias": 0.15} | given
+    parameters = [torch.tensor(values[name], dtype=F64) for name in NAMES]
+
+    def call(times: Tensor, sizes: Tensor, weight: Tensor, *neuron: Tensor) -> Tensor:
+        moved = Events.trusted(times, events.units, events.offsets, 2, events.duration, sizes)
+        named = dict(zip(NAMES, neuron, strict=True))
+        return read(*lif(moved, weight, return_voltage=True, backend=backend, **named))
+
+    return call, [x.clone().requires_grad_() for x in (times, sizes, weight, *parameters)]
+
+
+READ = {
+    "times": lambda spikes, voltage: spikes.times,
+    "integral": lambda spikes, voltage: voltage.integral(decay=0.7),
+    "samples": lambda spikes, voltage: voltage.at(torch.tensor([0.33, 1.1], dtype=F64)),
+    "maximum": lambda spikes, voltage: voltage.max(),
+}
+
+
+@on_both_backends
+@pytest.mark.parametrize("read", READ)
+def test_gradcheck(read, backend):
+    call, inputs = one_layer(backend, READ[read], threshold=6.0 if read == "maximum" else 1.0)
+    assert torch.autograd.gradcheck(call, inputs, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("tau_syn", [0.4, 1.0])
+@pytest.mark.parametrize("read", READ)
+def test_reference_differentiates_twice(read, tau_syn):
+    call, inputs = one_layer(
+        "reference", READ[read], tau_syn=tau_syn, threshold=6.0 if read == "maximum" else 1.0
+    )
+    assert torch.autograd.gradgradcheck(call, inputs, atol=1e-5, rtol=1e-5, fast_mode=True)
+
+
+@needs_compiled
+@pytest.mark.parametrize("read", ["times", "maximum"])
+def test_compiled_refuses_to_differentiate_twice(read):
+    call, inputs = one_layer("cpu", READ[read], threshold=6.0 if read == "maximum" else 1.0)
+    weight = inputs[2]
+    (slope,) = torch.autograd.grad(call(*inputs).sum(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"no double backward.*backend='reference'"):
+        torch.autograd.grad(slope.sum(), weight)

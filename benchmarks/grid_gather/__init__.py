@@ -1,4 +1,4 @@
-"""The honest baseline of the speed tables: a compiled time-grid LIF that gathers one weight row per input event.
+"""The honest baseline of the speed tables: a compiled LIF on a grid that gathers a weight row per event.
 
 ``grid_gather.cpp`` holds the equations. It is compiled on first use with the flags of eventnet's own kernels
 for the best instruction set of this CPU, into ``build/benchmarks`` of the source tree.
@@ -98,7 +98,7 @@ def grid_gather(
     threshold: float = 1.0,
     slope: float = 25.0,
 ) -> tuple[Tensor, Tensor]:
-    """Mean readout voltage ``(B, outputs)`` and hidden spikes per sample ``(B,)`` of inputs -> LIF -> LI on a grid.
+    """Mean readout voltage ``(B, outputs)`` and hidden spikes per sample ``(B,)``.
 
     ``w1 (inputs, hidden)`` and ``w2 (hidden, outputs)``, float32; times float32. Differentiable in both
     weights: BPTT with a fast-sigmoid surrogate of ``slope``, the reset detached.
@@ -131,7 +131,7 @@ def grid_spikes(
 def _forward(
     w1: Tensor, events: Events, settings: tuple, *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Filtered spikes (B, width), number of spikes (B,), voltages before the reset (B, steps, width) if ``keep``."""
+    """Filtered spikes (B, width), counts (B,), voltages before the reset (B, steps, width) if ``keep``."""
     batch, (inputs, hidden) = events.batch_size, w1.shape
     width = _library().grid_gather_width(hidden)
     kept = torch.empty(batch, settings[0], width) if keep else None
@@ -148,7 +148,7 @@ def _pointers(events: Events) -> tuple[int, int, int, int]:
 
 
 class _Hidden(torch.autograd.Function):
-    """The hidden layer: each neuron's spikes weighted with what a spike of that step adds to the readout's mean."""
+    """The hidden layer: a neuron's spikes, each weighted with what it adds to the readout's mean."""
 
     @staticmethod
     def forward(ctx: Any, w1: Tensor, events: Events, settings: tuple, slope: float) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,7 @@ class _Hidden(torch.autograd.Function):
 
 
 def floor(events: Events, w1: Tensor, *, backward: bool) -> float:
-    """Stream the weight rows of all events, and the gradient's rows back if ``backward``: what no method can go below."""
+    """Stream the weight rows of all events, and the gradient's rows back if ``backward``."""
     (inputs, hidden), threads = w1.shape, torch.get_num_threads()
     args = (events.units.data_ptr(), events.offsets.data_ptr(), events.batch_size)
     total: float = _library().floor_forward(*args, w1.data_ptr(), inputs, hidden, threads)

@@ -1,13 +1,15 @@
-// The honest baseline: current-based LIF on a time grid, surrogate-gradient BPTT, one weight row gathered per input event.
+// The honest baseline: current-based LIF on a time grid, surrogate-gradient BPTT, one weight row gathered per
+// event.
 //
 // Step k of length dt holds the events of [k dt, (k+1) dt); with the exact flow over a step
 //     I[k] = a I[k-1] + sum of the rows of step k's events      a = e^{-dt/ts}
 //     U[k] = b V[k-1] + K I[k]                                  b = e^{-dt/tm},  K = ts/(tm-ts) (b - a)
 //     s[k] = U[k] >= threshold,   V[k] = s[k] ? 0 : U[k]
-// The readout is the same recursion without a threshold and the loss sees only its mean over the steps. That mean is linear in the
-// hidden spikes: a spike of step k counts g[k], the readout's answer to one impulse. So forward keeps S[j] = sum of g[k] over the spikes of j
-// (mean = S W2), and backward needs no readout recursion either. BPTT keeps U, (T, N) floats per sample, and nothing else.
-// Backward (reset detached, derivative of the fast sigmoid 1 / (1 + slope |U - threshold|)^2):
+// The readout is the same recursion without a threshold and the loss sees only its mean over the steps. That
+// mean is linear in the hidden spikes: a spike of step k counts g[k], the readout's answer to one impulse. So
+// forward keeps S[j] = sum of g[k] over the spikes of j (mean = S W2), and backward needs no readout
+// recursion either. BPTT keeps U, (T, N) floats per sample, and nothing else. Backward (reset detached,
+// derivative of the fast sigmoid 1 / (1 + slope |U - threshold|)^2):
 //     pU[k] = (1 - s[k]) b pU[k+1] + g[k] q surrogate(U[k])     q = W2 dL/dmean
 //     pI[k] = a pI[k+1] + K pU[k],   dW[unit, :] += pI[k] for every event of step k
 #include <algorithm>
@@ -30,8 +32,8 @@ constexpr int lanes = 8;
 #else
 constexpr int lanes = 4;
 #endif
-constexpr int tile = 4;                  // vectors of neurons kept in registers at a time
-constexpr int block = 64;                // a row is padded to a multiple of this: whole tiles on every instruction set
+constexpr int tile = 4;   // vectors of neurons kept in registers at a time
+constexpr int block = 64; // a row is padded to a multiple of this: whole tiles on every instruction set
 typedef float vec __attribute__((vector_size(lanes * sizeof(float))));
 typedef float unaligned_vec __attribute__((vector_size(lanes * sizeof(float)), aligned(4), may_alias));
 
@@ -54,7 +56,8 @@ inline unsigned reached(vec u, vec threshold) { // one bit per lane with u >= th
 
 // Plain aligned memory that is not set to zero.
 struct Buffer {
-    explicit Buffer(size_t n) : data(static_cast<float *>(::operator new[](n * sizeof(float), std::align_val_t(64)))) {}
+    explicit Buffer(size_t n)
+        : data(static_cast<float *>(::operator new[](n * sizeof(float), std::align_val_t(64)))) {}
     ~Buffer() { ::operator delete[](data, std::align_val_t(64)); }
     Buffer(const Buffer &) = delete;
     float *data;
@@ -64,7 +67,8 @@ int padded(int n) { return (n + block - 1) / block * block; }
 
 // Rows of n floats, padded to whole tiles with zeros; no copy where they already are.
 struct Rows {
-    Rows(const float *source, int rows, int n) : width(padded(n)), copy(width == n ? 0 : size_t(rows) * width) {
+    Rows(const float *source, int rows, int n)
+        : width(padded(n)), copy(width == n ? 0 : size_t(rows) * width) {
         data = source;
         if (width == n)
             return;
@@ -83,8 +87,10 @@ struct Grid {
     int steps;
     float inverse_dt, a, b, k;
     std::vector<float> g; // weight of a spike of each step in the readout's mean
-    Grid(int steps, double dt, double tau_mem, double tau_syn) : steps(steps), inverse_dt(float(1 / dt)), g(steps) {
-        const double da = std::exp(-dt / tau_syn), db = std::exp(-dt / tau_mem), x = dt * (1 / tau_syn - 1 / tau_mem);
+    Grid(int steps, double dt, double tau_mem, double tau_syn)
+        : steps(steps), inverse_dt(float(1 / dt)), g(steps) {
+        const double da = std::exp(-dt / tau_syn), db = std::exp(-dt / tau_mem),
+                     x = dt * (1 / tau_syn - 1 / tau_mem);
         const double dk = dt / tau_mem * db * (x == 0 ? 1 : -std::expm1(-x) / x);
         a = float(da), b = float(db), k = float(dk);
         double p_v = 0, p_i = 0;
@@ -94,7 +100,8 @@ struct Grid {
             g[s] = float(p_i);
         }
     }
-    int step(float time) const { return int(time * inverse_dt * 1.0000005f); } // so that float(k dt) falls into step k
+    // The factor makes float(k dt) fall into step k.
+    int step(float time) const { return int(time * inverse_dt * 1.0000005f); }
 };
 
 template <class Work> void on_threads(int threads, int samples, Work work) {
@@ -117,7 +124,8 @@ struct Sample {
     int64_t count;
 };
 
-int64_t forward_sample(const Sample &in, const Rows &w, const Grid &grid, float threshold, float *kept, float *state, float *s) {
+int64_t forward_sample(const Sample &in, const Rows &w, const Grid &grid, float threshold, float *kept,
+                       float *state, float *s) {
     const int n = w.width;
     float *v = state, *i = state + n;
     std::memset(state, 0, 2 * n * sizeof(float));
@@ -154,8 +162,8 @@ int64_t forward_sample(const Sample &in, const Rows &w, const Grid &grid, float 
     return spikes;
 }
 
-void backward_sample(const Sample &in, const Grid &grid, int n, float threshold, float slope, const float *kept, const float *q,
-                     float *state, float *dw) {
+void backward_sample(const Sample &in, const Grid &grid, int n, float threshold, float slope,
+                     const float *kept, const float *q, float *state, float *dw) {
     float *p_u = state, *p_i = state + n;
     std::memset(state, 0, 2 * n * sizeof(float));
     const vec a = spread(grid.a), b = spread(grid.b), k = spread(grid.k), limit = spread(threshold);
@@ -221,9 +229,10 @@ extern "C" {
 int grid_gather_width(int n) { return padded(n); }
 
 // w1 (inputs, hidden), kept (batch, steps, width) or null, s (batch, width) zeros, spikes (batch).
-void grid_gather_forward(const float *times, const int32_t *units, const int64_t *offsets, int batch, const float *w1, int inputs,
-                         int hidden, int steps, double dt, double tau_mem, double tau_syn, float threshold, int threads,
-                         float *kept, float *s, int64_t *spikes) {
+void grid_gather_forward(const float *times, const int32_t *units, const int64_t *offsets, int batch,
+                         const float *w1, int inputs, int hidden, int steps, double dt, double tau_mem,
+                         double tau_syn, float threshold, int threads, float *kept, float *s,
+                         int64_t *spikes) {
     const Grid grid(steps, dt, tau_mem, tau_syn);
     const Rows w(w1, inputs, hidden);
     const int n = w.width;
@@ -236,9 +245,10 @@ void grid_gather_forward(const float *times, const int32_t *units, const int64_t
 }
 
 // q (batch, width) = dL/dmean W2^T, padded with zeros; dw1 (inputs, hidden) is written.
-void grid_gather_backward(const float *times, const int32_t *units, const int64_t *offsets, int batch, int inputs, int hidden,
-                          int steps, double dt, double tau_mem, double tau_syn, float threshold, float slope, int threads,
-                          const float *kept, const float *q, float *dw1) {
+void grid_gather_backward(const float *times, const int32_t *units, const int64_t *offsets, int batch,
+                          int inputs, int hidden, int steps, double dt, double tau_mem, double tau_syn,
+                          float threshold, float slope, int threads, const float *kept, const float *q,
+                          float *dw1) {
     const Grid grid(steps, dt, tau_mem, tau_syn);
     const int n = padded(hidden), used = std::max(1, std::min(threads, batch));
     Parts sums(used, size_t(inputs) * n);
@@ -251,8 +261,10 @@ void grid_gather_backward(const float *times, const int32_t *units, const int64_
     add_up(sums.all, inputs, hidden, n, dw1);
 }
 
-// The floor: one load and one fused multiply-add per lane and event, the sums in registers. Returns a checksum so that nothing is left out.
-float floor_forward(const int32_t *units, const int64_t *offsets, int batch, const float *w1, int inputs, int hidden, int threads) {
+// The floor: one load and one fused multiply-add per lane and event, the sums in registers. Returns a
+// checksum so that nothing is left out.
+float floor_forward(const int32_t *units, const int64_t *offsets, int batch, const float *w1, int inputs,
+                    int hidden, int threads) {
     const Rows w(w1, inputs, hidden);
     const int n = w.width;
     std::vector<float> sums(batch);
@@ -278,8 +290,10 @@ float floor_forward(const int32_t *units, const int64_t *offsets, int batch, con
     return sum;
 }
 
-// The same for the reverse sweep: one load, one fused multiply-add and one store per lane and event into the gradient's rows.
-void floor_backward(const int32_t *units, const int64_t *offsets, int batch, int inputs, int hidden, int threads, float *dw1) {
+// The same for the reverse sweep: a load, a fused multiply-add and a store per lane and event into the
+// gradient's rows.
+void floor_backward(const int32_t *units, const int64_t *offsets, int batch, int inputs, int hidden,
+                    int threads, float *dw1) {
     const int n = padded(hidden), used = std::max(1, std::min(threads, batch));
     Parts parts(used, size_t(inputs) * n);
     on_threads(used, batch, [&](int thread, int b) {

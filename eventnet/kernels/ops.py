@@ -1,4 +1,9 @@
-"""The compiled kernels as torch operators: one call per layer and batch, its backward pass an operator of its own."""
+"""The compiled kernels as torch operators: one call per layer and batch, its backward pass an operator of its own.
+
+Each operator takes the packed events, the weight and the five neuron parameters, then what is its own. A backward
+operator returns the gradient of the weight, sums per neuron from which those of the parameters follow, and the gradients
+of the input times and values (empty unless asked for).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,31 @@ from eventnet.kernels import cpu
 from eventnet.kernels.reference import Neuron, too_many_spikes
 
 # rows of the sums over the batch that the backward kernels return, in the order of adjoint.h
-BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN = range(7)
+BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN, ROWS = range(8)
+
+EVENTS = "Tensor times, Tensor units, Tensor offsets, Tensor? values, Tensor duration"
+LAYER = "Tensor weight, Tensor tau_mem, Tensor tau_syn, Tensor threshold, Tensor reset, Tensor bias"
+GRADIENTS = "(Tensor weight, Tensor sums, Tensor times, Tensor values)"
+LIF, LI_MAX, LI_INTEGRAL = "eventnet::lif", "eventnet::li_max", "eventnet::li_integral"
+
+torch.library.define(
+    LIF, f"({EVENTS}, {LAYER}, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor currents)"
+)
+torch.library.define(
+    LIF + "_backward",
+    f"(Tensor grad, Tensor exact_times, Tensor spike_units, Tensor spike_offsets, Tensor currents, {EVENTS}, {LAYER}, "
+    f"bool inputs, bool taus) -> {GRADIENTS}",
+)
+torch.library.define(LI_MAX, f"({EVENTS}, {LAYER}) -> (Tensor, Tensor at, Tensor event, Tensor slope)")
+torch.library.define(
+    LI_MAX + "_backward",
+    f"(Tensor grad, Tensor at, Tensor event, Tensor slope, {EVENTS}, {LAYER}, bool inputs, bool taus) -> {GRADIENTS}",
+)
+torch.library.define(LI_INTEGRAL, f"({EVENTS}, {LAYER}, float rate) -> Tensor")
+torch.library.define(
+    LI_INTEGRAL + "_backward", f"(Tensor grad, {EVENTS}, {LAYER}, float rate, bool inputs, bool taus) -> {GRADIENTS}"
+)
+Packed = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]
 
 
 def lif(
@@ -23,11 +52,10 @@ def lif(
     duration: Tensor,
     weight: Tensor,
     neuron: Neuron,
-    shared_taus: bool,
     max_spikes: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compiled twin of ``reference.lif_reference``: times, units and offsets of the spikes."""
-    out = _lif(times, units, offsets, values, duration, weight, *neuron, shared_taus, max_spikes)
+    out = torch.ops.eventnet.lif(times, units, offsets, values, duration, weight, *neuron, max_spikes)
     return out[0], out[1], out[2]
 
 
@@ -39,11 +67,28 @@ def li_max(
     duration: Tensor,
     weight: Tensor,
     neuron: Neuron,
-    shared_taus: bool,
 ) -> Tensor:
     """Compiled twin of ``reference.li_max_reference``."""
-    result: Tensor = _li_max(times, units, offsets, values, duration, weight, *neuron, shared_taus)[0]
+    result: Tensor = torch.ops.eventnet.li_max(times, units, offsets, values, duration, weight, *neuron)[0]
     return result
+
+
+def li_integral(
+    times: Tensor,
+    units: Tensor,
+    offsets: Tensor,
+    values: Tensor | None,
+    duration: Tensor,
+    weight: Tensor,
+    neuron: Neuron,
+    rate: float,
+) -> Tensor:
+    """Compiled twin of ``reference.li_integral_reference``."""
+    result: Tensor = torch.ops.eventnet.li_integral(times, units, offsets, values, duration, weight, *neuron, rate)
+    return result
+
+
+# ---- calls into the extension module --------------------------------------------------------------------------------
 
 
 def _kernel() -> Any:
@@ -54,276 +99,184 @@ def _kernel() -> Any:
 
 
 def _arrays(
-    times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None, duration: Tensor, weight: Tensor
+    times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None, duration: Tensor, weight: Tensor, *neuron: Tensor
 ) -> tuple[np.ndarray | None, ...]:
-    """The packed events and the weight as contiguous arrays; times in float64, values in the weight's dtype."""
-    sizes = None if values is None else _array(values.to(weight.dtype))
+    """Contiguous arrays; times in float64, values and parameters in the weight's dtype."""
     at, end = times.to(torch.float64), duration.to(torch.float64)
-    return (_array(at), _array(units), _array(offsets), sizes, _array(end), _array(weight))
+    sizes = None if values is None else _array(values.to(weight.dtype))
+    own = (_array(p.to(weight.dtype).reshape(-1)) for p in neuron)
+    return (_array(at), _array(units), _array(offsets), sizes, _array(end), _array(weight), *own)
 
 
 def _array(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy()
 
 
-def _parameters(*neuron: Tensor) -> np.ndarray:
-    return _array(torch.stack(neuron).to(torch.float64))
+def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(x) for x in arrays)
 
 
-# ---- spikes ---------------------------------------------------------------------------------------------------------
-
-
-@torch.library.custom_op("eventnet::lif", mutates_args=(), device_types="cpu")
-def _lif(
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    tau_mem: Tensor,
-    tau_syn: Tensor,
-    threshold: Tensor,
-    reset: Tensor,
-    bias: Tensor,
-    shared_taus: bool,
-    max_spikes: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """times, units, offsets of the spikes; their times and currents in float64 for the backward pass."""
-    arrays = _arrays(times, units, offsets, values, duration, weight)
-    parameters = _parameters(tau_mem, tau_syn, threshold, reset, bias)
+@torch.library.impl(LIF, "CPU")
+def _lif(*args: Any) -> tuple[Tensor, ...]:
+    *tensors, max_spikes = args
     try:
-        found = _kernel().lif(*arrays, parameters, shared_taus, max_spikes, torch.get_num_threads())
+        found = _kernel().lif(*_arrays(*tensors), max_spikes, torch.get_num_threads())
     except OverflowError as storm:
         raise too_many_spikes(max_spikes, int(str(storm))) from None
-    exact, out_units, out_offsets, currents = (torch.from_numpy(x) for x in found)
-    return exact.to(times.dtype, copy=True), out_units, out_offsets, exact, currents
+    exact, units, offsets, currents = _tensors(found)
+    return exact.to(tensors[0].dtype, copy=True), units, offsets, exact, currents
 
 
-@_lif.register_fake
-def _(times: Tensor, units: Tensor, offsets: Tensor, values: Any, duration: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+@torch.library.impl(LIF + "_backward", "CPU")
+def _lif_backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, currents: Tensor, *args: Any) -> Any:
+    *tensors, inputs, taus = args
+    spikes = (_array(x) for x in (exact, units, offsets, currents, grad.to(torch.float64)))
+    return _tensors(_kernel().lif_backward(*_arrays(*tensors), *spikes, inputs, taus, torch.get_num_threads()))
+
+
+@torch.library.impl(LI_MAX, "CPU")
+def _li_max(*tensors: Any) -> tuple[Tensor, ...]:
+    value, at, event, slope = _tensors(_kernel().li_max(*_arrays(*tensors), torch.get_num_threads()))
+    return value + tensors[-1], at, event, slope
+
+
+@torch.library.impl(LI_MAX + "_backward", "CPU")
+def _li_max_backward(grad: Tensor, at: Tensor, event: Tensor, slope: Tensor, *args: Any) -> Any:
+    *tensors, inputs, taus = args
+    marks = (_array(x) for x in (at, event, slope, grad))
+    return _tensors(_kernel().li_max_backward(*_arrays(*tensors), *marks, inputs, taus, torch.get_num_threads()))
+
+
+@torch.library.impl(LI_INTEGRAL, "CPU")
+def _li_integral(*args: Any) -> Tensor:
+    *tensors, rate = args
+    return torch.from_numpy(_kernel().li_integral(*_arrays(*tensors), rate, torch.get_num_threads()))
+
+
+@torch.library.impl(LI_INTEGRAL + "_backward", "CPU")
+def _li_integral_backward(grad: Tensor, *args: Any) -> Any:
+    *tensors, rate, inputs, taus = args
+    return _tensors(_kernel().li_integral_backward(*_arrays(*tensors), rate, _array(grad), inputs, taus))
+
+
+# ---- shapes, for tracing --------------------------------------------------------------------------------------------
+
+
+@torch.library.register_fake(LIF)
+def _(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     spikes = torch.library.get_ctx().new_dynamic_size()
     exact = times.new_empty(spikes, dtype=torch.float64)
     return times.new_empty(spikes), units.new_empty(spikes), torch.empty_like(offsets), exact, torch.empty_like(exact)
 
 
-@torch.library.custom_op("eventnet::lif_backward", mutates_args=(), device_types="cpu")
-def _lif_backward(
-    grad_times: Tensor,
-    spike_times: Tensor,
-    spike_units: Tensor,
-    spike_offsets: Tensor,
-    currents: Tensor,
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    tau_mem: Tensor,
-    tau_syn: Tensor,
-    threshold: Tensor,
-    reset: Tensor,
-    bias: Tensor,
-    shared_taus: bool,
-    inputs: bool,
-    taus: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients: weight; sums per neuron; input times and values (empty unless ``inputs``)."""
-    arrays = _arrays(times, units, offsets, values, duration, weight)
-    parameters = _parameters(tau_mem, tau_syn, threshold, reset, bias)
-    spikes = (_array(x) for x in (spike_times, spike_units, spike_offsets, currents, grad_times.to(torch.float64)))
-    found = _kernel().lif_backward(
-        *arrays, parameters, shared_taus, *spikes, inputs, taus, torch.get_num_threads()
-    )
-    grad_weight, sums, grad_times, grad_values = (torch.from_numpy(x) for x in found)
-    return grad_weight, sums, grad_times, grad_values
-
-
-@_lif_backward.register_fake
-def _(
-    grad_times: Tensor,
-    spike_times: Tensor,
-    spike_units: Tensor,
-    spike_offsets: Tensor,
-    currents: Tensor,
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    return _fake_gradients(times, values, weight, inputs=rest[-2])
-
-
-def _fake_gradients(times: Tensor, values: Tensor | None, weight: Tensor, inputs: bool) -> tuple[Tensor, ...]:
-    sums = weight.new_empty((7, weight.shape[1]), dtype=torch.float64)
-    events = times.shape[0] if inputs else 0
-    grad_times = times.new_empty(events, dtype=torch.float64)
-    grad_values = times.new_empty(events if values is not None else 0, dtype=torch.float64)
-    return torch.empty_like(weight, memory_format=torch.contiguous_format), sums, grad_times, grad_values
-
-
-def _lif_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.shared_taus, _ = inputs
-    _, units, offsets, exact, currents = output
-    ctx.mark_non_differentiable(units, offsets, exact, currents)
-    ctx.save_for_backward(exact, units, offsets, currents, *tensors)
-
-
-def _lif_gradients(ctx: Any, grad_times: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
-    need = ctx.needs_input_grad
-    inputs, taus = need[0] or need[3], need[6] or need[7]
-    found = _lif_backward(grad_times, *spikes, *tensors, ctx.shared_taus, inputs, taus)
-    weight, sums, times, values = found
-    own: list[Tensor | None] = [None] * 5
-    if any(need[6:11]):
-        threshold, reset, bias = tensors[8], tensors[9], tensors[10]
-        restless = (bias >= threshold).to(sums.dtype)
-        rise = (reset - bias).to(sums.dtype)
-        own = [
-            sums[TAU_MEM] + (sums[AFTER_TAU] + restless * sums[START_TAU]) * rise,
-            sums[TAU_SYN],
-            -sums[BEFORE],
-            sums[AFTER] + restless * sums[START],
-            sums[BEFORE] - sums[AFTER] - restless * sums[START],
-        ]
-    return _assemble(need, tensors, weight, times, values, own)
-
-
-def _assemble(
-    need: tuple[bool, ...], tensors: Any, weight: Tensor, times: Tensor, values: Tensor, own: list[Tensor | None]
-) -> tuple[Tensor | None, ...]:
-    """Gradients in the order and dtypes of the operator's arguments; None where none is needed."""
-    grads: list[Tensor | None] = [times, None, None, values, None, weight, *own]
-    cast = [g.to(x.dtype) if n and g is not None else None for n, g, x in zip(need, grads, tensors, strict=False)]
-    return (*cast, *[None] * (len(need) - len(cast)))
-
-
-def _no_double_backward(ctx: Any, *_: Any) -> None:
-    raise RuntimeError(
-        "eventnet: the compiled kernels have no double backward; backend='reference' differentiates twice"
-    )
-
-
-_lif.register_autograd(_lif_gradients, setup_context=_lif_setup)
-_lif_backward.register_autograd(_no_double_backward)
-
-
-# ---- largest voltage ------------------------------------------------------------------------------------------------
-
-
-@torch.library.custom_op("eventnet::li_max", mutates_args=(), device_types="cpu")
-def _li_max(
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    tau_mem: Tensor,
-    tau_syn: Tensor,
-    threshold: Tensor,
-    reset: Tensor,
-    bias: Tensor,
-    shared_taus: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``(B, N)`` each: largest voltage; its time; the arrival whose kink it is (or -1) and the slope before that."""
-    arrays = _arrays(times, units, offsets, values, duration, weight)
-    parameters = _parameters(tau_mem, tau_syn, threshold, reset, bias)
-    found = _kernel().li_max(*arrays, parameters, shared_taus, torch.get_num_threads())
-    value, at, event, slope = (torch.from_numpy(x) for x in found)
-    return value + bias, at, event, slope
-
-
-@_li_max.register_fake
-def _(
-    times: Tensor, units: Tensor, offsets: Tensor, values: Any, duration: Tensor, weight: Tensor, *rest: Any
-) -> tuple[Tensor, ...]:
+@torch.library.register_fake(LI_MAX)
+def _(times: Tensor, units: Tensor, offsets: Tensor, values: Any, duration: Tensor, weight: Tensor, *rest: Any) -> Any:
     value = weight.new_empty((duration.shape[0], weight.shape[1]))
     at = torch.empty_like(value, dtype=torch.float64)
     return value, at, torch.empty_like(value, dtype=torch.int64), torch.empty_like(value)
 
 
-@torch.library.custom_op("eventnet::li_max_backward", mutates_args=(), device_types="cpu")
-def _li_max_backward(
-    grad: Tensor,
-    at: Tensor,
-    event: Tensor,
-    slope: Tensor,
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    tau_mem: Tensor,
-    tau_syn: Tensor,
-    threshold: Tensor,
-    reset: Tensor,
-    bias: Tensor,
-    shared_taus: bool,
-    inputs: bool,
-    taus: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients: weight; sums per neuron; input times and values (empty unless ``inputs``)."""
-    arrays = _arrays(times, units, offsets, values, duration, weight)
-    parameters = _parameters(tau_mem, tau_syn, threshold, reset, bias)
-    marks = (_array(x) for x in (at, event, slope, grad))
-    found = _kernel().li_max_backward(
-        *arrays, parameters, shared_taus, *marks, inputs, taus, torch.get_num_threads()
-    )
-    grad_weight, sums, grad_times, grad_values = (torch.from_numpy(x) for x in found)
-    return grad_weight, sums, grad_times, grad_values
+@torch.library.register_fake(LI_INTEGRAL)
+def _(times: Tensor, units: Tensor, offsets: Tensor, values: Any, duration: Tensor, weight: Tensor, *rest: Any) -> Any:
+    return weight.new_empty((duration.shape[0], weight.shape[1]))
 
 
-@_li_max_backward.register_fake
-def _(
-    grad: Tensor,
-    at: Tensor,
-    event: Tensor,
-    slope: Tensor,
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    return _fake_gradients(times, values, weight, inputs=rest[-2])
+def _fake_gradients(first: int, last: int) -> Any:
+    """Shapes of the gradients, for operators whose packed events and layer start at ``first``."""
+
+    def fake(*args: Any) -> tuple[Tensor, ...]:
+        times, _, _, values, _, weight = args[first : first + 6]
+        inputs = args[last]
+        sums = weight.new_empty((ROWS - 1, weight.shape[1]), dtype=torch.float64)
+        events = times.shape[0] if inputs else 0
+        grad_times = times.new_empty(events, dtype=torch.float64)
+        grad_values = times.new_empty(events if values is not None else 0, dtype=torch.float64)
+        return torch.empty_like(weight, memory_format=torch.contiguous_format), sums, grad_times, grad_values
+
+    return fake
 
 
-def _li_max_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.shared_taus = inputs
+torch.library.register_fake(LIF + "_backward", _fake_gradients(5, -2))
+torch.library.register_fake(LI_MAX + "_backward", _fake_gradients(4, -2))
+torch.library.register_fake(LI_INTEGRAL + "_backward", _fake_gradients(1, -2))
+
+
+# ---- gradients ------------------------------------------------------------------------------------------------------
+
+
+def _save_spikes(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, _ = inputs
+    _, units, offsets, exact, currents = output
+    ctx.mark_non_differentiable(units, offsets, exact, currents)
+    ctx.save_for_backward(exact, units, offsets, currents, *tensors)
+
+
+def _from_spikes(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+    found = torch.ops.eventnet.lif_backward(grad, *spikes, *tensors, *_wanted(ctx))
+    return (*_gradients(ctx, tensors, found, spiking=True), None)
+
+
+def _save_peaks(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, at, event, slope = output
     ctx.mark_non_differentiable(at, event, slope)
-    ctx.save_for_backward(at, event, slope, *tensors)
+    ctx.save_for_backward(at, event, slope, *inputs)
 
 
-def _li_max_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    marks, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+def _from_peaks(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    peaks, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+    found = torch.ops.eventnet.li_max_backward(grad, *peaks, *tensors, *_wanted(ctx))
+    return _gradients(ctx, tensors, found, spiking=False)
+
+
+def _save_integral(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.rate = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _from_integral(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
+    found = torch.ops.eventnet.li_integral_backward(grad, *tensors, ctx.rate, *_wanted(ctx))
+    return (*_gradients(ctx, tensors, found, spiking=False), None)
+
+
+def _wanted(ctx: Any) -> tuple[bool, bool]:
+    """Whether gradients of the input (times, values) and of the time constants are needed."""
     need = ctx.needs_input_grad
-    inputs, taus = need[0] or need[3], need[6] or need[7]
-    found = _li_max_backward(grad, *marks, *tensors, ctx.shared_taus, inputs, taus)
+    return need[0] or need[3], need[6] or need[7]
+
+
+def _gradients(ctx: Any, tensors: Any, found: tuple[Tensor, ...], spiking: bool) -> tuple[Tensor | None, ...]:
+    """Gradients of the packed events, the weight and the parameters, None where none is needed."""
     weight, sums, times, values = found
+    need = ctx.needs_input_grad
     own: list[Tensor | None] = [None] * 5
     if any(need[6:11]):
         threshold, reset, bias = tensors[8], tensors[9], tensors[10]
-        restless = (bias >= threshold).to(sums.dtype)
-        from_reset = restless * sums[START]
+        restless = (bias >= threshold).to(sums.dtype)  # these start at reset, all others at their bias
+        after, after_tau = (sums[AFTER], sums[AFTER_TAU]) if spiking else (torch.zeros_like(sums[0]),) * 2
         own = [
-            sums[TAU_MEM] + restless * sums[START_TAU] * (reset - bias).to(sums.dtype),
+            sums[TAU_MEM] + (after_tau + restless * sums[START_TAU]) * (reset - bias).to(sums.dtype),
             sums[TAU_SYN],
-            torch.zeros_like(sums[0]),
-            from_reset,
-            sums[BEFORE] - sums[AFTER] - from_reset,
+            -sums[BEFORE] if spiking else torch.zeros_like(sums[0]),
+            after + restless * sums[START],
+            sums[BEFORE] - sums[AFTER] - restless * sums[START],
         ]
-    return _assemble(need, tensors, weight, times, values, own)
+    grads = [times, None, None, values, None, weight, *own]
+    return tuple(_like(g, x) if n and g is not None else None for n, g, x in zip(need, grads, tensors, strict=False))
 
 
-_li_max.register_autograd(_li_max_gradients, setup_context=_li_max_setup)
-_li_max_backward.register_autograd(_no_double_backward)
+def _like(grad: Tensor, x: Tensor) -> Tensor:
+    """In the dtype of ``x``; summed over the neurons if they share it."""
+    return (grad if grad.shape == x.shape else grad.sum().reshape(x.shape)).to(x.dtype)
+
+
+def _no_double_backward(ctx: Any, *_: Any) -> None:
+    raise RuntimeError("eventnet: the compiled kernels have no double backward; backend='reference' differentiates twice")
+
+
+torch.library.register_autograd(LIF, _from_spikes, setup_context=_save_spikes)
+torch.library.register_autograd(LI_MAX, _from_peaks, setup_context=_save_peaks)
+torch.library.register_autograd(LI_INTEGRAL, _from_integral, setup_context=_save_integral)
+for _name in (LIF, LI_MAX, LI_INTEGRAL):
+    torch.library.register_autograd(_name + "_backward", _no_double_backward)

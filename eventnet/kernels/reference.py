@@ -1,7 +1,7 @@
 """The specification of every kernel, in plain torch: short, float64-safe, differentiable by autograd.
 
 All functions take the packed events of a batch (``times, units, offsets, values, duration`` as in ``eventnet.Events``)
-and per-neuron parameters of shape ``(N,)``. The compiled kernels must return the same numbers.
+and the parameters of the neurons. The compiled kernels must return the same numbers.
 """
 
 from __future__ import annotations
@@ -15,13 +15,29 @@ _NEAR = 1e-2  # below this |x|, (1 - e^-x)/x is summed as a series
 
 
 class Neuron(NamedTuple):
-    """Parameters of ``N`` current-based leaky integrate-and-fire neurons, each ``(N,)``."""
+    """Parameters of ``N`` current-based leaky integrate-and-fire neurons, each one number for all or ``(N,)``."""
 
     tau_mem: Tensor
     tau_syn: Tensor
     threshold: Tensor
     reset: Tensor
     bias: Tensor
+
+    def is_scalar(self) -> bool:
+        """Whether all neurons share all parameters."""
+        return all(p.numel() == 1 for p in self)
+
+    def shares_taus(self) -> bool:
+        """Whether all neurons share their time constants: decays are then computed once for all."""
+        return self.tau_mem.numel() == 1 and self.tau_syn.numel() == 1
+
+    def expand(self, num: int) -> Neuron:
+        """The same with every parameter as ``(num,)``."""
+        return Neuron(*(p.reshape(-1).expand(num) for p in self))
+
+    def to(self, dtype: torch.dtype) -> Neuron:
+        """The same in another dtype."""
+        return Neuron(*(p.to(dtype) for p in self))
 
     def at(self, n: Tensor) -> Neuron:
         """The parameters of neurons ``n``."""
@@ -129,7 +145,7 @@ def lif_reference(
     time, unit, size = pad_events(times, units, offsets, values, duration)
     dtype = torch.promote_types(times.dtype, weight.dtype)
     time, size, duration = time.to(dtype), size.to(dtype), duration.to(dtype)
-    neuron = Neuron(*(p.to(dtype) for p in neuron))
+    neuron = neuron.to(dtype).expand(num)
     v = neuron.start().expand(batch, num)
     i = torch.zeros_like(v)
     now = torch.zeros_like(v)
@@ -200,7 +216,7 @@ def li_max_reference(
     time, unit, size = pad_events(times, units, offsets, values, duration)
     dtype = torch.promote_types(times.dtype, weight.dtype)
     time, size, duration = time.to(dtype), size.to(dtype), duration.to(dtype)
-    neuron = Neuron(*(p.to(dtype) for p in neuron))
+    neuron = neuron.to(dtype).expand(num)
     v = neuron.start().expand(batch, num)
     i = torch.zeros_like(v)
     best, now = v, torch.zeros_like(duration)
@@ -218,3 +234,42 @@ def li_max_reference(
             i = i + size[:, step, None] * weight[unit[:, step]].to(dtype)
     check_finite(v)
     return best
+
+
+def li_integral_reference(
+    times: Tensor,
+    units: Tensor,
+    offsets: Tensor,
+    values: Tensor | None,
+    duration: Tensor,
+    weight: Tensor,
+    neuron: Neuron,
+    rate: float,
+) -> Tensor:
+    """``(B, N)`` ``integral_0^T V(t) e^{-rate t} dt`` of neurons that never spike.
+
+    V is a sum over arrivals, so is its integral: no order of events matters.
+    """
+    batch, num = duration.numel(), weight.shape[1]
+    dtype = torch.promote_types(times.dtype, weight.dtype)
+    neuron = neuron.to(dtype)
+    sample = torch.arange(batch, device=times.device).repeat_interleave(offsets.diff())
+    left = duration[sample] - times
+    counted = left > 0
+    left = torch.where(counted, left, torch.zeros_like(left)).to(dtype)[:, None]
+    slow, fast = 1 / neuron.tau_mem + rate, 1 / neuron.tau_syn + rate
+    # y = integral_0^h K(s) e^{-rate s} ds solves y' + slow y = (1 - e^{-fast h}) / (fast tau_mem)
+    kernel = synaptic_kernel(left, 1 / slow, 1 / fast) / slow
+    area = (decay_integral(fast, left) - kernel) / (slow * neuron.tau_mem)
+    size = counted.to(dtype) if values is None else values.to(dtype) * counted
+    area = area * (size * torch.exp(-rate * times.to(dtype)))[:, None]
+    total = times.new_zeros((batch, num), dtype=dtype)
+    total = total.index_add(0, sample, area * weight.to(dtype)[units.to(torch.int64)])
+    span = duration.to(dtype)[:, None]
+    rest = span if rate == 0 else decay_integral(torch.as_tensor(rate, dtype=dtype), span)
+    return total + neuron.bias * rest + (neuron.start() - neuron.bias) * decay_integral(slow, span)
+
+
+def decay_integral(rate: Tensor, span: Tensor) -> Tensor:
+    """``integral_0^span e^{-rate t} dt`` for rate > 0."""
+    return -torch.expm1(-rate * span) / rate

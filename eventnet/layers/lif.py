@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.layers.neuron import as_neuron, as_parameter, is_shared, register
+from eventnet.layers.neuron import as_neuron, as_parameter, register
 from eventnet.layers.readout import Voltage
 
 __all__ = ["LIF", "lif"]
@@ -105,12 +105,11 @@ def lif(
     kernels.check_layer_input("lif", events, weight)
     given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
     neuron = as_neuron(weight.shape[1], weight, **given)
-    shared = is_shared(tau_mem) and is_shared(tau_syn)
-    times, units, offsets = kernels.lif(events, weight, neuron, shared, backend, max_spikes)
+    times, units, offsets = kernels.lif(events, weight, neuron, backend, max_spikes)
     spikes = Events.trusted(times, units, offsets, weight.shape[1], events.duration)
     if not return_voltage:
         return spikes
-    return spikes, Voltage(events, weight, neuron, shared, spikes, backend)
+    return spikes, Voltage(events, weight, neuron, spikes, backend)
 
 
 class LIF(nn.Module):

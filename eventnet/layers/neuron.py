@@ -1,6 +1,8 @@
-"""Parameters of neurons: from whatever the user passes to checked ``(N,)`` tensors, and back within their bounds."""
+"""Parameters of neurons: from whatever the user passes to checked tensors, and back within their bounds."""
 
 from __future__ import annotations
+
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -21,28 +23,28 @@ def as_neuron(
     reset: float | Tensor,
     bias: float | Tensor,
 ) -> Neuron:
-    """Each parameter as ``(num,)`` in the dtype and on the device of ``like``; checked against its bounds."""
+    """Each parameter as a tensor of one or ``num`` numbers in the dtype of ``like``; checked against its bounds."""
     given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
-    neuron = Neuron(**{name: _per_neuron(name, value, num, like) for name, value in given.items()})
-    sound = (neuron.tau_mem > 0) & (neuron.tau_syn > 0) & (neuron.threshold > neuron.reset) & torch.isfinite(neuron.bias)
-    if not bool(sound.all()):
-        _explain(neuron)
+    neuron = Neuron(**{name: _as_tensor(name, value, num, like) for name, value in given.items()})
+    if neuron.is_scalar():  # plain numbers are several times faster to compare than tensors
+        tm, ts, top, low, rest = (float(p.detach()) for p in neuron)
+        sound = tm > 0 and ts > 0 and top > low and abs(rest) < inf
+    else:
+        bounds = (neuron.tau_mem > 0) & (neuron.tau_syn > 0) & (neuron.threshold > neuron.reset)
+        sound = bool((bounds & torch.isfinite(neuron.bias)).all())
+    if not sound:
+        _explain(neuron.expand(num))
     return neuron
 
 
-def is_shared(value: float | Tensor) -> bool:
-    """Whether one number serves all neurons."""
-    return not isinstance(value, Tensor) or value.numel() == 1
-
-
-def _per_neuron(name: str, value: float | Tensor, num: int, like: Tensor) -> Tensor:
+def _as_tensor(name: str, value: float | Tensor, num: int, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
-        return torch.full((num,), float(value), dtype=like.dtype, device=like.device)
+        return torch.tensor(float(value), dtype=like.dtype, device=like.device)
     if value.numel() != 1 and value.shape != (num,):
         raise ValueError(f"{name} must be one number or a tensor of shape ({num},), got shape {tuple(value.shape)}")
     if value.device != like.device:
         raise ValueError(f"{name} is on {value.device} but weight is on {like.device}; move both to one device")
-    return value.to(like.dtype).reshape(-1).expand(num)
+    return value.to(like.dtype)
 
 
 def _explain(neuron: Neuron) -> None:

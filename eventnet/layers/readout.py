@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.kernels.reference import Neuron, synaptic_kernel
-from eventnet.layers.neuron import as_neuron, as_parameter, is_shared, register
+from eventnet.kernels.reference import Neuron, decay_integral, synaptic_kernel
+from eventnet.layers.neuron import as_neuron, as_parameter, register
 
 __all__ = ["LI", "Voltage"]
 
@@ -33,7 +33,6 @@ class Voltage:
     events: Events
     weight: Tensor
     neuron: Neuron
-    shared_taus: bool
     spikes: Events | None = None
     backend: str = "auto"
 
@@ -42,7 +41,7 @@ class Voltage:
 
         At an arrival where V stops rising, the maximum moves with that arrival; its gradient counts that in.
         """
-        highest = kernels.li_max(self.events, self.weight, self.neuron, self.shared_taus, self.backend)
+        highest = kernels.li_max(self.events, self.weight, self.neuron, self.backend)
         if self.spikes is None:
             return highest
         return torch.where(self.spikes.counts() > 0, self.neuron.threshold, highest)
@@ -50,6 +49,8 @@ class Voltage:
     def mean(self) -> Tensor:
         """``(B, N)`` average over the trial, ``1/T integral_0^T V dt`` (at T = 0: the voltage at the start)."""
         duration = self.events.duration.to(self.weight.dtype)[:, None]
+        if bool((duration > 0).all()):
+            return self.integral() / duration
         empty = duration == 0
         return torch.where(empty, self.neuron.start(), self.integral() / torch.where(empty, 1.0, duration))
 
@@ -57,13 +58,9 @@ class Voltage:
         """``(B, N)`` ``integral_0^T V(t) e^{-t/decay} dt`` in volt seconds; without ``decay`` the plain integral."""
         if decay is not None and not decay > 0:
             raise ValueError(f"Voltage.integral: decay must be a positive number of seconds or None, got {decay}")
-        k = 0.0 if decay is None else 1.0 / decay
-        neuron, dtype = self.neuron, self.weight.dtype
-        span = self.events.duration.to(dtype)[:, None]
-        total = neuron.bias * (span if decay is None else _integral_of_decay(torch.as_tensor(k, dtype=dtype), span))
-        total = total + (neuron.start() - neuron.bias) * _integral_of_decay(1 / neuron.tau_mem + k, span)
-        total = total + self._sum_of_arrivals(k)
-        return total if self.spikes is None else total - self._sum_of_resets(k)
+        rate = 0.0 if decay is None else 1.0 / decay
+        total = kernels.li_integral(self.events, self.weight, self.neuron, rate, self.backend)
+        return total if self.spikes is None else total - self._sum_of_resets(rate)
 
     def at(self, times: Tensor) -> Tensor:
         """``(B, K, N)`` voltage at ``times`` ``(K,)`` seconds (just after a spike at that very time).
@@ -76,7 +73,7 @@ class Voltage:
             raise ValueError("Voltage.at: expected times of shape (K,), finite seconds >= 0")
         kept, slot = self.events._before(grid)
         age = (grid[slot] - kept.times).to(dtype)[:, None]
-        tau_mem, tau_syn = self._taus()
+        tau_mem, tau_syn = neuron.tau_mem.reshape(-1), neuron.tau_syn.reshape(-1)
         drive = self.weight[kept.units.to(torch.int64)]
         if kept.values is not None:
             drive = drive * kept.values.to(dtype)[:, None]
@@ -91,50 +88,19 @@ class Voltage:
         total = total + neuron.bias
         total = total + (neuron.start() - neuron.bias) * torch.exp(-grid.to(dtype)[:, None] / neuron.tau_mem)
         if self.spikes is not None:
-            trace = self.spikes.to_trace(grid, neuron.tau_mem if not self.shared_taus else neuron.tau_mem[0])
+            trace = self.spikes.to_trace(grid, tau_mem if tau_mem.numel() > 1 else tau_mem[0])
             total = total - (neuron.threshold - neuron.reset) * trace.to(dtype)
         return total[:, back.argsort()]
 
-    def _taus(self) -> tuple[Tensor, Tensor]:
-        """Time constants as (1,) if shared, else (N,): what does not depend on the neuron is computed once."""
-        if self.shared_taus:
-            return self.neuron.tau_mem[:1], self.neuron.tau_syn[:1]
-        return self.neuron.tau_mem, self.neuron.tau_syn
-
-    def _sum_of_arrivals(self, k: float) -> Tensor:
-        events, dtype = self.events, self.weight.dtype
-        sample = events.samples
-        left = events.duration[sample] - events.times
-        counted = left > 0
-        left = torch.where(counted, left, torch.zeros_like(left)).to(dtype)[:, None]
-        tau_mem, tau_syn = self._taus()
-        slow, fast = 1 / tau_mem + k, 1 / tau_syn + k
-        # y = integral of K(s) e^{-ks} over s in [0, h] solves y' + slow y = (1 - e^{-fast h}) / (fast tau_mem)
-        kernel = synaptic_kernel(left, 1 / slow, 1 / fast) / slow
-        area = (_integral_of_decay(fast, left) - kernel) / (slow * tau_mem)
-        size = counted.to(dtype) if events.values is None else events.values.to(dtype) * counted
-        area = area * (size * torch.exp(-k * events.times.to(dtype)))[:, None]
-        if not self.shared_taus:
-            drive = area * self.weight[events.units.to(torch.int64)]
-            return self.weight.new_zeros(events.batch_size, self.weight.shape[1]).index_add(0, sample, drive)
-        collected = self.weight.new_zeros(events.batch_size * events.num_units)
-        collected = collected.index_add(0, events._keys(), area[:, 0])
-        return collected.reshape(events.batch_size, -1) @ self.weight
-
-    def _sum_of_resets(self, k: float) -> Tensor:
-        spikes, dtype, neuron = self.spikes, self.weight.dtype, self.neuron
+    def _sum_of_resets(self, rate: float) -> Tensor:
+        spikes, dtype = self.spikes, self.weight.dtype
         assert spikes is not None
-        unit = spikes.units.to(torch.int64)
+        neuron = self.neuron.expand(spikes.num_units).at(spikes.units.to(torch.int64))
         left = (spikes.duration[spikes.samples] - spikes.times).to(dtype)
-        fallen = (neuron.threshold - neuron.reset)[unit] * torch.exp(-k * spikes.times.to(dtype))
-        area = fallen * _integral_of_decay((1 / neuron.tau_mem + k)[unit], left)
+        fallen = (neuron.threshold - neuron.reset) * torch.exp(-rate * spikes.times.to(dtype))
+        area = fallen * decay_integral(1 / neuron.tau_mem + rate, left)
         total = self.weight.new_zeros(spikes.batch_size * spikes.num_units).index_add(0, spikes._keys(), area)
         return total.reshape(spikes.batch_size, -1)
-
-
-def _integral_of_decay(rate: Tensor, span: Tensor) -> Tensor:
-    """``integral_0^span e^{-rate t} dt`` for rate > 0."""
-    return -torch.expm1(-rate * span) / rate
 
 
 def _carry(factor: Tensor, arrived: Tensor) -> Tensor:
@@ -198,8 +164,7 @@ class LI(nn.Module):
             reset=0.0,
             bias=self.bias,
         )
-        shared = is_shared(self.tau_mem) and is_shared(self.tau_syn)
-        return Voltage(events, self.weight, neuron, shared, backend=self.backend)
+        return Voltage(events, self.weight, neuron, backend=self.backend)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}"

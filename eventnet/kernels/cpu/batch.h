@@ -36,6 +36,14 @@ struct Batch {
     }
 };
 
+// One number for all neurons, or one for each.
+template <class T>
+struct Parameter {
+    const T* data;
+    bool shared;
+    double operator[](int n) const { return data[shared ? 0 : n]; }
+};
+
 // Parameters of the neurons and their weights, columns padded to whole vectors. Padding never spikes.
 template <class T>
 struct Layer {
@@ -46,9 +54,10 @@ struct Layer {
     std::vector<T> padded;
     const T* weight;
 
-    Layer(const T* w, int inputs, int n, bool shared_taus, const double* tau_mem, const double* tau_syn,
-          const double* threshold, const double* reset, const double* bias)
-        : num(n), columns((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), shared(shared_taus), p(columns, 1), q(columns, 1),
+    Layer(const T* w, int inputs, int n, Parameter<T> tau_mem, Parameter<T> tau_syn, Parameter<T> threshold,
+          Parameter<T> reset, Parameter<T> bias)
+        : num(n), columns((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), shared(tau_mem.shared && tau_syn.shared),
+          p(columns, 1), q(columns, 1),
           gap(columns, T(1e30)), start(columns, 0), k_peak(columns, 1), s_peak(columns, 1), weight(w) {
         neurons.reserve(n);
         for (int i = 0; i < n; ++i) {
@@ -58,6 +67,10 @@ struct Layer {
             q[i] = T(neuron.q);
             gap[i] = T(neuron.gap);
             start[i] = neuron.gap > 0 ? T(0) : T(neuron.rise);
+            if (shared && i > 0) {
+                s_peak[i] = s_peak[0], k_peak[i] = k_peak[0];
+                continue;
+            }
             const double top = neuron.peak(0, 1);
             s_peak[i] = T(top);
             k_peak[i] = T(neuron.decay(top).k * (1 + 1e-6));

@@ -79,11 +79,12 @@ inline TauSlope<Vec<T>> tau_slope(Vec<T> s, Vec<T> p, Vec<T> q) {
 
 // One neuron, in double: for the few lanes that need more than the factors of their vector.
 struct Neuron {
-    double tm, ts, p, q, gap, rise;  // gap = threshold - bias, rise = reset - bias
+    double tm, ts, p, q, bias, gap, rise;  // gap = threshold - bias, rise = reset - bias
     int index;
 
-    Neuron(double tau_mem, double tau_syn, double threshold, double reset, double bias, int n)
-        : tm(tau_mem), ts(tau_syn), p(1 / tau_mem), q(1 / tau_syn), gap(threshold - bias), rise(reset - bias), index(n) {}
+    Neuron(double tau_mem, double tau_syn, double threshold, double reset, double rest, int n)
+        : tm(tau_mem), ts(tau_syn), p(1 / tau_mem), q(1 / tau_syn), bias(rest), gap(threshold - rest), rise(reset - rest),
+          index(n) {}
 
     Decay<double> decay(double s) const {
         const double x = std::exp(-s * p), y = std::exp(-s * q);

@@ -3,7 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
-#include "adjoint.h"
+#include "li_integral.h"
 #include "li_max.h"
 #include "lif_forward.h"
 
@@ -29,31 +29,33 @@ Out<T> make(std::initializer_list<size_t> shape) {
     return Out<T>(data, shape, owner);
 }
 
+// What every kernel takes: the packed events, the weight and the five parameters of the neurons.
+#define EVENTNET_COMMON                                                                                                   \
+    In<double> times, In<int32_t> units, In<int64_t> offsets, nb::object values, In<double> duration, In<T> weight,       \
+        In<T> tau_mem, In<T> tau_syn, In<T> threshold, In<T> reset, In<T> bias
+#define EVENTNET_COMMON_ARGS                                                                                              \
+    nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), \
+        nb::arg(), nb::arg()
+#define EVENTNET_BATCH_AND_LAYER                                                                                          \
+    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);                                             \
+    const Batch<T> batch{times.data(),    units.data(),         values.is_none() ? nullptr : sizes.data(), offsets.data(), \
+                         duration.data(), int(duration.size()), int(weight.shape(0))};                                    \
+    const Layer<T> layer(weight.data(), batch.inputs, int(weight.shape(1)), as(tau_mem), as(tau_syn), as(threshold),      \
+                         as(reset), as(bias))
+
 template <class T>
-Batch<T> as_batch(const In<double>& times, const In<int32_t>& units, const In<int64_t>& offsets, const T* values,
-                  const In<double>& duration, size_t inputs) {
-    return {times.data(), units.data(), values, offsets.data(), duration.data(), int(duration.size()), int(inputs)};
+Parameter<T> as(const In<T>& x) {
+    return {x.data(), x.size() == 1};
 }
 
-// parameters: (5, N) float64: tau_mem, tau_syn, threshold, reset, bias
 template <class T>
-Layer<T> as_layer(const In<T>& weight, const In<double>& parameters, bool shared) {
-    const double* p = parameters.data();
-    const size_t n = weight.shape(1);
-    return Layer<T>(weight.data(), int(weight.shape(0)), int(n), shared, p, p + n, p + 2 * n, p + 3 * n, p + 4 * n);
-}
-
-template <class T>
-nb::tuple lif(In<double> times, In<int32_t> units, In<int64_t> offsets, nb::object values, In<double> duration, In<T> weight,
-              In<double> parameters, bool shared, int64_t max_spikes, int threads) {
-    const size_t batch_size = duration.size();
-    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);
-    const Batch<T> batch = as_batch<T>(times, units, offsets, sizes.data(), duration, weight.shape(0));
+nb::tuple lif(EVENTNET_COMMON, int64_t max_spikes, int threads) {
+    EVENTNET_BATCH_AND_LAYER;
+    const size_t batch_size = batch.size;
     std::vector<std::vector<Spike>> spikes(batch_size);
-    if (weight.shape(1) > 0) {
+    if (layer.num > 0) {
         nb::gil_scoped_release release;
-        const Layer<T> layer = as_layer<T>(weight, parameters, shared);
-        spikes = shared ? LifForward<T, true>(batch, layer, max_spikes).run(threads)
+        spikes = layer.shared ? LifForward<T, true>(batch, layer, max_spikes).run(threads)
                         : LifForward<T, false>(batch, layer, max_spikes).run(threads);
     }
     Out<int64_t> out_offsets = make<int64_t>({batch_size + 1});
@@ -71,21 +73,33 @@ nb::tuple lif(In<double> times, In<int32_t> units, In<int64_t> offsets, nb::obje
     return nb::make_tuple(out_times, out_units, out_offsets, currents);
 }
 
+// The gradients that a backward kernel fills and Python gets.
 template <class T>
-nb::tuple sweep(const Batch<T>& batch, const Layer<T>& layer, const std::vector<std::vector<Mark>>& marks, bool spiking,
+struct Arrays {
+    Out<T> weight;
+    Out<double> sums, times, values;
+    bool inputs, graded;
+
+    Arrays(const Batch<T>& batch, const Layer<T>& layer, bool with_inputs)
+        : weight(make<T>({size_t(batch.inputs), size_t(layer.num)})), sums(make<double>({kSums, size_t(layer.num)})),
+          times(make<double>({with_inputs ? size_t(batch.offsets[batch.size]) : 0})),
+          values(make<double>({with_inputs && batch.values ? size_t(batch.offsets[batch.size]) : 0})), inputs(with_inputs),
+          graded(with_inputs && batch.values) {}
+
+    Gradients<T> out() { return {weight.data(), sums.data(), inputs ? times.data() : nullptr, graded ? values.data() : nullptr}; }
+    nb::tuple tuple() const { return nb::make_tuple(weight, sums, times, values); }
+};
+
+template <class T>
+Arrays<T> sweep(const Batch<T>& batch, const Layer<T>& layer, const std::vector<std::vector<Mark>>& marks, bool spiking,
                 bool inputs, bool taus, int threads) {
-    const size_t events = batch.offsets[batch.size], n = layer.num;
-    Out<T> weight = make<T>({size_t(batch.inputs), n});
-    Out<double> sums = make<double>({kSums, n}), times = make<double>({inputs ? events : 0}),
-                values = make<double>({inputs && batch.values ? events : 0});
-    Gradients<T> out{weight.data(), sums.data(), inputs ? times.data() : nullptr,
-                     inputs && batch.values ? values.data() : nullptr};
-    if (n > 0) {
+    Arrays<T> arrays(batch, layer, inputs);
+    if (layer.num > 0) {
         nb::gil_scoped_release release;
-        if (layer.shared) Adjoint<T, true>(batch, layer, marks, spiking, taus).run(out, threads);
-        else Adjoint<T, false>(batch, layer, marks, spiking, taus).run(out, threads);
+        if (layer.shared) Adjoint<T, true>(batch, layer, marks, spiking, taus).run(arrays.out(), threads);
+        else Adjoint<T, false>(batch, layer, marks, spiking, taus).run(arrays.out(), threads);
     }
-    return nb::make_tuple(weight, sums, times, values);
+    return arrays;
 }
 
 // A spike's slope before it is positive; float32 rounding must not make a grazing one zero or negative.
@@ -96,13 +110,9 @@ double safe_slope(const Neuron& neuron, double current) {
 }
 
 template <class T>
-nb::tuple lif_backward(In<double> times, In<int32_t> units, In<int64_t> offsets, nb::object values, In<double> duration,
-                       In<T> weight, In<double> parameters, bool shared, In<double> spike_times, In<int32_t> spike_units,
-                       In<int64_t> spike_offsets, In<double> currents, In<double> grad_times, bool inputs, bool taus,
-                       int threads) {
-    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);
-    const Batch<T> batch = as_batch<T>(times, units, offsets, sizes.data(), duration, weight.shape(0));
-    const Layer<T> layer = as_layer<T>(weight, parameters, shared);
+nb::tuple lif_backward(EVENTNET_COMMON, In<double> spike_times, In<int32_t> spike_units, In<int64_t> spike_offsets,
+                       In<double> currents, In<double> grad_times, bool inputs, bool taus, int threads) {
+    EVENTNET_BATCH_AND_LAYER;
     std::vector<std::vector<Mark>> marks(batch.size);
     for (int b = 0; b < batch.size; ++b) {
         bool any = false;
@@ -116,35 +126,29 @@ nb::tuple lif_backward(In<double> times, In<int32_t> units, In<int64_t> offsets,
             marks[b].push_back({spike_times.data()[k], after / before, -grad_times.data()[k] / before, n});
         }
     }
-    return sweep<T>(batch, layer, marks, true, inputs, taus, threads);
+    return sweep<T>(batch, layer, marks, true, inputs, taus, threads).tuple();
 }
 
 template <class T>
-nb::tuple li_max(In<double> times, In<int32_t> units, In<int64_t> offsets, nb::object values, In<double> duration, In<T> weight,
-                 In<double> parameters, bool shared, int threads) {
-    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);
-    const Batch<T> batch = as_batch<T>(times, units, offsets, sizes.data(), duration, weight.shape(0));
-    const size_t b = batch.size, n = weight.shape(1);
+nb::tuple li_max(EVENTNET_COMMON, int threads) {
+    EVENTNET_BATCH_AND_LAYER;
+    const size_t b = batch.size, n = layer.num;
     Out<T> value = make<T>({b, n}), slope = make<T>({b, n});
     Out<double> time = make<double>({b, n});
     Out<int64_t> event = make<int64_t>({b, n});
     if (n > 0) {
         nb::gil_scoped_release release;
-        const Layer<T> layer = as_layer<T>(weight, parameters, shared);
         const Highest<T> out{value.data(), time.data(), event.data(), slope.data()};
-        if (shared) LiMax<T, true>(batch, layer).run(out, threads);
+        if (layer.shared) LiMax<T, true>(batch, layer).run(out, threads);
         else LiMax<T, false>(batch, layer).run(out, threads);
     }
     return nb::make_tuple(value, time, event, slope);
 }
 
 template <class T>
-nb::tuple li_max_backward(In<double> times, In<int32_t> units, In<int64_t> offsets, nb::object values, In<double> duration,
-                          In<T> weight, In<double> parameters, bool shared, In<double> at, In<int64_t> event, In<T> slope,
-                          In<T> grad, bool inputs, bool taus, int threads) {
-    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);
-    const Batch<T> batch = as_batch<T>(times, units, offsets, sizes.data(), duration, weight.shape(0));
-    const Layer<T> layer = as_layer<T>(weight, parameters, shared);
+nb::tuple li_max_backward(EVENTNET_COMMON, In<double> at, In<int64_t> event, In<T> slope, In<T> grad, bool inputs, bool taus,
+                          int threads) {
+    EVENTNET_BATCH_AND_LAYER;
     const int num = layer.num;
     std::vector<std::vector<Mark>> marks(batch.size);
     for (int b = 0; b < batch.size; ++b) {
@@ -154,13 +158,35 @@ nb::tuple li_max_backward(In<double> times, In<int32_t> units, In<int64_t> offse
         }
         std::sort(marks[b].begin(), marks[b].end(), [](const Mark& x, const Mark& y) { return x.time < y.time; });
     }
-    nb::tuple out = sweep<T>(batch, layer, marks, false, inputs, taus, threads);
-    if (inputs) {
-        double* time_slopes = nb::cast<Out<double>>(out[2]).data();
+    Arrays<T> arrays = sweep<T>(batch, layer, marks, false, inputs, taus, threads);
+    if (inputs)
         for (size_t k = 0; k < static_cast<size_t>(batch.size) * num; ++k)
-            if (event.data()[k] >= 0) time_slopes[event.data()[k]] += double(grad.data()[k]) * slope.data()[k];
+            if (event.data()[k] >= 0) arrays.times.data()[event.data()[k]] += double(grad.data()[k]) * slope.data()[k];
+    return arrays.tuple();
+}
+
+template <class T>
+Out<T> li_integral(EVENTNET_COMMON, double rate, int threads) {
+    EVENTNET_BATCH_AND_LAYER;
+    Out<T> total = make<T>({size_t(batch.size), size_t(layer.num)});
+    if (layer.num > 0) {
+        nb::gil_scoped_release release;
+        if (layer.shared) LiIntegral<T, true>(batch, layer, rate).forward(total.data(), threads);
+        else LiIntegral<T, false>(batch, layer, rate).forward(total.data(), threads);
     }
-    return out;
+    return total;
+}
+
+template <class T>
+nb::tuple li_integral_backward(EVENTNET_COMMON, double rate, In<T> grad, bool inputs, bool taus) {
+    EVENTNET_BATCH_AND_LAYER;
+    Arrays<T> arrays(batch, layer, inputs);
+    if (layer.num > 0) {
+        nb::gil_scoped_release release;
+        if (layer.shared) LiIntegral<T, true>(batch, layer, rate).backward(grad.data(), arrays.out(), taus);
+        else LiIntegral<T, false>(batch, layer, rate).backward(grad.data(), arrays.out(), taus);
+    }
+    return arrays.tuple();
 }
 
 bool supports(const std::string& isa) {
@@ -176,16 +202,14 @@ bool supports(const std::string& isa) {
 
 template <class T>
 void bind(nb::module_& m) {
-    m.def("lif", &lif<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().noconvert(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg());
-    m.def("lif_backward", &lif_backward<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
-          nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+    m.def("lif", &lif<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg());
+    m.def("lif_backward", &lif_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg());
+    m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());
+    m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());
-    m.def("li_max", &li_max<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
-          nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg());
-    m.def("li_max_backward", &li_max_backward<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
-          nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-          nb::arg());
+    m.def("li_integral", &li_integral<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg());
+    m.def("li_integral_backward", &li_integral_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg());
 }
 
 }  // namespace

@@ -1,0 +1,192 @@
+"""Test accuracy of a recipe over several seeds: ``eventnet train`` once per seed, then mean and spread.
+
+    python benchmarks/accuracy.py yinyang
+    python benchmarks/accuracy.py nmnist --data-root FOLDER --seeds 0 1 2 3 4 --set epochs=20
+
+Every seed is a process of its own with its own run folder; called again, finished runs are kept and stopped
+ones resumed. Every choice (epoch, settings) is made on the validation part; the test part is used once per
+run, by the run itself. The result goes to ``benchmarks/results/accuracy/RECIPE.json``: each run's settings,
+validation and test accuracy, machine and commit, the linear floor (ridge regression on event counts, its
+penalty chosen on the validation part, then fitted to both) and the published number that it is compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import ROOT, commit
+
+RESULTS = Path(__file__).with_name("results") / "accuracy"
+EVENTNET = [sys.executable, "-c", "from eventnet.cli import main; main()"]
+# Test accuracies of the same network on the same data; how the number was chosen stands beside it.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "yinyang": {
+        "accuracy": 0.9810,
+        "source": "Wunderlich & Pehle 2021: last epoch, 10 seeds, ± 0.18; best epoch 98.49",
+    },
+    "mnist": {
+        "accuracy": 0.9758,
+        "source": "Wunderlich & Pehle 2021: last epoch, 10 seeds, ± 0.12; best epoch 97.73",
+    },
+}
+PENALTIES = np.logspace(-2, 5, 15)
+
+
+def train(recipe: str, seed: int, folder: Path, data_root: str | None, changes: list[str]) -> None:
+    """Start the run of one seed, go on with it, or leave it if it is finished."""
+    if (folder / "result.json").exists():
+        print(f"seed {seed}: finished", file=sys.stderr)
+        return
+    if (folder / "config.json").exists():
+        command = [*EVENTNET, "train", recipe, "--resume", str(folder)]
+    else:
+        options = [
+            f"--{name.replace('_', '-')}={value}" for name, _, value in (x.partition("=") for x in changes)
+        ]
+        command = [*EVENTNET, "train", recipe, "--seed", str(seed), "--out", str(folder), *options]
+    if data_root:
+        command += ["--data-root", data_root]
+    started = commits(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _beside(folder).write_text("\n".join(dict.fromkeys([*started, commit()])) + "\n")
+    print(f"seed {seed}: {folder}", file=sys.stderr)
+    if subprocess.run(command).returncode:
+        sys.exit(f"seed {seed} stopped; the same command goes on with it")
+
+
+def commits(folder: Path) -> list[str]:
+    """The commits that a run was started and resumed at."""
+    beside = _beside(folder)
+    return beside.read_text().split() if beside.exists() else []
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".commit")
+
+
+def collect(recipe: str, folders: dict[int, Path]) -> dict[str, Any]:
+    """Everything that a table quotes about finished runs; refuses to mix runs of different settings."""
+    runs = []
+    for seed, folder in folders.items():
+        result, config, environment = (
+            json.loads((folder / f"{name}.json").read_text()) for name in ("result", "config", "environment")
+        )
+        runs.append(
+            {
+                "seed": seed,
+                "test_accuracy": result["test"]["accuracy"],
+                "validation_accuracy": result["validation_accuracy"],
+                "best_epoch": result["best_epoch"],
+                "seconds": result["seconds"],
+                "test": result["test"],
+                "recipe": config["recipe"],
+                "data": config["data"],
+                "environment": environment,
+                "commit": commits(folder),
+            }
+        )
+    first = _settings(runs[0])
+    for run in runs[1:]:
+        changed = sorted(name for name, value in _settings(run).items() if first.get(name) != value)
+        if changed:
+            raise ValueError(
+                f"seeds {runs[0]['seed']} and {run['seed']} differ in {', '.join(changed)}: "
+                "delete the runs of one of the settings, or give another folder with --runs"
+            )
+    return {
+        "recipe": recipe,
+        **summary([run["test_accuracy"] for run in runs], PUBLISHED.get(recipe)),
+        "runs": runs,
+    }
+
+
+def _settings(run: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in run["recipe"].items() if name != "seed"}
+
+
+def summary(scores: list[float], published: dict[str, Any] | None) -> dict[str, Any]:
+    """Mean, deviation, and whether the published mean is met: missed by two standard errors at most."""
+    mean = statistics.mean(scores)
+    deviation = statistics.stdev(scores) if len(scores) > 1 else None
+    met = None
+    if published is not None and deviation is not None:
+        met = mean >= published["accuracy"] - 2 * deviation / len(scores) ** 0.5
+    return {"mean": mean, "standard_deviation": deviation, "published": published, "met": met}
+
+
+def linear_floor(splits: Any) -> tuple[float, str] | None:
+    """Test accuracy of ridge regression on event counts, or on first times where all counts are the same.
+
+    None where labels are per step: there is no count that belongs to a label.
+    """
+    from sklearn.linear_model import RidgeClassifier
+
+    parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+    if parts["train"].labels.dim() != 1:
+        return None
+    labels = {name: part.labels.numpy() for name, part in parts.items()}
+    inputs, what = {name: part.events.counts().numpy() for name, part in parts.items()}, "event counts"
+    if (inputs["train"] == inputs["train"][:1]).all():
+        times = {name: part.events.first_times().numpy() for name, part in parts.items()}
+        inputs, what = {name: np.where(np.isfinite(t), t, 0.0) for name, t in times.items()}, "first times"
+    mean, spread = inputs["train"].mean(0), inputs["train"].std(0)
+    spread[spread == 0] = 1.0
+    inputs = {name: ((x - mean) / spread).astype(np.float32) for name, x in inputs.items()}
+    train, validation = ((inputs[name], labels[name]) for name in ("train", "validation"))
+    fits = {penalty: RidgeClassifier(alpha=penalty).fit(*train).score(*validation) for penalty in PENALTIES}
+    both = [np.concatenate(pair) for pair in zip(train, validation, strict=True)]
+    best = RidgeClassifier(alpha=max(fits, key=lambda penalty: fits[penalty])).fit(*both)
+    return float(best.score(inputs["test"], labels["test"])), f"ridge on {what}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="as in eventnet train")
+    parser.add_argument("--name", help="of the result and the run folders; the recipe's if not given")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the recipe to change"
+    )
+    parser.add_argument(
+        "--data-root", default=os.environ.get("EVENTNET_DATA"), help="folder of the data sets"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "runs" / "accuracy", help="folder of the run folders"
+    )
+    args = parser.parse_args()
+    name = args.name or args.recipe
+    folders = {seed: args.runs / f"{name}-{seed}" for seed in args.seeds}
+    for seed, folder in folders.items():
+        train(args.recipe, seed, folder, args.data_root, args.set)
+    collected = collect(args.recipe, folders)
+    floor = _floor(collected["runs"][0]["recipe"], args.data_root)
+    collected |= {"linear_floor": floor and floor[0], "linear_floor_is": floor and floor[1]}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    target = RESULTS / f"{name}.json"
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps(collected, indent=1) + "\n")
+    os.replace(part, target)
+    scores = ", ".join(f"{run['test_accuracy']:.2%}" for run in collected["runs"])
+    deviation = collected["standard_deviation"]
+    print(f"{name}: {collected['mean']:.2%} ± {deviation or 0:.2%} ({scores}); linear floor: {floor}")
+
+
+def _floor(recipe: dict[str, Any], data_root: str | None) -> tuple[float, str] | None:
+    from eventnet.training.recipe import Recipe
+    from eventnet.training.run import load_data
+
+    return linear_floor(load_data(Recipe.from_dict(recipe), data_root))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""The command line: ``eventnet train | evaluate | recipes | kernels | demo``.
+
+What an option is called, its type, unit and default come from the recipe; Lightning is loaded when training starts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from eventnet.training.errors import UserError
+from eventnet.training.recipe import PANELS, Recipe, Setting, parse, settings
+from eventnet.training.recipes import RECIPES, find
+
+__all__ = ["app", "main"]
+
+RUNS = Path("runs")
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        help="Folder with the recordings; digits and yinyang need none. [env: EVENTNET_DATA]",
+        show_default=False,
+    ),
+]
+
+
+class _RecipeGroup(TyperGroup):
+    """Its commands are the recipes; another word is an error that names the nearest one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in RECIPES:
+            find(args[0])
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    name="eventnet",
+    help="Train event-based networks with exact gradients.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+recipes_app = typer.Typer(cls=_RecipeGroup)
+app.add_typer(recipes_app, name="train", help="Train by a recipe: eventnet train RECIPE.")
+
+
+@recipes_app.callback(invoke_without_command=True)
+def _train(
+    context: typer.Context,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this folder.", show_default=False)
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Train by a recipe. `eventnet train RECIPE --help` shows its fields: type, unit, default."""
+    if context.invoked_subcommand is not None:
+        return
+    if resume is None:
+        _out().print(context.get_help(), markup=False, highlight=False)
+        raise typer.Exit(0)
+    _run(None, resume, resume=True, data_root=data_root)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    data_root: DataRoot = None,
+) -> None:
+    """Measure the network of a run on a part of its data."""
+    from eventnet import training
+
+    found = training.evaluate(run, part=part, data_root=data_root)
+    _show(
+        {
+            f"{part} accuracy": f"{found.accuracy:.2%} of {found.samples} samples",
+            "loss": f"{found.loss:.4f}",
+            "spikes per inference": f"{found.spikes_per_inference:.1f}",
+            "input events per inference": f"{found.input_events_per_inference:.1f}",
+            "silent neurons": f"{found.silent_share:.1%} of the hidden ones",
+        }
+    )
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("recipe", "network", "epochs", "what"):
+        table.add_column(heading, no_wrap=heading != "what")
+    for name, recipe in RECIPES.items():
+        network = f"{'-'.join(map(str, recipe.hidden))}, {recipe.readout}"
+        table.add_row(name, network, str(recipe.epochs), recipe.summary)
+    _out().print(table)
+
+
+@app.command()
+def kernels() -> None:
+    """Show which kernels this installation has."""
+    from eventnet import kernels as backends
+
+    _show(backends.available())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="New folder for the run. [default: runs/demo]")] = None,
+) -> None:
+    """Train a classifier of handwritten digits in under a minute and show what it can do."""
+    import time
+
+    from eventnet.training.gradient_check import max_relative_error
+    from eventnet.training.run import fresh_folder
+
+    console = _out()
+    console.print("Are the gradients exact? Three layers of spiking neurons, float64, every parameter:")
+    started = time.perf_counter()
+    error = max_relative_error()
+    console.print(
+        f"  EventProp vs finite differences, max relative error: [bold]{error:.1e}[/bold] "
+        f"({time.perf_counter() - started:.1f} s)"
+    )
+    console.print("\nTraining on 8x8 handwritten digits, each pixel one event, the darker the earlier:")
+    folder = fresh_folder(RUNS / "demo") if out is None else out
+    _run(find("digits"), folder)
+    console.print(
+        "\nTry next:\n"
+        f"  eventnet evaluate {folder} --part validation\n"
+        "  eventnet train digits --hidden 100,100 --epochs 20\n"
+        "  eventnet train yinyang",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+# ---- one command per recipe -------------------------------------------------------------------------------
+
+
+def _add(recipe: Recipe) -> None:
+    """``eventnet train <recipe>`` with an option for each field, built as the signature that typer reads."""
+    own = settings(recipe)
+
+    def command(**given: Any) -> None:
+        changes: dict[str, Any] = {}
+        for setting in own:
+            text = given[setting.name]
+            if isinstance(text, list):
+                for item in text:
+                    changes[setting.name] = {**changes.get(setting.name, {}), **parse(setting, item)}
+            elif text is not None:
+                changes[setting.name] = parse(setting, text)
+        chosen = recipe.changed(**changes)
+        resume, out = given["resume"], given["out"]
+        if resume is not None:
+            if out is not None:
+                raise UserError(f"--resume {resume} writes into that folder; leave --out {out} out")
+            _run(chosen if changes else None, resume, resume=True, expected=recipe.name, **_options(given))
+        else:
+            from eventnet.training.run import fresh_folder
+
+            _run(chosen, fresh_folder(RUNS / recipe.name) if out is None else out, **_options(given))
+
+    parameters = [_parameter(setting, panel) for setting, panel in _with_panels(own)]
+    path, text = Path | None, str
+    parameters += [
+        _keyword("data_root", DataRoot, None),
+        _keyword("out", Annotated[path, _option(f"New folder for the run. [default: runs/{recipe.name}]")], None),
+        _keyword("resume", Annotated[path, _option("Go on with the run in this folder.")], None),
+        _keyword("accelerator", Annotated[text, _option("As Lightning's: cpu, gpu, auto. gpu needs --backend reference.")], "cpu"),
+    ]  # fmt: skip
+    signature = inspect.Signature(parameters)
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    help_text = f"{recipe.summary[:1].upper()}{recipe.summary[1:]}."
+    recipes_app.command(recipe.name, help=escape(help_text))(command)
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    return {"data_root": given["data_root"], "accelerator": given["accelerator"]}
+
+
+def _with_panels(own: Sequence[Setting]) -> list[tuple[Setting, str]]:
+    panel, found = "", []
+    for setting in own:
+        panel = PANELS.get(setting.name, panel)
+        found.append((setting, panel))
+    return found
+
+
+def _parameter(setting: Setting, panel: str) -> inspect.Parameter:
+    unit = f" in {setting.unit}" if setting.unit else ""
+    help_text = f"{setting.help[:1].upper()}{setting.help[1:]}{unit and f',{unit}'}."
+    repeated = setting.element is dict
+    if repeated:
+        help_text += " May be given several times."
+    # Text throughout: the recipe reads and checks the values, so that all errors speak one language.
+    option = typer.Option(
+        f"--{setting.name.replace('_', '-')}",
+        metavar=setting.kind,
+        help=escape(f"{help_text} [default: {setting.shown_default}]"),
+        show_default=False,
+        rich_help_panel=panel,
+    )
+    kind: Any = Annotated[list[str] | None if repeated else str | None, option]
+    return _keyword(setting.name, kind, None)
+
+
+def _option(help_text: str) -> Any:
+    return typer.Option(help=escape(help_text), show_default=False)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+for _recipe in RECIPES.values():
+    _add(_recipe)
+
+
+# ---- running and showing ----------------------------------------------------------------------------------
+
+
+def _run(recipe: Recipe | None, folder: Path, *, expected: str | None = None, **options: Any) -> None:
+    from eventnet import training
+
+    if expected is not None and recipe is None:
+        options["recipe_name"] = expected
+    result = training.train(recipe, folder, **options)
+    test = result.test
+    _show(
+        {
+            "test accuracy": f"{test.accuracy:.2%} of {test.samples} samples, never used before",
+            "validation accuracy": f"{result.validation_accuracy:.2%} (epoch {result.best_epoch}, the best)",
+            "spikes per inference": f"{test.spikes_per_inference:.1f} "
+            f"from {sum(result.recipe.hidden)} hidden neurons, for {test.input_events_per_inference:.1f} input events",
+            "training time": f"{result.seconds:.1f} s",
+            "run": str(result.folder),
+            "plots": "  ".join(path.name for path in result.plots) + f"  in {result.folder / 'plots'}",
+        }
+    )
+
+
+def _show(facts: dict[str, str]) -> None:
+    """Names and values, aligned; a line each, whatever the terminal's width."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        _out().print(f"  {name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _out() -> Console:
+    return Console()  # made when used: the current stdout
+
+
+def _call(action: Callable[[], Any]) -> int:
+    """The exit code; errors of the user's making are one line on stderr."""
+    problem = Console(stderr=True)
+
+    def say(text: object) -> None:
+        line = " ".join(str(text).split())
+        problem.print(f"eventnet: error: {line}", highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        code = action()
+    except UserError as error:
+        say(error)
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted")
+        return 130
+    except Exception as error:
+        # typer's usage errors: their classes are click's in some versions and typer's own in others
+        if not hasattr(error, "format_message"):
+            raise
+        say(f"{error.format_message()} (--help shows what there is)")
+        return int(getattr(error, "exit_code", 2))
+    return int(code or 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for an error in data, files or values, 2 for a wrong command line."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return _call(lambda: app(given, standalone_mode=False, prog_name="eventnet"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""Pictures of training and activity. Functions return a matplotlib ``Figure``; ``save`` writes it whole or not at all.
+
+matplotlib is imported when a function is called, and only its object interface: no window, no global state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from eventnet.events import Events
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Activity", "activity", "firing_rates", "learning_curve", "save"]
+
+# Okabe and Ito: apart from each other for colour-blind eyes too.
+BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#B8BCC2", "#22272E"
+MS = 1e3
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a network does with one sample.
+
+    Args:
+        inputs: the sample, a batch of one.
+        hidden: the spikes of each hidden layer, batches of one.
+        times, voltage: ``(K,)`` seconds and ``(K, classes)`` volts of the readout.
+        output: spikes of the readout if it spikes.
+        threshold: of the readout if it spikes, volts.
+        label, predicted: class numbers; None where there is one per step.
+    """
+
+    inputs: Events
+    hidden: Sequence[Events]
+    times: Tensor
+    voltage: Tensor
+    output: Events | None = None
+    threshold: float | None = None
+    label: int | None = None
+    predicted: int | None = None
+
+
+def learning_curve(
+    history: Sequence[Mapping[str, float]], *, best_epoch: int | None = None, test_accuracy: float | None = None
+) -> Figure:
+    """Loss, accuracy and spikes per neuron over the epochs.
+
+    Args:
+        history: rows with epoch, train_loss, validation_loss, train_accuracy, validation_accuracy and
+            train_spikes_per_neuron, as in a run's ``metrics.csv``.
+        best_epoch: marked by a line; test_accuracy: marked there.
+    """
+    figure, axes = _figure(1, 3, width=11, height=3.4)
+    epochs = [row["epoch"] for row in history]
+    for axis, name, percent in ((axes[0, 0], "loss", False), (axes[0, 1], "accuracy", True)):
+        scale = 100 if percent else 1
+        for part, colour in (("train", BLUE), ("validation", ORANGE)):
+            values = [row[f"{part}_{name}"] * scale for row in history]
+            axis.plot(
+                epochs, values, color=colour, linewidth=1.8, label="training" if part == "train" else part
+            )
+        axis.set_title("Loss" if name == "loss" else "Accuracy (%)", loc="left")
+        axis.set_xlabel("epoch")
+    if all(row["train_loss"] > 0 and row["validation_loss"] > 0 for row in history):
+        axes[0, 0].set_yscale("log")
+    spikes = axes[0, 2]
+    spikes.plot(epochs, [row["train_spikes_per_neuron"] for row in history], color=BLUE, linewidth=1.8)
+    spikes.set_ylim(bottom=0)
+    spikes.set_title("Spikes per hidden neuron and sample", loc="left")
+    spikes.set_xlabel("epoch")
+    for axis in axes.flat:
+        if best_epoch is not None:
+            axis.axvline(best_epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    accuracy = axes[0, 1]
+    if test_accuracy is not None and best_epoch is not None:
+        accuracy.plot(
+            best_epoch,
+            test_accuracy * 100,
+            "o",
+            color=GREEN,
+            markersize=6,
+            zorder=5,
+            label=f"test {test_accuracy:.1%}",
+        )
+    accuracy.legend(frameon=False, loc="lower right")
+    axes[0, 0].legend(frameon=False, loc="upper right")
+    if best_epoch is not None:
+        axes[0, 2].annotate(
+            f"best validation: epoch {best_epoch}",
+            (best_epoch, 0.06),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            xytext=(-5, 0) if best_epoch > sum(epochs[:1] + epochs[-1:]) / 2 else (5, 0),
+            ha="right" if best_epoch > sum(epochs[:1] + epochs[-1:]) / 2 else "left",
+            color=INK,
+            fontsize=9,
+        )
+    return figure
+
+
+def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
+    """Rasters of input and hidden layers and the readout's voltage of one sample, before and after training."""
+    layers = len(after.hidden)
+    heights = [1.3, *[2.0] * layers, 2.2]
+    figure, axes = _figure(layers + 2, 2, width=11, height=1.0 + 1.35 * sum(heights) / 1.5, heights=heights)
+    span = float(after.inputs.duration[0]) * MS
+    for column, (one, name) in enumerate(((before, "before training"), (after, "after training"))):
+        heading = name if one.predicted is None else f"{name}: predicts {_class(one.predicted)}"
+        if one.label is not None and one.predicted is not None:
+            heading += " (right)" if one.label == one.predicted else f" (wrong: it is {one.label})"
+        _raster(axes[0, column], one.inputs, INK, f"input, {one.inputs.num_events} events")
+        axes[0, column].annotate(
+            heading,
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(0, 22),
+            textcoords="offset points",
+            fontsize=12,
+            weight="bold",
+            color=INK,
+        )
+        for k, layer in enumerate(one.hidden):
+            fired = int(layer.units.unique().numel())
+            text = f"hidden layer{f' {k + 1}' if layers > 1 else ''}, {layer.num_events} spikes of {fired} neurons"
+            _raster(axes[1 + k, column], layer, BLUE, text)
+        _voltage(axes[-1, column], one)
+        axes[-1, column].set_xlabel("time (ms)")
+    low, high = (f([axis.get_ylim()[k] for axis in axes[-1]]) for k, f in ((0, min), (1, max)))
+    for axis in axes[-1]:
+        axis.set_ylim(low, high)
+    for axis in axes.flat:
+        axis.set_xlim(-0.01 * span, span * 1.01)
+    for axis in axes[:-1].flat:
+        axis.tick_params(labelbottom=False)
+    axes[0, 0].set_ylabel("unit")
+    for k in range(layers):
+        axes[1 + k, 0].set_ylabel("neuron")
+    axes[-1, 0].set_ylabel("volts")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13)
+    return figure
+
+
+def firing_rates(
+    rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[float]] | None = None
+) -> Figure:
+    """Histogram of the neurons' mean firing rates, one panel per layer.
+
+    Args:
+        rates: Hz, per layer and neuron; before: the same before training, as an outline.
+    """
+    figure, axes = _figure(1, len(rates), width=max(6.0, 4.2 * len(rates)), height=3.4)
+    for k, layer in enumerate(rates):
+        axis = axes[0, k]
+        values = torch.as_tensor(layer, dtype=torch.float64)
+        old = None if before is None else torch.as_tensor(before[k], dtype=torch.float64)
+        highest = max(float(values.max()), float(old.max()) if old is not None else 0.0, 1e-9)
+        edges = torch.linspace(0, highest, 31).tolist()
+        if old is not None:
+            axis.hist(
+                old.tolist(), edges, histtype="step", color=ORANGE, linewidth=1.6, label="before training"
+            )
+        axis.hist(values.tolist(), edges, color=BLUE, alpha=0.85, label="after training", rwidth=0.9)
+        silent = int((values == 0).sum())
+        name = "Hidden layer" + (f" {k + 1}" if len(rates) > 1 else "")
+        axis.set_title(
+            f"{name}: {values.mean():.1f} Hz on average, {silent} of {len(values)} silent", loc="left"
+        )
+        axis.set_xlabel("mean firing rate (Hz)")
+        axis.set_ylabel("neurons")
+        axis.legend(frameon=False, loc="upper right")
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a PNG, whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=150)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+# ---- inside -----------------------------------------------------------------------------------------------
+
+
+def _figure(
+    rows: int, columns: int, *, width: float, height: float, heights: Sequence[float] | None = None
+) -> tuple[Figure, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["left", "bottom"]].set_color(GREY)
+        axis.tick_params(colors=INK, labelsize=9, color=GREY)
+        axis.title.set_fontsize(10.5)
+        axis.title.set_color(INK)
+        axis.xaxis.label.set_color(INK)
+        axis.yaxis.label.set_color(INK)
+    return figure, axes
+
+
+def _raster(axis: Axes, events: Events, colour: str, title: str) -> None:
+    """Dots, smaller where there are many."""
+    size = max(1.0, min(9.0, 3000 / max(events.num_events, 1)))
+    axis.scatter(
+        (events.times.detach() * MS).tolist(), events.units.tolist(), s=size, color=colour, linewidths=0
+    )
+    axis.set_ylim(-0.5 - 0.01 * events.num_units, events.num_units * 1.01 - 0.5)
+    axis.set_title(title, loc="left")
+
+
+def _voltage(axis: Axes, one: Activity) -> None:
+    """The label's output in colour, the strongest other one named too, the rest in grey."""
+    times = (one.times.detach() * MS).tolist()
+    voltage = one.voltage.detach()
+    classes = voltage.shape[1]
+    coloured = dict(zip(range(classes), [BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9"], strict=False))
+    if one.label is not None:
+        coloured = {one.label: GREEN}
+        if one.predicted is not None and one.predicted not in (one.label, -1):
+            coloured[one.predicted] = ORANGE
+    for n in sorted(range(classes), key=lambda n: n in coloured):
+        axis.plot(
+            times,
+            voltage[:, n].tolist(),
+            color=coloured.get(n, GREY),
+            linewidth=2.0 if n in coloured else 0.9,
+            zorder=3 if n in coloured else 2,
+            label=f"class {n}" if n in coloured else None,
+        )
+    if one.output is not None:
+        top = one.threshold if one.threshold is not None else float(voltage.max())
+        for time, unit in zip((one.output.times.detach() * MS).tolist(), one.output.units.tolist(), strict=True):
+            axis.plot(
+                time, top * 1.08, "v", color=coloured.get(unit, GREY), markersize=6, zorder=4, clip_on=False
+            )
+    if one.threshold is not None:
+        axis.axhline(one.threshold, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    axis.set_title("readout voltage", loc="left")
+    if len(coloured) < classes:
+        axis.plot([], [], color=GREY, linewidth=0.9, label="other classes")
+    axis.legend(
+        frameon=False, loc="upper right", bbox_to_anchor=(1, 1.17), ncols=4, handlelength=1.2, fontsize=9
+    )
+
+
+def _class(number: int) -> str:
+    return "nothing (all outputs silent)" if number < 0 else str(number)

@@ -1,0 +1,28 @@
+"""Recipes, and training by them: ``train(find("digits"), "runs/digits")``. Lightning is imported when training starts."""
+
+from eventnet.training.checkpoint import load_model
+from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, UserError
+from eventnet.training.evaluation import Evaluation, evaluate_network
+from eventnet.training.network import Network, Outcome
+from eventnet.training.recipe import Recipe
+from eventnet.training.recipes import RECIPES, find
+from eventnet.training.run import Result, evaluate, train
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "Evaluation",
+    "Network",
+    "Outcome",
+    "RECIPES",
+    "Recipe",
+    "RecipeError",
+    "Result",
+    "TrainingError",
+    "UserError",
+    "evaluate",
+    "evaluate_network",
+    "find",
+    "load_model",
+    "train",
+]

@@ -1,0 +1,179 @@
+"""The Lightning module: one step of training, and the sums that an epoch's metrics are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor
+
+from eventnet import Events, constrain_, losses
+from eventnet.training import objective
+from eventnet.training.errors import TrainingError
+from eventnet.training.network import Network, Outcome
+from eventnet.training.recipe import Recipe
+
+__all__ = ["Classifier", "Tally"]
+
+Batch = tuple[Events, Tensor]
+
+
+class Tally:
+    """Sums over the batches of an epoch; cheap, because it is fed at every step."""
+
+    def __init__(self) -> None:
+        self.loss, self.samples, self.correct, self.labels = 0.0, 0, 0, 0
+        self.spikes, self.places = 0, 0  # spikes of hidden neurons; hidden neurons x samples
+        self.all_spikes = 0
+        self.fired: list[Tensor] = []
+
+    def add(self, recipe: Recipe, loss: float, outcome: Outcome, labels: Tensor) -> None:
+        """One batch."""
+        size = labels.shape[0]
+        self.loss += loss * size
+        self.samples += size
+        predicted = objective.predict(recipe, outcome.scores)
+        self.correct += int((predicted == labels).sum())  # no prediction equals -100, the label that does not count
+        self.labels += int((labels != -100).sum()) if labels.dim() > 1 else size
+        for k, events in enumerate(outcome.spikes):
+            self.all_spikes += events.num_events
+            if k == len(recipe.hidden):
+                continue
+            self.spikes += events.num_events
+            self.places += size * events.num_units
+            counts = torch.bincount(events.units, minlength=events.num_units)
+            if k == len(self.fired):
+                self.fired.append(counts)
+            else:
+                self.fired[k] += counts
+
+    def metrics(self) -> dict[str, float]:
+        """loss, accuracy, spikes per hidden neuron and sample, share of hidden neurons that never fired."""
+        neurons = sum(counts.numel() for counts in self.fired)
+        silent = sum(int((counts == 0).sum()) for counts in self.fired)
+        return {
+            "loss": self.loss / max(self.samples, 1),
+            "accuracy": self.correct / max(self.labels, 1),
+            "spikes_per_neuron": self.spikes / max(self.places, 1),
+            "spikes_per_inference": self.all_spikes / max(self.samples, 1),
+            "silent_share": silent / max(neurons, 1),
+        }
+
+
+class Classifier(lightning.LightningModule):
+    """Trains a network by its recipe with any ``lightning.pytorch.Trainer``.
+
+    Metrics of an epoch are logged once, at its end, as train_* and validation_*.
+
+    Args:
+        recipe, network: what to train.
+        first_epoch: number of epochs that were trained before (the learning rate depends on the epoch).
+        optimizer_state: the optimiser's state then.
+
+    Raises:
+        TrainingError: the loss or a voltage is not finite.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: Network,
+        first_epoch: int = 0,
+        optimizer_state: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.optimizer_state = optimizer_state
+        self.recipe, self.network, self.first_epoch = recipe, network, first_epoch
+        self.training_tally, self.validation_tally = Tally(), Tally()
+        self._spikes: tuple[Events, ...] = ()
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch, from 0, counted over all sessions of the run."""
+        return self.first_epoch + self.trainer.current_epoch
+
+    def forward(self, events: Events) -> Outcome:
+        """The network's outcome for a batch."""
+        return self.network(events)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the sums, set the learning rate."""
+        self.training_tally = Tally()
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * self.recipe.learning_rate_decay**self.epoch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch with the penalties."""
+        events, labels = batch
+        outcome, loss = self._evaluate(events, labels, f"epoch {self.epoch + 1}, step {batch_idx + 1}")
+        self.training_tally.add(self.recipe, loss.item(), outcome, labels)
+        self._spikes = tuple(spikes.detach() for spikes in outcome.spikes)
+        extra = objective.penalty(self.recipe, outcome)
+        return loss if extra is None else loss + extra
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """After the optimiser's step: wake silent neurons, restore bounds."""
+        if self.recipe.lift:
+            for layer, spikes in zip([*self.network.hidden, self.network.readout], self._spikes, strict=False):
+                losses.lift_silent_(layer.weight, spikes, self.recipe.lift)
+        if self.recipe.learn != ("weight",):
+            constrain_(self.network)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training metrics."""
+        self._log("train", self.training_tally)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums."""
+        self.validation_tally = Tally()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the sums."""
+        events, labels = batch
+        outcome, loss = self._evaluate(events, labels, f"validation after epoch {self.epoch + 1}")
+        self.validation_tally.add(self.recipe, loss.item(), outcome, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log("validation", self.validation_tally)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam. A parameter other than a weight gets a step in proportion to its initial size, so that 5e-3 moves a
+        time constant of 20 ms by 0.1 ms; one that starts at 0 (reset, bias) in proportion to the threshold."""
+        groups = []
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                kind = name.rpartition(".")[2]
+                read = name.startswith("readout") and kind.startswith("tau")
+                scale = getattr(self.recipe, f"readout_{kind}" if read else kind, self.recipe.threshold)
+                step = self.recipe.learning_rate * (1.0 if kind == "weight" else scale)
+                groups.append({"params": [parameter], "lr": step, "initial_lr": step})
+        optimizer = torch.optim.Adam(groups, fused=True)  # one call for all parameters
+        if self.optimizer_state is not None:
+            optimizer.load_state_dict(self.optimizer_state)
+        return optimizer
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Nothing to do on the CPU, where Lightning would copy piece by piece."""
+        events, labels = batch
+        return (events, labels) if events.device == device else (events.to(device), labels.to(device))
+
+    def _evaluate(self, events: Events, labels: Tensor, where: str) -> tuple[Outcome, Tensor]:
+        try:
+            outcome = self.network(events)
+        except ValueError as error:
+            if "not finite" not in str(error):
+                raise
+            raise TrainingError(f"{where}: {error}; {_REMEDY}") from error
+        loss = objective.loss(self.recipe, outcome, labels)
+        if not math.isfinite(loss.item()):
+            raise TrainingError(f"{where}: the loss is {loss.item()}; {_REMEDY}")
+        return outcome, loss
+
+    def _log(self, part: str, tally: Tally) -> None:
+        self.log_dict({f"{part}_{name}": value for name, value in tally.metrics().items()})
+
+
+_REMEDY = "try a smaller --learning-rate, or --gradient-clip 1"

@@ -1,0 +1,103 @@
+"""The network that a recipe describes: LIF layers, then an LI or LIF readout with one output per class."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from eventnet import LI, LIF, Events, initial
+from eventnet.training.recipe import Recipe
+
+__all__ = ["Network", "Outcome"]
+
+
+class Outcome(NamedTuple):
+    """What a network says about a batch.
+
+    ``scores``: ``(B, classes)`` logits, per step ``(B, K, classes)``, or the first spike times for the readout
+    ``first_spike``. ``spikes``: of each spiking layer, from the input side; the output layer last if it spikes.
+    """
+
+    scores: Tensor
+    spikes: tuple[Events, ...]
+
+
+class Network(nn.Module):
+    """The network of a recipe for data with ``num_units`` units and ``num_classes`` classes.
+
+    The initial weights depend on ``recipe.seed`` alone.
+
+    Example:
+        >>> network = Network(Recipe(name="mine", hidden=(20,), readout="mean"), num_units=4, num_classes=3)
+        >>> network(Events.from_list([([0.001], [2])], num_units=4, duration=0.02)).scores.shape
+        torch.Size([1, 3])
+    """
+
+    def __init__(self, recipe: Recipe, num_units: int, num_classes: int) -> None:
+        super().__init__()
+        self.recipe, self.num_units, self.num_classes = recipe, num_units, num_classes
+        spiking = {"tau_mem": recipe.tau_mem, "tau_syn": recipe.tau_syn, "threshold": recipe.threshold}
+        read = {"tau_mem": recipe.readout_tau_mem, "tau_syn": recipe.readout_tau_syn}
+        common = {"backend": recipe.backend}
+        sizes = (num_units, *recipe.hidden)
+        self.hidden = nn.ModuleList(
+            LIF(before, after, learn=recipe.learn, **spiking, **common)
+            for before, after in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        self.readout: LIF | LI
+        if recipe.readout == "first_spike":
+            threshold = recipe.threshold
+            self.readout = LIF(
+                sizes[-1], num_classes, threshold=threshold, learn=recipe.learn, **read, **common
+            )
+        else:
+            learn = tuple(name for name in recipe.learn if name not in ("threshold", "reset"))
+            self.readout = LI(sizes[-1], num_classes, learn=learn, **read, **common)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        for k, layer in enumerate([*self.hidden, self.readout]):
+            mean, std = recipe.initial("init_mean", k), recipe.initial("init_std", k)
+            initial.normal_(layer.weight, mean, std, generator=generator)
+
+    @torch.no_grad()
+    def calibrate_(self, events: Events) -> None:
+        """Scale the hidden layers' initial weights to the recipe's ``init_firing`` on a batch of typical input."""
+        if self.recipe.init_firing is None:
+            return
+        for layer in self.hidden:
+            initial.fire_fraction_(layer, events, self.recipe.init_firing)
+            events = layer(events)
+
+    def forward(self, events: Events) -> Outcome:
+        """Scores of the classes, and the spikes of the layers."""
+        spikes = self.hidden_spikes(events)
+        last = spikes[-1] if spikes else events
+        kind, recipe = self.recipe.readout, self.recipe
+        if kind == "first_spike":
+            output = self.readout(last)
+            return Outcome(output.first_times(), (*spikes, output))
+        voltage = self.readout(last)
+        if kind == "max":
+            logits = voltage.max()
+        elif kind == "mean":
+            logits = voltage.mean()
+        elif kind == "integral":
+            logits = voltage.integral(recipe.readout_decay) / (recipe.readout_decay or 1.0)
+        else:
+            logits = voltage.at(self.read_times(events))
+        return Outcome(logits if recipe.logit_scale == 1 else logits * recipe.logit_scale, spikes)
+
+    def hidden_spikes(self, events: Events) -> tuple[Events, ...]:
+        """The spikes of each hidden layer."""
+        spikes = []
+        for layer in self.hidden:
+            events = layer(events)
+            spikes.append(events)
+        return tuple(spikes)
+
+    def read_times(self, events: Events) -> Tensor:
+        """Readout ``at``: the end of each step, ``(K,)`` seconds, up to the longest duration of the batch."""
+        step = self.recipe.readout_step
+        steps = round(events.duration.max().item() / step) if events.batch_size else 0
+        return torch.arange(1, steps + 1, dtype=events.dtype, device=events.device) * step

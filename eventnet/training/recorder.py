@@ -1,0 +1,170 @@
+"""Lightning callbacks: one keeps the run folder up to date, one shows progress."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+from lightning.pytorch.callbacks import Callback
+
+from eventnet.training.batches import Batches
+from eventnet.training.checkpoint import save_model, save_state
+from eventnet.training.errors import TrainingError
+from eventnet.training.module import Classifier
+
+__all__ = ["Progress", "Recorder", "best_epoch"]
+
+COLUMNS = ("loss", "accuracy", "spikes_per_neuron", "silent_share")
+METRICS = "metrics.csv"
+
+
+def best_epoch(history: list[dict[str, float]]) -> dict[str, float]:
+    """The row with the highest validation accuracy; of equal ones that with the lowest validation loss."""
+    return max(history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
+
+
+class Recorder(Callback):
+    """At the end of each epoch: ``metrics.csv``, ``training.pt`` and, if it is the best so far, the model.
+
+    ``history`` has a row per finished epoch; ``batches`` are told which epoch it is.
+    """
+
+    def __init__(self, folder: Path, batches: Batches, history: list[dict[str, float]]) -> None:
+        self.folder, self.batches, self.history = folder, batches, history
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Classifier) -> None:  # type: ignore[override]
+        self.batches.set_epoch(module.epoch)
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Classifier) -> None:  # type: ignore[override]
+        row: dict[str, float] = {"epoch": module.epoch + 1}
+        for part, tally in (("train", module.training_tally), ("validation", module.validation_tally)):
+            found = tally.metrics()
+            row |= {f"{part}_{name}": found[name] for name in COLUMNS}
+        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["seconds"] = round(time.perf_counter() - self._start, 3)
+        if not math.isfinite(row["validation_loss"]):
+            raise TrainingError(f"epoch {module.epoch + 1}: the validation loss is {row['validation_loss']}")
+        self.history.append(row)
+        if best_epoch(self.history) is row:
+            facts = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"]}
+            save_model(self.folder, module.network, data=module.recipe.data, **facts)
+        state = {
+            "epoch": row["epoch"],
+            "network": module.network.state_dict(),
+            "optimizer": trainer.optimizers[0].state_dict(),
+            "history": self.history,
+        }
+        save_state(self.folder, state, beside={self.folder / METRICS: as_csv(self.history)})
+
+
+def as_csv(rows: list[dict[str, float]]) -> bytes:
+    """Rows of one set of columns as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+class Progress(Callback):
+    """A rich progress bar with loss, accuracy, spikes per neuron and time left; a line per epoch if output is a file."""
+
+    def __init__(self, epochs: int, print_line: Callable[[str], None] | None = None) -> None:
+        from rich.console import Console
+
+        self.epochs = epochs
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal
+        self.print_line = print_line or (lambda line: self.console.print(line, highlight=False, soft_wrap=True))
+        self._bar: Any = None
+        self._next = 0.0
+        self._began = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Classifier) -> None:  # type: ignore[override]
+        self._began = time.perf_counter()
+        if not self.live:
+            return
+        from rich import progress
+
+        self._bar = progress.Progress(
+            progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            progress.BarColumn(bar_width=None),
+            progress.TextColumn("{task.fields[numbers]}"),
+            progress.TextColumn("{task.fields[left]} left"),
+            console=self.console,
+            transient=True,
+            auto_refresh=False,
+            expand=True,
+        )
+        steps = self.epochs * trainer.num_training_batches
+        done = module.first_epoch * trainer.num_training_batches
+        fields = {"epoch": module.first_epoch + 1, "epochs": self.epochs, "numbers": "", "left": "?"}
+        self._task = self._bar.add_task("", total=steps, completed=done, **fields)
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: Any, module: Classifier, outputs: Any, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        now = time.perf_counter()
+        if self._bar is None or now < self._next:
+            return
+        self._next = now + 0.1  # drawing takes milliseconds
+        per_epoch = trainer.num_training_batches
+        done = module.epoch * per_epoch + batch_idx + 1
+        numbers = _numbers(module.training_tally.metrics())
+        left = clock(self._left(done - module.first_epoch * per_epoch, self.epochs * per_epoch - done))
+        self._bar.update(self._task, completed=done, epoch=module.epoch + 1, numbers=numbers, left=left)
+        self._bar.refresh()
+
+    def on_train_epoch_end(self, trainer: Any, module: Classifier) -> None:  # type: ignore[override]
+        if self.live:
+            return
+        done = module.epoch + 1
+        left = clock(self._left(done - module.first_epoch, self.epochs - done))
+        training, validation = module.training_tally.metrics(), module.validation_tally.metrics()
+        self.print_line(
+            f"epoch {done}/{self.epochs}: {_numbers(training)}, "
+            f"validation accuracy {validation['accuracy']:.1%}, {left} left"
+        )
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        self._stop()
+
+    def _left(self, done: int, remaining: int) -> float:
+        return (time.perf_counter() - self._began) / max(done, 1) * remaining
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _numbers(found: dict[str, float]) -> str:
+    return (
+        f"loss {found['loss']:.3f}, accuracy {found['accuracy']:.1%}, "
+        f"{found['spikes_per_neuron']:.2f} spikes per neuron"
+    )
+
+
+def clock(seconds: float) -> str:
+    """``45 s``, ``3:07 min``, ``2:05 h``.
+
+    Example:
+        >>> clock(45), clock(187), clock(7500)
+        ('45 s', '3:07 min', '2:05 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

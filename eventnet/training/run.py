@@ -1,0 +1,319 @@
+"""A run: from a recipe to a folder with its config, metrics, checkpoints, plots and test result.
+
+    config.json        recipe, data root, what the data set says about itself
+    environment.json   versions, machine, kernels
+    metrics.csv        a row per finished epoch
+    model.safetensors, model.json   the weights of the best validation epoch and what they mean
+    training.pt        where --resume goes on
+    result.json        accuracy on the test part, measured once, at the end
+    plots/*.png
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eventnet import data, kernels
+from eventnet.training.batches import Batches
+from eventnet.training.checkpoint import (
+    FORMAT,
+    load_model,
+    load_state,
+    read_json,
+    to_json,
+    version,
+    write_files,
+)
+from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError
+from eventnet.training.evaluation import Evaluation, evaluate_network
+from eventnet.training.network import Network
+from eventnet.training.recipe import Recipe, settings
+
+__all__ = ["Result", "evaluate", "fresh_folder", "load_data", "train"]
+
+CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+CALIBRATION_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: ``test`` is the best epoch's network on the test part."""
+
+    folder: Path
+    recipe: Recipe
+    test: Evaluation
+    best_epoch: int
+    validation_accuracy: float
+    seconds: float
+    plots: tuple[Path, ...]
+
+
+def train(
+    recipe: Recipe | None,
+    folder: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    data_root: str | os.PathLike[str] | None = None,
+    splits: data.Splits | None = None,
+    accelerator: str = "cpu",
+    progress: bool = True,
+    callbacks: Sequence[Any] = (),
+) -> Result:
+    """Train by a recipe into a folder, keep the best validation epoch, test it once, draw the plots.
+
+    Args:
+        recipe: what to train; with ``resume`` it may be None, and must be the run's own if given.
+        folder: a new or empty folder; with ``resume`` the folder of a run that was stopped.
+        resume: go on after the last finished epoch, to the same numbers as if it had not been stopped.
+        data_root: where the recordings are; see ``eventnet.data.load``.
+        splits: data that is loaded already, instead of ``recipe.data``.
+        accelerator: as Lightning's; compiled kernels run on the CPU, others need ``backend="reference"``.
+        progress: show the progress bar.
+        callbacks: further Lightning callbacks.
+
+    Raises:
+        UserError (RecipeError, DataError, CheckpointError, TrainingError): with what to do about it.
+
+    Example:
+        >>> train(find("digits"), "runs/digits").test.accuracy  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if resume:
+        recipe, data_root = _config(folder, recipe, data_root)
+    elif recipe is None:
+        raise RecipeError("train: expected a recipe, got None; only a resumed run knows its own")
+    else:
+        _claim(folder)
+    splits = load_data(recipe, data_root) if splits is None else splits
+    if not resume:
+        _describe(folder, recipe, data_root, splits)
+    with torch.random.fork_rng(devices=[]):
+        history = _fit(recipe, folder, splits, resume, accelerator, progress, callbacks)
+    return _finish(folder, splits, history)
+
+
+def evaluate(
+    folder: str | os.PathLike[str], *, part: str = "test", data_root: str | os.PathLike[str] | None = None
+) -> Evaluation:
+    """The best network of a run on one part of its data: "test", "validation" or "train"."""
+    folder = Path(folder)
+    network, _ = load_model(folder)
+    config = read_json(folder / CONFIG)
+    splits = load_data(network.recipe, data_root or config.get("data_root"))
+    if part not in ("train", "validation", "test"):
+        raise RecipeError(f"part: expected train, validation or test, got {part!r}")
+    return evaluate_network(network, getattr(splits, part))
+
+
+def fresh_folder(wanted: str | os.PathLike[str]) -> Path:
+    """``wanted``, or ``wanted-2``, ``wanted-3``, ... if there is something of that name already."""
+    wanted = Path(wanted)
+    folder, k = wanted, 1
+    while folder.exists():
+        k += 1
+        folder = wanted.with_name(f"{wanted.name}-{k}")
+    return folder
+
+
+def load_data(recipe: Recipe, root: str | os.PathLike[str] | None) -> data.Splits:
+    """The data set of a recipe."""
+    options = dict(recipe.data_options)
+    if recipe.validation_fraction is not None:
+        options["validation_fraction"] = recipe.validation_fraction
+    try:
+        splits = data.load(recipe.data, root, seed=recipe.seed, **options)
+    except (OSError, ValueError, TypeError) as error:
+        hint = " (command line: --data-root)" if isinstance(error, FileNotFoundError) else ""
+        raise DataError(f"{error}{hint}") from error
+    for part in ("train", "validation", "test"):
+        if not len(getattr(splits, part)):
+            raise DataError(f"{recipe.data}: the {part} part is empty; validation_fraction keeps some samples")
+    return splits
+
+
+def initial_network(recipe: Recipe, splits: data.Splits) -> Network:
+    """The network before training; depends on recipe and data alone."""
+    network = Network(recipe, splits.num_units, splits.num_classes)
+    batches = Batches(splits.train, CALIBRATION_SAMPLES, shuffle=True, seed=recipe.seed)
+    events, _ = next(iter(batches))
+    try:
+        network.calibrate_(events)
+    except ValueError as error:
+        raise RecipeError(f"init_firing: {error}") from error
+    return network
+
+
+# ---- the steps of train -----------------------------------------------------------------------------------
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder, and find out now whether it can be written, not after the first epoch."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot be made the run's folder ({error.strerror or error}); choose another with --out"
+        ) from error
+    if taken:
+        raise CheckpointError(
+            f"{folder}: is not empty; --resume {folder} goes on with the run in it, --out chooses another folder"
+        )
+
+
+def _describe(folder: Path, recipe: Recipe, root: Any, splits: data.Splits) -> None:
+    config = {
+        "format": FORMAT,
+        "recipe": recipe.to_dict(),
+        "data_root": None if root is None else str(root),
+        "data": splits.note,
+    }
+    write_files({folder / CONFIG: to_json(config), folder / ENVIRONMENT: to_json(environment())})
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    names = ("torch", "lightning", "numpy", "tonic", "safetensors", "scikit-learn")
+    versions = {name: metadata.version(name) for name in names}
+    return {
+        "eventnet": version(),
+        "python": platform.python_version(),
+        **versions,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "kernels": kernels.available(),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor()
+
+
+def _config(folder: Path, recipe: Recipe | None, root: Any) -> tuple[Recipe, Any]:
+    """The recipe and data root of the run to resume."""
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: no {CONFIG} there, so there is no run to resume")
+    if (folder / RESULT).is_file():
+        raise CheckpointError(
+            f"{folder}: this run is finished, and the test part is used once; start another run with more epochs"
+        )
+    config = read_json(folder / CONFIG)
+    if config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder / CONFIG}: run format {config.get('format')}; eventnet {version()} reads format {FORMAT}"
+        )
+    own = Recipe.from_dict(config["recipe"])
+    if recipe is not None and recipe != own:
+        changed = [s.name for s in settings(own) if getattr(recipe, s.name) != getattr(own, s.name)]
+        raise RecipeError(
+            f"{folder}: a resumed run keeps its recipe ({own.name}), but {', '.join(changed) or 'name'} differ; "
+            "leave them out, or start another run"
+        )
+    return own, config.get("data_root") if root is None else root
+
+
+def _fit(
+    recipe: Recipe,
+    folder: Path,
+    splits: data.Splits,
+    resume: bool,
+    accelerator: str,
+    progress: bool,
+    callbacks: Sequence[Any],
+) -> list[dict[str, float]]:
+    network = initial_network(recipe, splits)
+    state = load_state(folder) if resume and (folder / "training.pt").exists() else None
+    history: list[dict[str, float]] = []
+    if state is not None:
+        network.load_state_dict(state["network"])
+        history = state["history"]
+    if len(history) >= recipe.epochs:
+        return history
+
+    import lightning.pytorch as lightning
+
+    from eventnet.training.module import Classifier
+    from eventnet.training.recorder import Progress, Recorder
+
+    batches = Batches(
+        splits.train,
+        recipe.batch_size,
+        shuffle=True,
+        seed=recipe.seed,
+        dropout=recipe.input_dropout,
+        shift=recipe.input_shift,
+    )
+    module = Classifier(recipe, network, len(history), None if state is None else state["optimizer"])
+    shown = [Progress(recipe.epochs)] if progress else []
+    with quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_epochs=recipe.epochs - len(history),
+            gradient_clip_val=recipe.gradient_clip,
+            callbacks=[*shown, *callbacks, Recorder(folder, batches, history)],
+            default_root_dir=folder,
+            # what Lightning would do at every step or print at the start, and the recorder does once per epoch
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        try:
+            trainer.fit(module, batches, Batches(splits.validation, recipe.batch_size))
+        except SystemExit as stop:  # what Lightning makes of Ctrl+C
+            raise TrainingError(
+                f"stopped after epoch {len(history)} of {recipe.epochs}; eventnet train {recipe.name} "
+                f"--resume {folder} goes on"
+            ) from stop
+    return history
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's tips, its list of devices, and warnings about what is meant to be so here."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*GPU available but not used.*")
+        warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+def _finish(folder: Path, splits: data.Splits, history: list[dict[str, float]]) -> Result:
+    network, description = load_model(folder)
+    test = evaluate_network(network, splits.test)
+    seconds = sum(row["seconds"] for row in history)
+    facts = {
+        "best_epoch": int(description["epoch"]),
+        "validation_accuracy": description["validation_accuracy"],
+        "seconds": round(seconds, 2),
+    }
+    write_files({folder / RESULT: to_json({**facts, "test": test.summary()})})
+    from eventnet.training.figures import draw
+
+    plots = draw(folder / "plots", initial_network(network.recipe, splits), network, splits, history, test)
+    return Result(folder=folder, recipe=network.recipe, test=test, plots=plots, **facts)
