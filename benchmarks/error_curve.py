@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +38,24 @@ NEAR = 20e-3  # seconds; farther apart, two spikes are not the same one
 
 def exact(problem: Problem, dtype: torch.dtype) -> tuple[Events, Tensor]:
     """Hidden spikes and the gradient of the hidden weights by eventnet in ``dtype``."""
-    taus = dict(tau_mem=TAU_MEM, tau_syn=TAU_SYN, dtype=dtype)
+    taus: dict[str, Any] = dict(tau_mem=TAU_MEM, tau_syn=TAU_SYN, dtype=dtype)
     hidden, readout = LIF(*problem.w1.shape, threshold=THRESHOLD, **taus), LI(*problem.w2.shape, **taus)
     hidden.weight.data, readout.weight.data = problem.w1.to(dtype), problem.w2.to(dtype)
     spikes = hidden(problem.events.to(dtype))
     cross_entropy(readout(spikes).mean(), problem.labels).backward()
+    assert hidden.weight.grad is not None
     return spikes.detach(), hidden.weight.grad
 
 
 def on_grid(problem: Problem, dt: float) -> tuple[Events, Tensor]:
     """Hidden spikes (at the ends of their steps) and the surrogate gradient by BPTT on a grid."""
     w1 = problem.w1.clone().requires_grad_()
-    settings = dict(
+    settings: dict[str, Any] = dict(
         dt=dt, steps=steps_of(problem.shape, dt), tau_mem=TAU_MEM, tau_syn=TAU_SYN, threshold=THRESHOLD
     )
     voltage, _ = grid_gather(problem.events, w1, problem.w2, **settings)
     cross_entropy(voltage, problem.labels).backward()
+    assert w1.grad is not None
     return grid_spikes(problem.events, w1, **settings), w1.grad
 
 
@@ -119,7 +122,7 @@ def curve(problem: Problem) -> list[dict[str, Any]]:
     rows = []
     for dt in STEPS:
         network = CONTENDERS["grid-gather"].build(problem, dt)
-        taken = seconds(lambda network=network: network.train(problem))
+        taken = seconds(partial(network.train, problem))
         rows.append(
             {
                 "method": f"grid {1e3 * dt:g} ms",
@@ -128,7 +131,7 @@ def curve(problem: Problem) -> list[dict[str, Any]]:
             }
         )
     network = CONTENDERS["eventnet"].build(problem, 0.0)
-    taken = seconds(lambda: network.train(problem))
+    taken = seconds(partial(network.train, problem))
     errors = compare(exact(problem, torch.float32), truth, shift=False)
     rows.append({"method": "eventnet float32", **errors, "seconds": taken.best})
     return rows

@@ -12,9 +12,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,35 +84,31 @@ def weights(inputs: int, outputs: int, mean: float, std: float, seed: int) -> Te
 
 
 def nest_spikes(events: Events, weight: Tensor, resolution: float, refractory: float) -> list[np.ndarray]:
-    """Each neuron's spike times in seconds by NEST's ``iaf_psc_exp_ps``; resolution and refractory in ms.
-
-    NEST's inputs arrive after a delay of 1 ms, which is taken off again.
-    """
-    try:
-        import nest
-    except ImportError as error:
-        raise NotHere("nest-simulator") from error
-    delay = 1.0
-    nest.ResetKernel()
-    nest.verbosity = nest.VerbosityLevel.ERROR
-    nest.set(tics_per_ms=10**6, resolution=resolution)
-    constants = dict(
-        C_m=1e3 * TAU_MEM, tau_m=1e3 * TAU_MEM, tau_syn_ex=1e3 * TAU_SYN, tau_syn_in=1e3 * TAU_SYN
-    )
-    neuron = dict(E_L=0.0, V_m=0.0, V_th=1.0, V_reset=0.0, I_e=0.0, t_ref=refractory)
-    neurons = nest.Create("iaf_psc_exp_ps", weight.shape[1], params=constants | neuron)
-    recorder = nest.Create("spike_recorder")
-    nest.Connect(neurons, recorder)
-    for unit, row in enumerate(weight.numpy()):
-        times = 1e3 * events.times[events.units == unit].numpy()
-        if len(times):
-            source = nest.Create("spike_generator", params=dict(spike_times=times, precise_times=True))
-            nest.Connect(source, neurons, "all_to_all", {"weight": row.reshape(-1, 1), "delay": delay})
-    nest.Simulate(1e3 * events.duration.item() + delay)
-    found = recorder.get("events")
-    return _by_neuron(
-        found["senders"] - neurons[0].global_id, 1e-3 * (found["times"] - delay), weight.shape[1]
-    )
+    """Each neuron's spike times in seconds by NEST; resolution and refractory in ms."""
+    if importlib.util.find_spec("nest") is None:
+        raise NotHere("nest-simulator")
+    with tempfile.TemporaryDirectory() as folder:
+        problem, spikes = Path(folder) / "problem.npz", Path(folder) / "spikes.npz"
+        np.savez(
+            problem,
+            times=1e3 * events.times.numpy(),
+            units=events.units.numpy(),
+            weight=weight.numpy(),
+            duration=1e3 * events.duration.item(),
+            tau_mem=1e3 * TAU_MEM,
+            tau_syn=1e3 * TAU_SYN,
+            resolution=resolution,
+            refractory=refractory,
+        )
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("nest_process.py")),
+            str(problem),
+            str(spikes),
+        ]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        with np.load(spikes) as found:
+            return _by_neuron(found["units"], 1e-3 * found["times"], weight.shape[1])
 
 
 def _by_neuron(units: np.ndarray, times: np.ndarray, number: int) -> list[np.ndarray]:
@@ -164,7 +163,7 @@ def closed_form(_: argparse.Namespace) -> Row:
     from scipy.special import lambertw
 
     random, tau, worst, cases = np.random.default_rng(5), 10e-3, 0.0, 0
-    for _ in range(200):
+    for _case in range(200):
         times, w = np.sort(random.uniform(0, 2e-3, 5)), random.uniform(0.4, 1.6, 5)
         scaled = times / tau
         for ratio in (1, 2):

@@ -145,7 +145,8 @@ def fill(text: str, results: Path = RESULTS) -> str:
         content = table(results)
         if begin in text and content is not None:
             pattern = re.escape(begin) + ".*?" + re.escape(end)
-            text = re.sub(pattern, lambda _, new=f"{begin}\n{content}\n{end}": new, text, flags=re.DOTALL)
+            new = f"{begin}\n{content}\n{end}".replace("\\", r"\\")
+            text = re.sub(pattern, new, text, flags=re.DOTALL)
     return text
 
 

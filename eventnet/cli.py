@@ -29,7 +29,7 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(
         "--data-root",
-        help="Folder with the recordings; digits and yinyang need none. [env: EVENTNET_DATA]",
+        help="Folder with the recordings; digits and yinyang need none. " + escape("[env: EVENTNET_DATA]"),
         show_default=False,
     ),
 ]
@@ -52,7 +52,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 recipes_app = typer.Typer(cls=_RecipeGroup)
-app.add_typer(recipes_app, name="train", help="Train by a recipe: eventnet train RECIPE.")
+app.add_typer(
+    recipes_app,
+    name="train",
+    help="Train by a recipe; eventnet train RECIPE --help shows its fields.",
+)
 
 
 @recipes_app.callback(invoke_without_command=True)
@@ -63,7 +67,6 @@ def _train(
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Train by a recipe. `eventnet train RECIPE --help` shows its fields: type, unit, default."""
     if context.invoked_subcommand is not None:
         return
     if resume is None:
@@ -115,7 +118,10 @@ def kernels() -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path | None, typer.Option(help="New folder for the run. [default: runs/demo]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the run. " + escape("[default: runs/demo]"), show_default=False),
+    ] = None,
 ) -> None:
     """Train a classifier of handwritten digits in under a minute and show what it can do."""
     import time
@@ -160,16 +166,20 @@ def _add(recipe: Recipe) -> None:
                     changes[setting.name] = {**changes.get(setting.name, {}), **parse(setting, item)}
             elif text is not None:
                 changes[setting.name] = parse(setting, text)
-        chosen = recipe.changed(**changes)
-        resume, out = given["resume"], given["out"]
-        if resume is not None:
-            if out is not None:
-                raise UserError(f"--resume {resume} writes into that folder; leave --out {out} out")
-            _run(chosen if changes else None, resume, resume=True, expected=recipe.name, **_options(given))
-        else:
-            from eventnet.training.run import fresh_folder
+        from eventnet.training.run import fresh_folder, recipe_of
 
-            _run(chosen, fresh_folder(RUNS / recipe.name) if out is None else out, **_options(given))
+        resume, out = given["resume"], given["out"]
+        options = {"data_root": given["data_root"], "accelerator": given["accelerator"]}
+        if resume is None:
+            folder = fresh_folder(RUNS / recipe.name) if out is None else out
+            _run(recipe.changed(**changes), folder, **options)
+            return
+        if out is not None:
+            raise UserError(f"--resume {resume} writes into that folder; leave --out {out} out")
+        stored = recipe_of(resume)
+        if stored.name != recipe.name:
+            raise UserError(f"{resume} is a run of the recipe {stored.name}, not of {recipe.name}")
+        _run(stored.changed(**changes), resume, resume=True, **options)
 
     parameters = [_parameter(setting, panel) for setting, panel in _with_panels(own)]
     path, text = Path | None, str
@@ -186,10 +196,6 @@ def _add(recipe: Recipe) -> None:
     recipes_app.command(recipe.name, help=escape(help_text))(command)
 
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    return {"data_root": given["data_root"], "accelerator": given["accelerator"]}
-
-
 def _with_panels(own: Sequence[Setting]) -> list[tuple[Setting, str]]:
     panel, found = "", []
     for setting in own:
@@ -199,15 +205,16 @@ def _with_panels(own: Sequence[Setting]) -> list[tuple[Setting, str]]:
 
 
 def _parameter(setting: Setting, panel: str) -> inspect.Parameter:
-    unit = f" in {setting.unit}" if setting.unit else ""
-    help_text = f"{setting.help[:1].upper()}{setting.help[1:]}{unit and f',{unit}'}."
+    help_text = f"{setting.help[:1].upper()}{setting.help[1:]}."
     repeated = setting.element is dict
+    if setting.choices:
+        help_text += f" One of {', '.join(setting.choices)}."
     if repeated:
         help_text += " May be given several times."
     # Text throughout: the recipe reads and checks the values, so that all errors speak one language.
     option = typer.Option(
         f"--{setting.name.replace('_', '-')}",
-        metavar=setting.kind,
+        metavar=f"{setting.kind} ({setting.unit})" if setting.unit else setting.kind,
         help=escape(f"{help_text} [default: {setting.shown_default}]"),
         show_default=False,
         rich_help_panel=panel,
@@ -231,11 +238,9 @@ for _recipe in RECIPES.values():
 # ---- running and showing ----------------------------------------------------------------------------------
 
 
-def _run(recipe: Recipe | None, folder: Path, *, expected: str | None = None, **options: Any) -> None:
+def _run(recipe: Recipe | None, folder: Path, **options: Any) -> None:
     from eventnet import training
 
-    if expected is not None and recipe is None:
-        options["recipe_name"] = expected
     result = training.train(recipe, folder, **options)
     test = result.test
     _show(

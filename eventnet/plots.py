@@ -51,7 +51,10 @@ class Activity:
 
 
 def learning_curve(
-    history: Sequence[Mapping[str, float]], *, best_epoch: int | None = None, test_accuracy: float | None = None
+    history: Sequence[Mapping[str, float]],
+    *,
+    best_epoch: int | None = None,
+    test_accuracy: float | None = None,
 ) -> Figure:
     """Loss, accuracy and spikes per neuron over the epochs.
 
@@ -248,7 +251,9 @@ def _voltage(axis: Axes, one: Activity) -> None:
         )
     if one.output is not None:
         top = one.threshold if one.threshold is not None else float(voltage.max())
-        for time, unit in zip((one.output.times.detach() * MS).tolist(), one.output.units.tolist(), strict=True):
+        for time, unit in zip(
+            (one.output.times.detach() * MS).tolist(), one.output.units.tolist(), strict=True
+        ):
             axis.plot(
                 time, top * 1.08, "v", color=coloured.get(unit, GREY), markersize=6, zorder=4, clip_on=False
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -155,10 +156,10 @@ def with_grad(
     return fresh, leaves, inputs | leaves
 
 
-def run_lif(events: Events, parameters: dict[str, Tensor], backend: str) -> Events:
-    """The spikes of a layer whose parameters come by name."""
+def run_lif(events: Events, parameters: dict[str, Tensor], backend: str, **options: Any) -> Any:
+    """``lif`` with parameters that come by name."""
     others = {name: x for name, x in parameters.items() if name != "weight"}
-    return lif(events, parameters["weight"], backend=backend, **others)
+    return lif(events, parameters["weight"], backend=backend, **others, **options)
 
 
 def run_li(events: Events, parameters: dict[str, Tensor], backend: str) -> Voltage:
@@ -243,3 +244,36 @@ def drive_at(spikes: Events, events: Events, parameters: dict[str, Tensor]) -> T
         torch.where(counts, arrived, 0.0) * torch.exp(-age.clamp(min=0) / own["tau_syn"][:, None])
     ).sum(1)
     return (own["bias"] - own["threshold"] + current).detach()
+
+
+# ---- one layer, everything it returns --------------------------------------------------------------------------------
+
+
+def layer_outputs(events: Events, parameters: dict[str, Tensor], backend: str) -> tuple[Events, dict[str, Tensor]]:
+    """The spikes of a layer, and all that can be read from it and from leaky integrators with the same weight.
+
+    "times" is the ``table`` of spike times; the others are ``(B, N)`` volts and volt seconds.
+    """
+    spikes, voltage = run_lif(events, parameters, backend, return_voltage=True)
+    membrane = run_li(events, parameters, backend)
+    return spikes, {
+        "times": table(spikes),
+        "LIF maximum": voltage.max(),
+        "LI maximum": membrane.max(),
+        "LI integral": membrane.integral(),
+        "LI decayed integral": membrane.integral(decay=0.3 * float(events.duration.max())),
+    }
+
+
+def layer_gradients(
+    events: Events, parameters: dict[str, Tensor], backend: str, mask: Tensor | None = None
+) -> tuple[Events, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """``layer_outputs`` and the gradients of a weighted sum of each; ``mask`` chooses among the spike times."""
+    events, parameters, leaves = with_grad(events, parameters)
+    spikes, outputs = layer_outputs(events, parameters, backend)
+    found = {}
+    for name, value in outputs.items():
+        chosen = value if mask is None or name != "times" else torch.where(mask, value, torch.inf)
+        used = {n: x for n, x in leaves.items() if n not in ("threshold", "reset") or not name.startswith("LI ")}
+        found[name] = gradients(weighted(chosen), used, keep=True)
+    return spikes, {name: value.detach() for name, value in outputs.items()}, found

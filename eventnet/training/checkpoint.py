@@ -27,7 +27,16 @@ from eventnet.training.errors import CheckpointError, RecipeError
 from eventnet.training.network import Network
 from eventnet.training.recipe import Recipe
 
-__all__ = ["FORMAT", "load_model", "load_state", "read_json", "save_model", "save_state", "version", "write_files"]
+__all__ = [
+    "FORMAT",
+    "load_model",
+    "load_state",
+    "read_json",
+    "save_model",
+    "save_state",
+    "version",
+    "write_files",
+]
 
 FORMAT = 1  # of model.json and training.pt; raise it when they change
 WEIGHTS, MODEL, STATE = "model.safetensors", "model.json", "training.pt"

@@ -29,11 +29,12 @@ class TrainingError(UserError, RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` with the most similar known name, or nothing if none is similar.
+    """The end of an error about an unknown name: the most similar known one, if there is one, and all of them.
 
     Example:
         >>> nearest("epoch", ["epochs", "seed"])
-        "; did you mean 'epochs'?"
+        "; did you mean 'epochs'? Known: epochs, seed"
     """
-    found = difflib.get_close_matches(name, list(known), 1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    known = list(known)
+    found = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+    return (f"; did you mean {found[0]!r}? Known: " if found else "; known: ") + ", ".join(known)

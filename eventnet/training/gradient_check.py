@@ -42,7 +42,9 @@ def max_relative_error(
         raise ValueError("max_relative_error: expected a loss function for the module, got None")
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not parameters:
-        raise ValueError("max_relative_error: no parameter requires grad (LIF(..., learn=(...)) chooses them)")
+        raise ValueError(
+            "max_relative_error: no parameter requires grad (LIF(..., learn=(...)) chooses them)"
+        )
     for name, parameter in parameters.items():
         if parameter.dtype != torch.float64:
             raise TypeError(
@@ -105,9 +107,7 @@ def example(
     duration, count = 0.1, 12
     times = torch.rand(4, count, generator=generator, dtype=torch.float64).sort(1).values * 0.06
     units = torch.randint(sizes[0], (4, count), generator=generator)
-    events = Events.from_list(
-        list(zip(times, units, strict=True)), sizes[0], duration, dtype=torch.float64
-    )
+    events = Events.from_list(list(zip(times, units, strict=True)), sizes[0], duration, dtype=torch.float64)
 
     def loss() -> Tensor:
         spikes = network(events)

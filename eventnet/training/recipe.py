@@ -83,9 +83,14 @@ class Recipe:
     readout_decay: float | None = _set(
         None, "readout integral: V counts e^(-t/decay) at time t; none: alike at all times", "s", "> 0"
     )
-    readout_step: float = _set(4e-3, "readout at: time between two samples, the length of a label", "s", "> 0")
+    readout_step: float = _set(
+        4e-3, "readout at: time between two samples, the length of a label", "s", "> 0"
+    )
     logit_scale: float = _set(
-        1.0, "factor from readout to logits, in 1/V (integral: it is divided by its decay first)", "1/V", "> 0"
+        1.0,
+        "factor from readout to logits, in 1/V (integral: it is divided by its decay first)",
+        "1/V",
+        "> 0",
     )
     init_mean: tuple[float, ...] = _set(
         (0.1, 0.1), "mean of the initial weights, per layer; the last is the readout's, the one before it serves "
@@ -105,7 +110,9 @@ class Recipe:
 
     first_spike_tau: float = _set(0.5e-3, "readout first_spike: time constant of the softmax", "s", "> 0")
     late_weight: float = _set(0.003, "readout first_spike: weight of the cost of late spikes", bound=">= 0")
-    late_tau: float = _set(6.4e-3, "readout first_spike: time constant of the cost of late spikes", "s", "> 0")
+    late_tau: float = _set(
+        6.4e-3, "readout first_spike: time constant of the cost of late spikes", "s", "> 0"
+    )
     count_target: float = _set(0.0, "wanted mean spikes per hidden neuron and sample", "spikes", ">= 0")
     count_weight: float = _set(0.0, "weight of the squared distance from count-target", bound=">= 0")
     highest_rate: float = _set(100.0, "highest unpunished mean rate of a hidden neuron", "Hz", ">= 0")
@@ -114,7 +121,9 @@ class Recipe:
         0.0, "added to all weights of a neuron that is silent in a whole batch, per step", "V", ">= 0"
     )
 
-    input_dropout: float = _set(0.0, "probability that an input event of training is left out", bound="in [0, 1)")
+    input_dropout: float = _set(
+        0.0, "probability that an input event of training is left out", bound="in [0, 1)"
+    )
     input_shift: int = _set(
         0, "training inputs are moved by up to this many units, at random per sample", "units", ">= 0"
     )
@@ -144,7 +153,7 @@ class Recipe:
         known = [setting.name for setting in settings(self)]
         for name in changes:
             if name not in known:
-                raise RecipeError(f"unknown field {name!r}{nearest(name, known)}; fields: {', '.join(known)}")
+                raise RecipeError(f"unknown field {name!r}{nearest(name, known)}")
         if isinstance(changes.get("data_options"), Mapping):
             changes["data_options"] = {**self.data_options, **changes["data_options"]}
         return dataclasses.replace(self, **changes)
@@ -207,7 +216,7 @@ class Setting:
         """The type in words, as shown in help and errors."""
         if self.element is dict:
             return "KEY=VALUE"
-        word = {int: "INT", float: "FLOAT", str: "|".join(self.choices) or "TEXT"}[self.element]
+        word = {int: "INT", float: "FLOAT", str: "NAME"}[self.element]
         return f"{word},..." if self.many else f"{word}|none" if self.optional else word
 
     @property
@@ -243,8 +252,7 @@ class Setting:
         if not isinstance(value, self.element) or isinstance(value, bool):
             raise self._wrong(whole)
         if self.choices and value not in self.choices:
-            hint = nearest(value, self.choices)
-            raise RecipeError(f"{self.name}: expected one of {', '.join(self.choices)}, got {value!r}{hint}")
+            raise RecipeError(f"{self.name}: unknown value {value!r}{nearest(value, self.choices)}")
         number = self.element in (int, float)
         if number and not (math.isfinite(value) and (not self.bound or _BOUNDS[self.bound](value))):
             wanted = f"a number {self.bound}" if self.bound else "a finite number"

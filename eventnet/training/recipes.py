@@ -126,7 +126,9 @@ _ALL = (
     _DIGITS,
     _YINYANG,
     _MNIST,
-    _MNIST.changed(data="fashion_mnist").renamed("fashion_mnist", "clothes as latencies, 784-350-10; otherwise as mnist"),
+    _MNIST.changed(data="fashion_mnist").renamed(
+        "fashion_mnist", "clothes as latencies, 784-350-10; otherwise as mnist"
+    ),
     _NMNIST,
     _NMNIST.changed(data="pokerdvs", batch_size=4, epochs=40, validation_fraction=0.25).renamed(
         "pokerdvs", "four suits of cards before an event camera, 35x35x2; 48 training samples"
@@ -179,6 +181,5 @@ def find(name: str) -> Recipe:
         (200,)
     """
     if name not in RECIPES:
-        known = f"recipes: {', '.join(RECIPES)}"
-        raise RecipeError(f"unknown recipe {name!r}{nearest(name, RECIPES)}; {known}")
+        raise RecipeError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
     return RECIPES[name]

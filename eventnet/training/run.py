@@ -1,12 +1,12 @@
 """A run: from a recipe to a folder with its config, metrics, checkpoints, plots and test result.
 
-    config.json        recipe, data root, what the data set says about itself
-    environment.json   versions, machine, kernels
-    metrics.csv        a row per finished epoch
-    model.safetensors, model.json   the weights of the best validation epoch and what they mean
-    training.pt        where --resume goes on
-    result.json        accuracy on the test part, measured once, at the end
-    plots/*.png
+config.json        recipe, data root, what the data set says about itself
+environment.json   versions, machine, kernels
+metrics.csv        a row per finished epoch
+model.safetensors, model.json   the weights of the best validation epoch and what they mean
+training.pt        where --resume goes on
+result.json        accuracy on the test part, measured once, at the end
+plots/*.png
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from eventnet.training.evaluation import Evaluation, evaluate_network
 from eventnet.training.network import Network
 from eventnet.training.recipe import Recipe, settings
 
-__all__ = ["Result", "evaluate", "fresh_folder", "load_data", "train"]
+__all__ = ["Result", "evaluate", "fresh_folder", "load_data", "recipe_of", "train"]
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 CALIBRATION_SAMPLES = 256
@@ -90,7 +90,7 @@ def train(
     """
     folder = Path(folder)
     if resume:
-        recipe, data_root = _config(folder, recipe, data_root)
+        recipe, data_root = _to_resume(folder, recipe, data_root)
     elif recipe is None:
         raise RecipeError("train: expected a recipe, got None; only a resumed run knows its own")
     else:
@@ -109,7 +109,7 @@ def evaluate(
     """The best network of a run on one part of its data: "test", "validation" or "train"."""
     folder = Path(folder)
     network, _ = load_model(folder)
-    config = read_json(folder / CONFIG)
+    config = _read_config(folder)
     splits = load_data(network.recipe, data_root or config.get("data_root"))
     if part not in ("train", "validation", "test"):
         raise RecipeError(f"part: expected train, validation or test, got {part!r}")
@@ -138,7 +138,9 @@ def load_data(recipe: Recipe, root: str | os.PathLike[str] | None) -> data.Split
         raise DataError(f"{error}{hint}") from error
     for part in ("train", "validation", "test"):
         if not len(getattr(splits, part)):
-            raise DataError(f"{recipe.data}: the {part} part is empty; validation_fraction keeps some samples")
+            raise DataError(
+                f"{recipe.data}: the {part} part is empty; validation_fraction keeps some samples"
+            )
     return splits
 
 
@@ -205,18 +207,29 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _config(folder: Path, recipe: Recipe | None, root: Any) -> tuple[Recipe, Any]:
-    """The recipe and data root of the run to resume."""
+def recipe_of(folder: str | os.PathLike[str]) -> Recipe:
+    """The recipe that a run was started with."""
+    return Recipe.from_dict(_read_config(Path(folder))["recipe"])
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder}: no {CONFIG} there, so there is no run to resume")
+        raise CheckpointError(f"{folder}: no {CONFIG} there, so this is not the folder of a run")
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or config.get("format") != FORMAT or "recipe" not in config:
+        raise CheckpointError(
+            f"{folder / CONFIG}: not a run of format {FORMAT}, which eventnet {version()} reads; "
+            "use the version it was written with, or start another run"
+        )
+    return config
+
+
+def _to_resume(folder: Path, recipe: Recipe | None, root: Any) -> tuple[Recipe, Any]:
+    """The recipe and data root of the run to resume."""
+    config = _read_config(folder)
     if (folder / RESULT).is_file():
         raise CheckpointError(
             f"{folder}: this run is finished, and the test part is used once; start another run with more epochs"
-        )
-    config = read_json(folder / CONFIG)
-    if config.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder / CONFIG}: run format {config.get('format')}; eventnet {version()} reads format {FORMAT}"
         )
     own = Recipe.from_dict(config["recipe"])
     if recipe is not None and recipe != own:

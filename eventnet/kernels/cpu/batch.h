@@ -50,7 +50,7 @@ struct Layer {
     int num, columns;
     bool shared;  // one pair of time constants for all neurons
     std::vector<Neuron> neurons;
-    std::vector<T> p, q, gap, start, k_peak, s_peak;
+    std::vector<T> p, q, gap, rise, start, k_peak, s_peak;
     std::vector<T> padded;
     const T* weight;
 
@@ -58,7 +58,7 @@ struct Layer {
           Parameter<T> reset, Parameter<T> bias)
         : num(n), columns((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), shared(tau_mem.shared && tau_syn.shared),
           p(columns, 1), q(columns, 1),
-          gap(columns, T(1e30)), start(columns, 0), k_peak(columns, 1), s_peak(columns, 1), weight(w) {
+          gap(columns, T(1e30)), rise(columns, 0), start(columns, 0), k_peak(columns, 1), s_peak(columns, 1), weight(w) {
         neurons.reserve(n);
         for (int i = 0; i < n; ++i) {
             const double tm = tau_mem[i], ts = tau_syn[i];
@@ -66,6 +66,7 @@ struct Layer {
             p[i] = T(neuron.p);
             q[i] = T(neuron.q);
             gap[i] = T(neuron.gap);
+            rise[i] = T(neuron.rise);
             start[i] = neuron.gap > 0 ? T(0) : T(neuron.rise);
             if (shared && i > 0) {
                 s_peak[i] = s_peak[0], k_peak[i] = k_peak[0];
@@ -208,7 +209,7 @@ struct Split {
 template <class T>
 Split split(const Batch<T>& batch, int columns, int threads) {
     const int64_t events = batch.offsets[batch.size];
-    if (static_cast<double>(events + batch.size) * columns < 1e5) threads = 1;  // less work than waking a thread costs
+    if (static_cast<double>(events + batch.size) * columns < 3e4) threads = 1;  // less work than waking a thread costs
     Split s;
     const int chunks = std::max(1, std::min(threads, batch.size));
     s.samples.push_back(0);

@@ -20,21 +20,26 @@ struct TauSlope {
     V x_tm, y_ts, k_tm, k_ts;
 };
 
-// phi(d) = (1 - e^{-d}) / d for d >= 0 given e = e^{-d}; a series where the difference would cancel.
+// phi(d) = (1 - e^{-d}) / d as a series, for 0 <= d < kNear; beyond, the difference does not cancel.
+constexpr double kNear = 0.4;
 template <class T>
-inline Vec<T> phi(Vec<T> d, Vec<T> e) {
-    const auto near = d < T(0.1);
-    const Vec<T> series =
-        T(1) - d * (T(1) / 2) * (T(1) - d * (T(1) / 3) * (T(1) - d * (T(1) / 4) * (T(1) - d * (T(1) / 5) *
-        (T(1) - d * (T(1) / 6) * (T(1) - d * (T(1) / 7) * (T(1) - d * (T(1) / 8) * (T(1) - d * (T(1) / 9) *
-        (T(1) - d * (T(1) / 10)))))))));
-    return select<T>(near, series, (T(1) - e) / select<T>(near, splat(T(1)), d));
+inline Vec<T> phi_series(Vec<T> d) {
+    constexpr int kTerms = sizeof(T) == 4 ? 8 : 15;
+    Vec<T> sum = splat(T(1));
+    for (int n = kTerms; n >= 2; --n) sum = T(1) - sum * d * (T(1) / n);
+    return sum;
 }
 
-// phi'(d), likewise.
+// phi(d) and phi'(d) for all d >= 0, given e = e^{-d}.
+template <class T>
+inline Vec<T> phi(Vec<T> d, Vec<T> e) {
+    const auto near = d < T(kNear);
+    return select<T>(near, phi_series<T>(d), (T(1) - e) / select<T>(near, splat(T(1)), d));
+}
+
 template <class T>
 inline Vec<T> phi_slope(Vec<T> d, Vec<T> e) {
-    const auto near = d < T(0.4);
+    const auto near = d < T(kNear);
     Vec<T> series{};
     T factorial = 1;
     for (int n = 1; n <= 14; ++n) factorial *= n;
@@ -56,7 +61,9 @@ inline Decay<Vec<T>> decay(Vec<T> s, Vec<T> p, Vec<T> q) {
     f.y = exp(-s * q);
     const auto slow_mem = p < q;
     const Vec<T> d = s * select<T>(slow_mem, q - p, p - q);
-    f.k = s * p * select<T>(slow_mem, f.x, f.y) * phi<T>(d, exp(-d));
+    const auto near = d < T(kNear);
+    const Vec<T> lead = select<T>(slow_mem, f.x, f.y), apart = select<T>(near, splat(T(1)), q - p);
+    f.k = p * select<T>(near, s * lead * phi_series<T>(d), (f.x - f.y) / apart);
     return f;
 }
 

@@ -51,8 +51,8 @@ public:
 private:
     static constexpr int kTile = sizeof(T) == 8 && kVectorBytes == 64 ? 8 : kVectorBytes == 64 ? 8 : 4;  // vectors in registers
 
-    // Newton's method stops one step after the voltage is this close to the threshold, relative: beyond rounding.
-    static constexpr double kClose = sizeof(T) == 4 ? 1e-7 : 1e-12;
+    // Newton's method stops one step after the voltage is this close to the threshold, relative: then rounding is left.
+    static constexpr double kClose = sizeof(T) == 4 ? 1e-6 : 1e-12;
 
     struct Worker {
         LifForward& all;
@@ -181,10 +181,10 @@ private:
                         const Vec<T> reach = u0[k] + max<T>(i0[k] - u0[k], Vec<T>{}) * (load(&layer.p[columns[k]]) * span);
                         const uint32_t lanes = bits<T>(~((reach < gap[k]) & (u1[k] < gap[k])));
                         if (!lanes) continue;
-                        Stretch stretch;
-                        store(stretch.u0, u0[k]), store(stretch.i0, i0[k]), store(stretch.u1, u1[k]), store(stretch.i1, i1[k]);
-                        cross(lanes, columns[k], stretch, now, until);
-                        u1[k] = load(stretch.u1), i1[k] = load(stretch.i1);
+                        const Vec<T> start[2] = {u0[k], i0[k]};
+                        Vec<T> result[2] = {u1[k], i1[k]};
+                        cross(lanes, columns[k], start, result, now, until);
+                        u1[k] = result[0], i1[k] = result[1];
                     }
                 }
                 const T* row = tail ? nullptr : layer.row(batch.units[e]);
@@ -200,37 +200,77 @@ private:
             for (int k = 0; k < K; ++k) store(&u[columns[k]], u0[k]), store(&i[columns[k]], i0[k]);
         }
 
-        // States of a vector of neurons at the start and at the end of a stretch, in memory.
-        struct Stretch {
-            T u0[kLanes<T>], i0[kLanes<T>], u1[kLanes<T>], i1[kLanes<T>];
-        };
-
-        // Lanes that may cross the threshold in this stretch.
-        __attribute__((noinline)) void cross(uint32_t lanes, int column, Stretch& stretch, double now, double until) {
-            for (; lanes; lanes &= lanes - 1) {
-                const int l = __builtin_ctz(lanes);
-                if (column + l >= layer.num) break;
-                double u_lane = stretch.u0[l], i_lane = stretch.i0[l];
-                lane(layer.neurons[column + l], u_lane, i_lane, stretch.u1[l], stretch.i1[l], now, until);
-                stretch.u1[l] = T(u_lane), stretch.i1[l] = T(i_lane);
+        // Lanes that may cross the threshold in this stretch, with all their spikes: (u0, i0) are the states at its start;
+        // (u1, i1), those at its end without a spike, become the true ones.
+        __attribute__((noinline)) void cross(uint32_t lanes, int column, const Vec<T>* start, Vec<T>* result, double now, double until) {
+            Vec<T> u0 = start[0], i0 = start[1], u1 = result[0], i1 = result[1];
+            const Vec<T> gap = load(&layer.gap[column]), rise = load(&layer.rise[column]);
+            const Vec<T> p = load(&layer.p[column]), q = load(&layer.q[column]);
+            double at[kLanes<T>];
+            std::fill_n(at, kLanes<T>, now);
+            Vec<T> left = splat(T(until - now));
+            if (column + kLanes<T> > layer.num) lanes &= (1u << (layer.num - column)) - 1;
+            while (lanes) {
+                Vec<T> s{}, i_at = i0;
+                uint32_t unsettled = lanes;  // one or two are solved faster one by one
+                uint32_t hits = 0;
+                if (__builtin_popcount(lanes) > 2) hits = climb(lanes, u0, i0, u1, left, gap, p, q, s, i_at, unsettled);
+                for (; unsettled; unsettled &= unsettled - 1) {
+                    const int l = __builtin_ctz(unsettled);
+                    const Neuron& neuron = layer.neurons[column + l];
+                    if (!std::isfinite(u0[l]) || !std::isfinite(i0[l])) not_finite(neuron.index);
+                    double current = i0[l];
+                    const double wait = neuron.crossing(u0[l], current, u1[l], i1[l], until - at[l], kClose);
+                    if (wait < 0) continue;
+                    s[l] = T(wait), i_at[l] = T(current);
+                    hits |= 1u << l;
+                }
+                for (uint32_t rest = hits; rest; rest &= rest - 1) {
+                    const int l = __builtin_ctz(rest);
+                    at[l] = std::min(at[l] + s[l], until);
+                    left[l] = T(until - at[l]);
+                    out->push_back({at[l], i_at[l], column + l});
+                }
+                if ((uncounted += __builtin_popcount(hits)) > 1 << 16) count();
+                const IntVec<T> hit = mask<T>(hits);
+                const Decay<Vec<T>> f = decay<T>(left, p, q);
+                u0 = select<T>(hit, rise, u0), i0 = select<T>(hit, i_at, i0);
+                u1 = select<T>(hit, u0 * f.x + i0 * f.k, u1), i1 = select<T>(hit, i0 * f.y, i1);
+                lanes = hits;
             }
+            result[0] = u1, result[1] = i1;
         }
 
-        // One neuron through one stretch with all its spikes: (u, i) at its start become those at its end, which come as
-        // (u_end, i_end) for the case that it does not spike.
-        void lane(const Neuron& neuron, double& u, double& i, double u_end, double i_end, double now, double until) {
-            if (!std::isfinite(u) || !std::isfinite(i)) not_finite(neuron.index);
-            for (;;) {
-                const double s = neuron.crossing(u, i, u_end, i_end, until - now, kClose);
-                if (s < 0) break;
-                u = neuron.rise;  // crossing() left i at the spike
-                now += s;
-                out->push_back({now, i, neuron.index});
-                if (++uncounted == 1 << 16) count();
-                const Decay<double> f = neuron.decay(until - now);
-                u_end = u * f.x + i * f.k, i_end = i * f.y;
+        // First crossings s of many lanes at once, and the currents there: Newton's method as in Neuron::climb. Its steps
+        // from a point where the voltage rises land at or before a crossing, so a step beyond the end of the stretch means
+        // that there is none, and so does a step from below beyond the peak. Lanes that it can't decide are left unsettled.
+        static uint32_t climb(uint32_t lanes, Vec<T> u, Vec<T> i, Vec<T> u_end, Vec<T> left, Vec<T> gap, Vec<T> p, Vec<T> q,
+                              Vec<T>& s, Vec<T>& i_at, uint32_t& unsettled) {
+            const Vec<T> missing = gap - u, speed = (i - u) * p;
+            const Vec<T> bend = -(i * q + speed) * p, square = speed * speed + T(2) * bend * missing;
+            const Vec<T> close = T(kClose) * (max<T>(gap, -gap) + max<T>(u, -u) + i);
+            const uint32_t sure = bits<T>(u_end >= gap), driven = bits<T>(i > T(0));
+            Vec<T> t = T(2) * missing / (speed + square_root<T>(max<T>(square, Vec<T>{})));
+            t = select<T>(square > T(0), max<T>(select<T>(t < left, t, left), Vec<T>{}), Vec<T>{});
+            uint32_t found = 0, restarted = 0;
+            uint32_t open = lanes & driven & bits<T>(speed > T(0));
+            unsettled = lanes & ~bits<T>((i <= u) & (u_end < gap)) & ~open;  // what falls from the start does not cross
+            for (int step = 0; step < 16 && open; ++step) {
+                const Decay<Vec<T>> f = decay<T>(t, p, q);
+                const Vec<T> at = u * f.x + i * f.k, short_of = gap - at, slope = (i * f.y - at) * p;
+                const Vec<T> next = t + short_of / slope;
+                const uint32_t rising = bits<T>(slope > T(0));
+                open &= rising | ~restarted;
+                restarted |= ~rising;
+                const uint32_t arrived = open & rising & bits<T>(max<T>(short_of, -short_of) <= close);
+                open &= ~arrived & ~(rising & bits<T>(next > left) & ~sure);
+                found |= arrived;
+                t = select<T>(slope > T(0), max<T>(select<T>(next < left, next, left), Vec<T>{}), Vec<T>{});
+                s = select<T>(mask<T>(arrived), t, s);
             }
-            u = u_end, i = i_end;
+            unsettled |= open;
+            i_at = select<T>(mask<T>(found), i * exp(-s * q), i_at);
+            return found;
         }
 
         // Keeps the total of all threads below the limit, also while a single stretch goes on and on.

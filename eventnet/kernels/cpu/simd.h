@@ -1,9 +1,11 @@
 // Vectors of the width that this build's instruction set has, and an exponential for them.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -92,6 +94,20 @@ inline uint32_t bits(IntVec<T> mask) {
     for (int l = 0; l < kLanes<T>; ++l) result |= (mask[l] ? 1u : 0u) << l;
     return result;
 #endif
+}
+
+// The lanes whose bits are set.
+template <class T>
+inline IntVec<T> mask(uint32_t set) {
+    IntVec<T> bit;
+    for (int l = 0; l < kLanes<T>; ++l) bit[l] = 1 << l;
+    return (bit & static_cast<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>(set)) != 0;
+}
+
+template <class T>
+inline Vec<T> square_root(Vec<T> v) {
+    for (int l = 0; l < kLanes<T>; ++l) v[l] = std::sqrt(v[l]);  // one instruction for all lanes
+    return v;
 }
 
 template <class T>
