@@ -48,9 +48,7 @@ def train(recipe: str, seed: int, folder: Path, data_root: str | None, changes: 
     if (folder / "config.json").exists():
         command = [*EVENTNET, "train", recipe, "--resume", str(folder)]
     else:
-        options = [
-            f"--{name.replace('_', '-')}={value}" for name, _, value in (x.partition("=") for x in changes)
-        ]
+        options = [f"--{name.replace('_', '-')}={value}" for name, _, value in (x.partition("=") for x in changes)]
         command = [*EVENTNET, "train", recipe, "--seed", str(seed), "--out", str(folder), *options]
     if data_root:
         command += ["--data-root", data_root]
@@ -148,21 +146,13 @@ def linear_floor(splits: Any) -> tuple[float, str] | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="as in eventnet train")
     parser.add_argument("--name", help="of the result and the run folders; the recipe's if not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the recipe to change"
-    )
-    parser.add_argument(
-        "--data-root", default=os.environ.get("EVENTNET_DATA"), help="folder of the data sets"
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=ROOT / "runs" / "accuracy", help="folder of the run folders"
-    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the recipe to change")
+    parser.add_argument("--data-root", default=os.environ.get("EVENTNET_DATA"), help="folder of the data sets")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "accuracy", help="folder of the run folders")
     args = parser.parse_args()
     name = args.name or args.recipe
     folders = {seed: args.runs / f"{name}-{seed}" for seed in args.seeds}

@@ -263,9 +263,7 @@ def sinabs(problem: Problem, dt: float, sequence: bool = False) -> Network:
     gain = decay.k / decay.a
     w1, w2 = linear(problem.w1, gain), linear(problem.w2, gain)
     taus = dict(tau_mem=TAU_MEM / dt, tau_syn=TAU_SYN / dt, norm_input=False)
-    hidden = LIF(
-        **taus, spike_threshold=torch.tensor(THRESHOLD), spike_fn=SingleSpike, reset_fn=MembraneReset()
-    )
+    hidden = LIF(**taus, spike_threshold=torch.tensor(THRESHOLD), spike_fn=SingleSpike, reset_fn=MembraneReset())
     readout = LIF(**taus, spike_threshold=None, spike_fn=None, reset_fn=None)
     hidden.requires_grad_(False)
     readout.requires_grad_(False)

@@ -162,9 +162,7 @@ def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
         axis.loglog(1e3 * ours["seconds"], ours[key], "D", color="tab:red", label="eventnet, float32")
         for r in rows:
             name = r["method"].removeprefix("grid ")
-            axis.annotate(
-                name, (1e3 * r["seconds"], r[key]), xytext=(5, 5), textcoords="offset points", fontsize=8
-            )
+            axis.annotate(name, (1e3 * r["seconds"], r[key]), xytext=(5, 5), textcoords="offset points", fontsize=8)
         axis.set_xlabel("forward + backward (ms)")
         axis.set_ylabel(label)
         axis.grid(True, alpha=0.25)
@@ -180,8 +178,7 @@ def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [
-        f"{'':18} {'spike error':>12} {'95 %':>9} {'unmatched':>10} "
-        f"{'cosine':>12} {'norm':>8} {'angle':>11} {'ms':>8}"
+        f"{'':18} {'spike error':>12} {'95 %':>9} {'unmatched':>10} {'cosine':>12} {'norm':>8} {'angle':>11} {'ms':>8}"
     ]
     for r in rows:
         lines.append(
@@ -194,13 +191,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="speech-dense", choices=list(SHAPES))
-    parser.add_argument(
-        "--batch", type=int, default=8, help="samples (a grid of 0.1 ms needs 10 MB for each)"
-    )
+    parser.add_argument("--batch", type=int, default=8, help="samples (a grid of 0.1 ms needs 10 MB for each)")
     args = parser.parse_args()
     from speed import check_tests
 

@@ -69,9 +69,7 @@ def drive(inputs: int, rate: float, duration: float, seed: int, batch: int = 1) 
     samples = []
     for _ in range(batch):
         count = random.poisson(rate * inputs * duration)
-        samples.append(
-            (np.sort(random.uniform(0.5e-3, duration, count)), random.integers(inputs, size=count))
-        )
+        samples.append((np.sort(random.uniform(0.5e-3, duration, count)), random.integers(inputs, size=count)))
     return Events.from_list(samples, inputs, duration, dtype=torch.float64)
 
 
@@ -149,12 +147,8 @@ def nest_all_spikes(_: argparse.Namespace) -> Row:
         error = float("inf")
     else:
         error = _largest((a, 2 * b - c) for a, b, c in zip(ours, one, two, strict=True))
-    reference = (
-        f"NEST {_version('nest-simulator')} iaf_psc_exp_ps, refractory time of 10 and 20 ns extrapolated to 0"
-    )
-    return Row(
-        "LIF", reference, "spike times, s", error, 2e-9, f"all {sum(map(len, ours))} spikes of 40 neurons"
-    )
+    reference = f"NEST {_version('nest-simulator')} iaf_psc_exp_ps, refractory time of 10 and 20 ns extrapolated to 0"
+    return Row("LIF", reference, "spike times, s", error, 2e-9, f"all {sum(map(len, ours))} spikes of 40 neurons")
 
 
 @check("closed-form")
@@ -211,14 +205,10 @@ def backends(_: argparse.Namespace) -> Row:
     if "not compiled" in kernels.available()["cpu"]:
         raise NotHere("compiled kernels")
     events, weight = drive(20, 60.0, 0.1, seed=8, batch=2), weights(20, 24, 0.1, 0.7, seed=9)
-    sides = [
-        lif(events, weight, tau_mem=TAU_MEM, tau_syn=TAU_SYN, backend=name) for name in ("cpu", "reference")
-    ]
+    sides = [lif(events, weight, tau_mem=TAU_MEM, tau_syn=TAU_SYN, backend=name) for name in ("cpu", "reference")]
     pairs = [_by_neuron((s.samples * 24 + s.units).numpy(), s.times.numpy(), 48) for s in sides]
     error = _largest(zip(*pairs, strict=True))
-    return Row(
-        "LIF, compiled", "LIF, plain torch", "spike times, s", error, 1e-12, f"{sides[0].num_events} spikes"
-    )
+    return Row("LIF, compiled", "LIF, plain torch", "spike times, s", error, 1e-12, f"{sides[0].num_events} spikes")
 
 
 # ---- voltages ------------------------------------------------------------------------------------
@@ -244,9 +234,7 @@ def integrated_voltage(_: argparse.Namespace) -> Row:
     with torch.no_grad():
         found = readout(events).at(torch.from_numpy(grid))[0].numpy()
     error = float(np.abs(found - expected).max())
-    return Row(
-        "LI", f"SciPy {_version('scipy')} DOP853", "voltage samples, V", error, 1e-10, f"{found.size} samples"
-    )
+    return Row("LI", f"SciPy {_version('scipy')} DOP853", "voltage samples, V", error, 1e-10, f"{found.size} samples")
 
 
 def _li_slope(_: float, state: np.ndarray) -> np.ndarray:
@@ -290,9 +278,7 @@ def finite_differences(_: argparse.Namespace) -> Row:
 
     value, order = loss()
     value.backward()
-    parameters = {f"hidden {name}": getattr(hidden, name) for name in names} | {
-        "readout weight": readout.weight
-    }
+    parameters = {f"hidden {name}": getattr(hidden, name) for name in names} | {"readout weight": readout.weight}
     worst, compared = 0.0, 0
     for parameter in parameters.values():
         flat, step = parameter.data.view(-1), 3e-6 * parameter.data.abs().mean().item()
@@ -396,12 +382,8 @@ def run(args: argparse.Namespace, known: dict[str, dict[str, Any]]) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data-root", default=os.environ.get("EVENTNET_DATA"), help="folder of the data sets"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", default=os.environ.get("EVENTNET_DATA"), help="folder of the data sets")
     args = parser.parse_args()
     stored = RESULTS / "fidelity.json"
     rows = run(args, json.loads(stored.read_text()) if stored.exists() else {})

@@ -60,9 +60,7 @@ class Shape:
         events = Events(times.flatten(), units.flatten(), offsets, inputs, torch.tensor(self.duration))
         w1 = self.weight[0] + self.weight[1] * torch.randn(inputs, hidden, generator=generator)
         if self.weight[0] == 0:
-            w1 -= w1.mean(
-                0
-            )  # excitation and inhibition in balance: no drift that grows with the number of events
+            w1 -= w1.mean(0)  # excitation and inhibition in balance: no drift that grows with the number of events
         w2 = self.readout[0] + self.readout[1] * torch.randn(hidden, outputs, generator=generator)
         labels = torch.randint(outputs, (self.batch,), generator=generator)
         return Problem(self, events, labels, w1, w2)
@@ -84,15 +82,11 @@ class Problem:
 
 
 def _scaling(events: int, std: float) -> Shape:
-    return Shape(
-        f"scaling-{events}", (700, 256, 20), 1, events, 1.0, 1.0, (1e-3,), (0.0, std), (0.0, 0.1), (512, 1536)
-    )
+    return Shape(f"scaling-{events}", (700, 256, 20), 1, events, 1.0, 1.0, (1e-3,), (0.0, std), (0.0, 0.1), (512, 1536))
 
 
 _SHAPES = [
-    Shape(
-        "speech-dense", (700, 256, 20), 32, 8000, 1.0, 1.0, (1e-3, 1e-2), (0.0, 0.31), (0.0, 0.1), (512, 1536)
-    ),
+    Shape("speech-dense", (700, 256, 20), 32, 8000, 1.0, 1.0, (1e-3, 1e-2), (0.0, 0.31), (0.0, 0.1), (512, 1536)),
     Shape("yin-yang", (5, 200, 3), 32, 5, 30e-3, 60e-3, (1e-3,), (1.5, 0.78), (0.93, 0.1), (50, 300), True),
     Shape(
         "latency",
@@ -108,9 +102,6 @@ _SHAPES = [
         True,
     ),
     Shape("vision", (2312, 512, 10), 32, 4000, 0.3, 0.3, (1e-3,), (0.0, 0.29), (0.0, 0.1), (512, 1536)),
-    *(
-        _scaling(events, std)
-        for events, std in ((1_000, 0.87), (10_000, 0.275), (100_000, 0.088), (1_000_000, 0.0274))
-    ),
+    *(_scaling(events, std) for events, std in ((1_000, 0.87), (10_000, 0.275), (100_000, 0.088), (1_000_000, 0.0274))),
 ]
 SHAPES = {shape.name: shape for shape in _SHAPES}

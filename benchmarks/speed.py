@@ -78,17 +78,11 @@ def measure(problem: Problem, contender: Contender, step: float | None, repeats:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shape", nargs="?", default="all", help=f"all, scaling, {', '.join(SHAPES)}")
-    parser.add_argument(
-        "contender", nargs="*", help=f"default: all installed ones of {', '.join(CONTENDERS)}"
-    )
+    parser.add_argument("contender", nargs="*", help=f"default: all installed ones of {', '.join(CONTENDERS)}")
     parser.add_argument("--repeats", type=int, default=5, help="at least so many (default 5)")
-    parser.add_argument(
-        "--save", action="store_true", help="keep the results in benchmarks/results/speed.json"
-    )
+    parser.add_argument("--save", action="store_true", help="keep the results in benchmarks/results/speed.json")
     parser.add_argument("--in-process", type=float, metavar="STEP", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.in_process is not None:
@@ -178,9 +172,7 @@ def _spawn(shape: str, contender: Contender, step: float | None, repeats: int) -
     ]
     done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True)
     if done.returncode:
-        reason = (
-            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
-        )
+        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
         print(f"{shape}, {contender.name}, step {step}: VOID: {reason}", file=sys.stderr)
         return None
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -188,9 +180,7 @@ def _spawn(shape: str, contender: Contender, step: float | None, repeats: int) -
 
 
 def _in_process(args: argparse.Namespace) -> dict[str, Any]:
-    return measure(
-        SHAPES[args.shape].problem(), CONTENDERS[args.contender[0]], args.in_process or None, args.repeats
-    )
+    return measure(SHAPES[args.shape].problem(), CONTENDERS[args.contender[0]], args.in_process or None, args.repeats)
 
 
 def table(results: list[dict[str, Any]]) -> str:

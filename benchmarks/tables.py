@@ -49,9 +49,7 @@ def _ratios(rows: list[dict[str, Any]], what: str, title: str) -> list[str]:
         for step in sorted({r["step"] for r in mine if r["step"]}):
             cells = [f"{shape}, {1e3 * step:g} ms", f"{1e3 * base:.3g} ms{_megabytes(ours, what)}"]
             for contender in contenders:
-                other = next(
-                    (r for r in mine if r["contender"] == contender and r["step"] in (step, None)), None
-                )
+                other = next((r for r in mine if r["contender"] == contender and r["step"] in (step, None)), None)
                 ratio = "" if other is None else f"{other['seconds'][what]['best'] / base:.2g}×"
                 cells.append(ratio + ("" if other is None else _megabytes(other, what)))
             lines.append("| " + " | ".join(cells) + " |")
@@ -64,13 +62,10 @@ def _megabytes(row: dict[str, Any], what: str) -> str:
 
 def _machine(rows: list[dict[str, Any]]) -> str:
     machines = _ordered(
-        f"{r['machine']['cpu']}, {r['machine']['cores']} cores, {' '.join(r['machine']['features'])}"
-        for r in rows
+        f"{r['machine']['cpu']}, {r['machine']['cores']} cores, {' '.join(r['machine']['features'])}" for r in rows
     )
     versions = _ordered(f"{_label(r['contender'])} {r['version']}" for r in rows if r["contender"] in NAMES)
-    return (
-        f"Measured on {'; '.join(machines)}, two threads, PyTorch {rows[0]['torch']}; {', '.join(versions)}."
-    )
+    return f"Measured on {'; '.join(machines)}, two threads, PyTorch {rows[0]['torch']}; {', '.join(versions)}."
 
 
 def _label(contender: str) -> str:
@@ -151,9 +146,7 @@ def fill(text: str, results: Path = RESULTS) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only say whether the README is up to date")
     args = parser.parse_args()
     old = README.read_text()

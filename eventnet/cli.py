@@ -62,9 +62,7 @@ app.add_typer(
 @recipes_app.callback(invoke_without_command=True)
 def _train(
     context: typer.Context,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with the run in this folder.", show_default=False)
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.", show_default=False)] = None,
     data_root: DataRoot = None,
 ) -> None:
     if context.invoked_subcommand is not None:

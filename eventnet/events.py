@@ -59,7 +59,13 @@ class Events:
 
     @classmethod
     def trusted(
-        cls, times: Tensor, units: Tensor, offsets: Tensor, num_units: int, duration: Tensor, values: Tensor | None = None
+        cls,
+        times: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        num_units: int,
+        duration: Tensor,
+        values: Tensor | None = None,
     ) -> Events:
         """Build without checks: for producers that guarantee order and ranges (kernels, the methods of this class)."""
         events = object.__new__(cls)
@@ -118,7 +124,9 @@ class Events:
             raise ValueError(f"Events.from_dense: dt must be a positive number of seconds, got {dt}")
         counts = raster.round()
         if raster.numel() and (not torch.equal(counts, raster.to(counts.dtype)) or bool((raster < 0).any())):
-            raise ValueError("Events.from_dense: the raster must hold spike counts (0, 1, 2, ...); graded values do not count")
+            raise ValueError(
+                "Events.from_dense: the raster must hold spike counts (0, 1, 2, ...); graded values do not count"
+            )
         dtype = raster.dtype if raster.dtype in (torch.float32, torch.float64) else torch.float32
         steps, batch, num_units = raster.shape
         sample, step, unit = counts.permute(1, 0, 2).nonzero(as_tuple=True)
@@ -154,7 +162,9 @@ class Events:
         for b, array in enumerate(arrays):
             names = array.dtype.names or ()
             if "t" not in names:
-                raise TypeError(f"Events.from_structured: sample {b} has fields {names}; expected at least t, and x, y, p")
+                raise TypeError(
+                    f"Events.from_structured: sample {b} has fields {names}; expected at least t, and x, y, p"
+                )
             coordinate = {}
             for name, limit in limits.items():
                 value = array[name].astype(np.int64) if name in names else np.zeros(len(array), np.int64)
@@ -203,13 +213,20 @@ class Events:
         bad = ~((values >= 0) & (values <= 1))
         if bool(bad.any()):
             b, n = bad.nonzero()[0].tolist()
-            raise ValueError(f"Events.from_latency: sample {b}, unit {n}: value {values[b, n].item()} is outside [0, 1]")
+            raise ValueError(
+                f"Events.from_latency: sample {b}, unit {n}: value {values[b, n].item()} is outside [0, 1]"
+            )
         kept = torch.ones_like(bad) if minimum is None else values >= minimum
         sample, unit = kept.nonzero(as_tuple=True)
         times = t_max - values[sample, unit] * (t_max - t_min)
         order = _order(times.detach(), sample)
         offsets = _offsets(kept.sum(1))
-        end = torch.full((values.shape[0],), t_max if duration is None else duration, dtype=times.dtype, device=times.device)
+        end = torch.full(
+            (values.shape[0],),
+            t_max if duration is None else duration,
+            dtype=times.dtype,
+            device=times.device,
+        )
         return cls.trusted(times[order], unit[order].to(torch.int32), offsets, values.shape[1], end)
 
     @classmethod
@@ -516,7 +533,9 @@ def _order(times: Tensor, sample: Tensor) -> Tensor:
 def _as_duration(duration: Any, batch: int, like: Tensor) -> Tensor:
     value = torch.as_tensor(duration, dtype=like.dtype, device=like.device).detach()
     if value.dim() > 1 or (value.dim() == 1 and value.numel() != batch):
-        raise ValueError(f"Events: duration must be one number or ({batch},) for {batch} samples, got {tuple(value.shape)}")
+        raise ValueError(
+            f"Events: duration must be one number or ({batch},) for {batch} samples, got {tuple(value.shape)}"
+        )
     value = value.expand(batch).contiguous()
     bad = ~(torch.isfinite(value) & (value >= 0))
     if bool(bad.any()):
@@ -530,7 +549,9 @@ def _check_tensors(times: Tensor, units: Tensor, offsets: Tensor, values: Tensor
         if name == "values" and x is None:
             continue
         if not isinstance(x, Tensor):
-            raise TypeError(f"Events: {name} must be a tensor, got {type(x).__name__}; Events.from_list takes lists and arrays")
+            raise TypeError(
+                f"Events: {name} must be a tensor, got {type(x).__name__}; Events.from_list takes lists and arrays"
+            )
         if x.dim() != 1:
             raise ValueError(f"Events: {name} must be one-dimensional, got shape {tuple(x.shape)}")
         if x.device != times.device:

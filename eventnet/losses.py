@@ -9,7 +9,12 @@ from eventnet.events import Events
 
 
 def first_spike_cross_entropy(
-    first_times: Tensor, labels: Tensor, *, tau: float = 0.5e-3, late_weight: float = 0.003, late_tau: float = 6.4e-3
+    first_times: Tensor,
+    labels: Tensor,
+    *,
+    tau: float = 0.5e-3,
+    late_weight: float = 0.003,
+    late_tau: float = 6.4e-3,
 ) -> Tensor:
     """Cross-entropy in which the earliest output spike wins, averaged over the batch.
 
@@ -97,7 +102,9 @@ def lift_silent_(weight: Tensor, events: Events, amount: float) -> int:
         amount: added to the weight; a percent of the typical weight is enough.
     """
     if weight.shape[1] != events.num_units:
-        raise ValueError(f"lift_silent_: weight is (in, out) = {tuple(weight.shape)} but the events have {events.num_units} units")
+        raise ValueError(
+            f"lift_silent_: weight is (in, out) = {tuple(weight.shape)} but the events have {events.num_units} units"
+        )
     silent = torch.bincount(events.units, minlength=events.num_units) == 0
     weight += amount * silent.to(weight.dtype)
     return int(silent.sum())

@@ -45,9 +45,7 @@ def spikes_per_inference(layers: Events | Iterable[Events]) -> float:
         return 0.0
     batch = {part.batch_size for part in parts}
     if len(batch) != 1:
-        raise ValueError(
-            f"spikes_per_inference: layers of one batch expected, got batch sizes {sorted(batch)}"
-        )
+        raise ValueError(f"spikes_per_inference: layers of one batch expected, got batch sizes {sorted(batch)}")
     return sum(part.num_events for part in parts) / max(parts[0].batch_size, 1)
 
 

@@ -69,9 +69,7 @@ def learning_curve(
         scale = 100 if percent else 1
         for part, colour in (("train", BLUE), ("validation", ORANGE)):
             values = [row[f"{part}_{name}"] * scale for row in history]
-            axis.plot(
-                epochs, values, color=colour, linewidth=1.8, label="training" if part == "train" else part
-            )
+            axis.plot(epochs, values, color=colour, linewidth=1.8, label="training" if part == "train" else part)
         axis.set_title("Loss" if name == "loss" else "Accuracy (%)", loc="left")
         axis.set_xlabel("epoch")
     if all(row["train_loss"] > 0 and row["validation_loss"] > 0 for row in history):
@@ -154,9 +152,7 @@ def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
     return figure
 
 
-def firing_rates(
-    rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[float]] | None = None
-) -> Figure:
+def firing_rates(rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[float]] | None = None) -> Figure:
     """Histogram of the neurons' mean firing rates, one panel per layer.
 
     Args:
@@ -170,15 +166,11 @@ def firing_rates(
         highest = max(float(values.max()), float(old.max()) if old is not None else 0.0, 1e-9)
         edges = torch.linspace(0, highest, 31).tolist()
         if old is not None:
-            axis.hist(
-                old.tolist(), edges, histtype="step", color=ORANGE, linewidth=1.6, label="before training"
-            )
+            axis.hist(old.tolist(), edges, histtype="step", color=ORANGE, linewidth=1.6, label="before training")
         axis.hist(values.tolist(), edges, color=BLUE, alpha=0.85, label="after training", rwidth=0.9)
         silent = int((values == 0).sum())
         name = "Hidden layer" + (f" {k + 1}" if len(rates) > 1 else "")
-        axis.set_title(
-            f"{name}: {values.mean():.1f} Hz on average, {silent} of {len(values)} silent", loc="left"
-        )
+        axis.set_title(f"{name}: {values.mean():.1f} Hz on average, {silent} of {len(values)} silent", loc="left")
         axis.set_xlabel("mean firing rate (Hz)")
         axis.set_ylabel("neurons")
         axis.legend(frameon=False, loc="upper right")
@@ -223,9 +215,7 @@ def _figure(
 def _raster(axis: Axes, events: Events, colour: str, title: str) -> None:
     """Dots, smaller where there are many."""
     size = max(1.0, min(9.0, 3000 / max(events.num_events, 1)))
-    axis.scatter(
-        (events.times.detach() * MS).tolist(), events.units.tolist(), s=size, color=colour, linewidths=0
-    )
+    axis.scatter((events.times.detach() * MS).tolist(), events.units.tolist(), s=size, color=colour, linewidths=0)
     axis.set_ylim(-0.5 - 0.01 * events.num_units, events.num_units * 1.01 - 0.5)
     axis.set_title(title, loc="left")
 
@@ -251,20 +241,14 @@ def _voltage(axis: Axes, one: Activity) -> None:
         )
     if one.output is not None:
         top = one.threshold if one.threshold is not None else float(voltage.max())
-        for time, unit in zip(
-            (one.output.times.detach() * MS).tolist(), one.output.units.tolist(), strict=True
-        ):
-            axis.plot(
-                time, top * 1.08, "v", color=coloured.get(unit, GREY), markersize=6, zorder=4, clip_on=False
-            )
+        for time, unit in zip((one.output.times.detach() * MS).tolist(), one.output.units.tolist(), strict=True):
+            axis.plot(time, top * 1.08, "v", color=coloured.get(unit, GREY), markersize=6, zorder=4, clip_on=False)
     if one.threshold is not None:
         axis.axhline(one.threshold, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     axis.set_title("readout voltage", loc="left")
     if len(coloured) < classes:
         axis.plot([], [], color=GREY, linewidth=0.9, label="other classes")
-    axis.legend(
-        frameon=False, loc="upper right", bbox_to_anchor=(1, 1.17), ncols=4, handlelength=1.2, fontsize=9
-    )
+    axis.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.17), ncols=4, handlelength=1.2, fontsize=9)
 
 
 def _class(number: int) -> str:

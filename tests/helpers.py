@@ -142,9 +142,7 @@ class Case:
         return events, {"weight": weight, **KINDS[self.kind](self.outputs, generator)}
 
 
-def with_grad(
-    events: Events, parameters: dict[str, Tensor]
-) -> tuple[Events, dict[str, Tensor], dict[str, Tensor]]:
+def with_grad(events: Events, parameters: dict[str, Tensor]) -> tuple[Events, dict[str, Tensor], dict[str, Tensor]]:
     """Fresh leaves: events, parameters, and all that require grad by name (times, values, weight, ...)."""
     leaves = {name: x.detach().clone().requires_grad_() for name, x in parameters.items()}
     inputs = {"times": events.times.detach().clone().requires_grad_()}
@@ -185,9 +183,7 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 def gradients(loss: Tensor, leaves: dict[str, Tensor], *, keep: bool = False) -> dict[str, Tensor]:
     """Gradient of ``loss`` in each leaf; all must be in its graph and finite."""
-    found = dict(
-        zip(leaves, torch.autograd.grad(loss, list(leaves.values()), retain_graph=keep), strict=True)
-    )
+    found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), retain_graph=keep), strict=True))
     for name, gradient in found.items():
         assert torch.isfinite(gradient).all(), f"the gradient in {name} is not finite"
     return found
@@ -213,13 +209,13 @@ def table(events: Events, width: int | None = None) -> Tensor:
 
 
 def cotangent(shape: torch.Size) -> Tensor:
-    """Fixed coefficients of different size and sign, by place: (sample, neuron, number of spike, ...)."""
+    """Fixed coefficients between 0.5 and 1.5, by place: (sample, neuron, number of spike, ...)."""
     phase = torch.zeros(shape, dtype=F64)
     for axis, size in enumerate(shape):
         view = [1] * len(shape)
         view[axis] = size
         phase = phase + ((axis + 1) * 1.7 * torch.arange(size, dtype=F64)).reshape(view)
-    return torch.cos(phase + 0.5)
+    return 1 + 0.5 * torch.cos(phase + 0.5)
 
 
 def weighted(x: Tensor) -> Tensor:
@@ -233,20 +229,14 @@ def drive_at(spikes: Events, events: Events, parameters: dict[str, Tensor]) -> T
     unit = spikes.units.to(torch.int64)
     own = {name: parameters[name].expand(spikes.num_units)[unit] for name in NAMES}
     age = spikes.times[:, None] - events.times[None]
-    counts = (
-        (events.samples == spikes.samples[:, None])
-        & (age > 0)
-        & (events.times < events.duration[events.samples])
-    )
+    counts = (events.samples == spikes.samples[:, None]) & (age > 0) & (events.times < events.duration[events.samples])
     size = torch.ones_like(events.times) if events.values is None else events.values
     arrived = parameters["weight"][events.units.to(torch.int64)][:, unit].T * size
-    current = (
-        torch.where(counts, arrived, 0.0) * torch.exp(-age.clamp(min=0) / own["tau_syn"][:, None])
-    ).sum(1)
+    current = (torch.where(counts, arrived, 0.0) * torch.exp(-age.clamp(min=0) / own["tau_syn"][:, None])).sum(1)
     return (own["bias"] - own["threshold"] + current).detach()
 
 
-# ---- one layer, everything it returns --------------------------------------------------------------------------------
+# ---- one layer, everything it returns ----------------------------------------------------------------------
 
 
 def layer_outputs(events: Events, parameters: dict[str, Tensor], backend: str) -> tuple[Events, dict[str, Tensor]]:

@@ -65,9 +65,7 @@ def grid_in_torch(problem: Problem, dt: float, w1: Tensor, w2: Tensor) -> tuple[
     decay = contenders.Decay(dt)
     raster = contenders.raster(problem, dt).double()
     batch = problem.events.batch_size
-    i, v, i2, v2 = (
-        torch.zeros(batch, n, dtype=torch.float64) for n in (w1.shape[1],) * 2 + (w2.shape[1],) * 2
-    )
+    i, v, i2, v2 = (torch.zeros(batch, n, dtype=torch.float64) for n in (w1.shape[1],) * 2 + (w2.shape[1],) * 2)
     total, fired = torch.zeros_like(v2), torch.zeros(batch, dtype=torch.float64)
     for x in raster:
         i = decay.a * i + x @ w1
@@ -98,9 +96,7 @@ def test_grid_gather_equals_autograd_through_the_same_grid(compiled, dt: float, 
     assert n.sum() > 0
     assert n_.tolist() == n.tolist()
     for expected, found in ((v, v_), (d1, d1_), (d2, d2_)):
-        torch.testing.assert_close(
-            found.double(), expected, rtol=2e-4, atol=2e-5 * expected.abs().max().item()
-        )
+        torch.testing.assert_close(found.double(), expected, rtol=2e-4, atol=2e-5 * expected.abs().max().item())
 
 
 def test_grid_gather_repeats_bit_for_bit_and_ignores_events_after_the_end(compiled) -> None:

@@ -66,9 +66,7 @@ def test_labels_must_be_integers():
         small(labels=(0.0, 1.0, 1.0, 2.0))
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda d: d, lambda d: Subset(d, [0, 1, 2, 3]), lambda d: ConcatDataset([d])]
-)
+@pytest.mark.parametrize("wrap", [lambda d: d, lambda d: Subset(d, [0, 1, 2, 3]), lambda d: ConcatDataset([d])])
 def test_loader_batches(wrap):
     dataset = small()
     batches = list(DataLoader(wrap(dataset), batch_size=3, collate_fn=collate))
@@ -150,15 +148,11 @@ def test_split_refuses_a_bad_fraction(fraction):
 
 
 def test_names_cover_the_sets():
-    assert {"yinyang", "digits", "mnist", "fashion_mnist", "objects", "containers", "ecg"} <= set(
-        data.names()
-    )
+    assert {"yinyang", "digits", "mnist", "fashion_mnist", "objects", "containers", "ecg"} <= set(data.names())
     assert {"nmnist", "pokerdvs", "dvsgesture", "shd", "ssc"} <= set(data.names())
 
 
-@pytest.mark.parametrize(
-    ("typo", "meant"), [("yingyang", "yinyang"), ("n-mist", "nmnist"), ("digit", "digits")]
-)
+@pytest.mark.parametrize(("typo", "meant"), [("yingyang", "yinyang"), ("n-mist", "nmnist"), ("digit", "digits")])
 def test_unknown_name_suggests_the_nearest(typo, meant):
     with pytest.raises(ValueError, match=rf"unknown data set '{typo}'. Did you mean '{meant}'\?"):
         data.load(typo)
@@ -252,6 +246,4 @@ def test_digits_test_part_never_changes_and_validation_follows_the_seed():
         shares = torch.bincount(part.labels) / len(part)
         assert torch.all((shares - 0.1).abs() < 0.01)
     halves = data.load("digits", validation_fraction=0.5)
-    assert abs(len(halves.train) - len(halves.validation)) <= 1 and same(
-        halves.test.events, first.test.events
-    )
+    assert abs(len(halves.train) - len(halves.validation)) <= 1 and same(halves.test.events, first.test.events)

@@ -105,9 +105,7 @@ def test_truncated_file(tmp_path, packed):
         data.load("mnist", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x00\x00", b"<html>not found</html>", b"\x00\x00\x0d\x01\x00\x00\x00\x00"]
-)
+@pytest.mark.parametrize("content", [b"", b"\x00\x00", b"<html>not found</html>", b"\x00\x00\x0d\x01\x00\x00\x00\x00"])
 def test_wrong_magic(tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)

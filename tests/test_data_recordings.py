@@ -138,9 +138,7 @@ def test_ecg(tmp_path, folder):
     ignored = data.load("ecg", tmp_path, unlabelled=-100)
     assert (ignored.test.labels[:, ~marked] == -100).all()
     assert torch.equal(ignored.validation.events.times, splits.validation.events.times)
-    assert not torch.equal(
-        data.load("ecg", tmp_path, seed=1).validation.events.times, splits.validation.events.times
-    )
+    assert not torch.equal(data.load("ecg", tmp_path, seed=1).validation.events.times, splits.validation.events.times)
 
 
 def test_ecg_damaged(tmp_path):

@@ -370,9 +370,7 @@ def write_poker(root, train=4, test=2):
         with tarfile.open(root / f"pips_{part}.tar.gz", "w:gz") as archive:
             for suit in ("sp", "cl", "he", "di"):
                 for i in range(count):
-                    x, y, p, t = made[part, suit, i] = some_events(
-                        len(made), last=20_000, width=35, height=35
-                    )
+                    x, y, p, t = made[part, suit, i] = some_events(len(made), last=20_000, width=35, height=35)
                     file = io.BytesIO()
                     np.save(file, np.stack([t, x, y, p], axis=1).astype(np.uint64))
                     info = tarfile.TarInfo(f"pips_{part}/{suit}/{i}.npy")
@@ -463,9 +461,7 @@ def test_ntidigits_single_digits(tmp_path):
     made = write_ntidigits(tmp_path / "NTIDIGITS18")
     splits = data.load("ntidigits18", tmp_path, validation_fraction=0.0)
     assert splits.num_units == 64 and splits.num_classes == 3
-    assert (
-        splits.test.labels.tolist() == [0, 1, 2] and "0 = class 0, 1 = class 1, 2 = class 10" in splits.note
-    )
+    assert splits.test.labels.tolist() == [0, 1, 2] and "0 = class 0, 1 = class 1, 2 = class 10" in splits.note
     loader = DataLoader(splits.test, batch_size=3, num_workers=1, collate_fn=collate)
     events, _ = next(iter(loader))  # its HDF5 file is opened anew in the worker
     for i, digit in enumerate("o1z"):

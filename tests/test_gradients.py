@@ -88,9 +88,7 @@ def forward(
     ]
     for layer in (1, 2, 3):
         given = {name: parameters[f"{layer}.{name}"] for name in NAMES}
-        out, voltage = lif(
-            layers[-1], parameters[f"{layer}.weight"], return_voltage=True, backend=backend, **given
-        )
+        out, voltage = lif(layers[-1], parameters[f"{layer}.weight"], return_voltage=True, backend=backend, **given)
         layers.append(out)
     membrane = run_li(layers[-1], {name: parameters[f"4.{name}"] for name in LI_NAMES}, backend)
     losses = {"spike time": weighted(layers[-1].times)}
@@ -175,9 +173,7 @@ def measured(stack: Stack) -> tuple[dict[str, Tensor], int, int]:
     return differences(lambda moved: measure(stack, events, moved, "cpu"), parameters)
 
 
-def measure(
-    stack: Stack, events: Events, parameters: Parameters, backend: str
-) -> tuple[Tensor, list[object]]:
+def measure(stack: Stack, events: Events, parameters: Parameters, backend: str) -> tuple[Tensor, list[object]]:
     losses, layers = forward(stack, events, parameters, backend)
     return torch.stack(list(losses.values())), order(layers)
 
@@ -189,11 +185,7 @@ def analytic(stack: Stack, backend: str) -> dict[str, Parameters]:
     losses = forward(stack, events, leaves, backend)[0]
     found = {}
     for loss, value in losses.items():
-        used = (
-            leaves
-            if loss.startswith("readout")
-            else {n: x for n, x in leaves.items() if not n.startswith("4.")}
-        )
+        used = leaves if loss.startswith("readout") else {n: x for n, x in leaves.items() if not n.startswith("4.")}
         found[loss] = gradients(value, used, keep=True)
     return found
 
@@ -335,9 +327,7 @@ def test_gradcheck(read, backend):
 @pytest.mark.parametrize("tau_syn", [0.4, 1.0])
 @pytest.mark.parametrize("read", READ)
 def test_reference_differentiates_twice(read, tau_syn):
-    call, inputs = one_layer(
-        "reference", READ[read], tau_syn=tau_syn, threshold=6.0 if read == "maximum" else 1.0
-    )
+    call, inputs = one_layer("reference", READ[read], tau_syn=tau_syn, threshold=6.0 if read == "maximum" else 1.0)
     assert torch.autograd.gradgradcheck(call, inputs, atol=1e-5, rtol=1e-5, fast_mode=True)
 
 

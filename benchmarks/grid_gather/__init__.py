@@ -107,9 +107,7 @@ def grid_gather(
         if x.dtype != torch.float32:
             raise TypeError(f"grid_gather: {name} must be float32, got {x.dtype}")
     if w1.shape[0] != events.num_units or w2.shape[0] != w1.shape[1]:
-        raise ValueError(
-            f"grid_gather: {events.num_units} units do not fit {tuple(w1.shape)} and {tuple(w2.shape)}"
-        )
+        raise ValueError(f"grid_gather: {events.num_units} units do not fit {tuple(w1.shape)} and {tuple(w2.shape)}")
     w1 = w1.contiguous()
     settings = (steps, dt, tau_mem, tau_syn, threshold)
     filtered, spikes = _Hidden.apply(w1, events, settings, slope)
@@ -128,9 +126,7 @@ def grid_spikes(
     return Events(times, unit, offsets, w1.shape[1], torch.tensor(steps * dt, dtype=events.dtype))
 
 
-def _forward(
-    w1: Tensor, events: Events, settings: tuple, *, keep: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def _forward(w1: Tensor, events: Events, settings: tuple, *, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """Filtered spikes (B, width), counts (B,), voltages before the reset (B, steps, width) if ``keep``."""
     batch, (inputs, hidden) = events.batch_size, w1.shape
     width = _library().grid_gather_width(hidden)

@@ -38,9 +38,7 @@ class EventDataset(Dataset[Sample]):
         [[0, 1], [1]]
     """
 
-    def __init__(
-        self, events: Events, labels: Tensor, transform: Callable[[Events], Events] | None = None
-    ) -> None:
+    def __init__(self, events: Events, labels: Tensor, transform: Callable[[Events], Events] | None = None) -> None:
         labels = torch.as_tensor(labels)
         if labels.dim() not in (1, 2) or labels.shape[0] != events.batch_size:
             raise ValueError(
@@ -173,9 +171,7 @@ def official_splits(
         f"{source}: {len(rest)} training, {len(validation)} validation (seed {seed}), "
         f"{len(test)} test (official)" + (f"; partial copy: {', '.join(partial)}" if partial else "")
     )
-    return Splits(
-        train=train.select(rest), validation=train.select(validation), test=test, note=note, **facts
-    )
+    return Splits(train=train.select(rest), validation=train.select(validation), test=test, note=note, **facts)
 
 
 def _shares(sizes: np.ndarray, fraction: float) -> np.ndarray:

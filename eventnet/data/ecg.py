@@ -82,21 +82,15 @@ def _read_part(path: Path, unlabelled: int) -> EventDataset:
         content = loadmat(path, variable_names=["x", "y"])
     except Exception as error:
         # On damaged files scipy raises anything from IndexError to NotImplementedError.
-        raise ValueError(
-            f"{path}: truncated or not a MATLAB file ({type(error).__name__}: {error})"
-        ) from error
+        raise ValueError(f"{path}: truncated or not a MATLAB file ({type(error).__name__}: {error})") from error
     if "x" not in content or "y" not in content:
         raise ValueError(f"{path}: expected the variables x and y, found {sorted(content)}")
     x, y = content["x"], content["y"]
     if x.ndim != 3 or x.shape[2] != CHANNELS or y.shape != (*x.shape[:2], CLASSES):
-        raise ValueError(
-            f"{path}: expected x (N, T, {CHANNELS}) and y (N, T, {CLASSES}), got {x.shape} and {y.shape}"
-        )
+        raise ValueError(f"{path}: expected x (N, T, {CHANNELS}) and y (N, T, {CLASSES}), got {x.shape} and {y.shape}")
     inside = x[:, :-1] if x.shape[1] else x
     if not np.isin(inside, (0, 1)).all() or not np.isin(x, (-1, 0, 1)).all():
-        raise ValueError(
-            f"{path}: expected x of 0 and 1 (and -1 as an end mark in the last step), got {np.unique(x)}"
-        )
+        raise ValueError(f"{path}: expected x of 0 and 1 (and -1 as an end mark in the last step), got {np.unique(x)}")
     raster = torch.from_numpy((x > 0).astype(np.float32)).transpose(0, 1)
     labels = np.where(y.any(axis=2), y.argmax(axis=2), unlabelled)
     return EventDataset(Events.from_dense(raster, STEP), torch.from_numpy(labels.astype(np.int64)))

@@ -31,9 +31,7 @@ def data_root(root: str | os.PathLike[str] | None, name: str) -> Path:
         )
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{name}: expected a folder with its recordings, but {str(folder)!r} is not a folder"
-        )
+        raise FileNotFoundError(f"{name}: expected a folder with its recordings, but {str(folder)!r} is not a folder")
     return folder
 
 

@@ -124,13 +124,9 @@ def _read_part(root: Path, name: str, part: str, t_max: float, duration: float) 
             f"{images_file}: expected images of shape (N, 28, 28), got {images.shape}; not a file of {name}"
         )
     if labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{labels_file}: expected {len(images)} labels, one per image, got shape {labels.shape}"
-        )
+        raise ValueError(f"{labels_file}: expected {len(images)} labels, one per image, got shape {labels.shape}")
     if len(labels) and labels.max() > 9:
-        raise ValueError(
-            f"{labels_file}: label {labels.max()}; expected classes 0 to 9, not a file of {name}"
-        )
+        raise ValueError(f"{labels_file}: label {labels.max()}; expected classes 0 to 9, not a file of {name}")
     events = pixel_latencies(images, t_max=t_max, duration=duration)
     return EventDataset(events, torch.from_numpy(labels.astype(np.int64)))
 
@@ -141,7 +137,5 @@ def _find(root: Path, name: str, stem: str) -> Path:
     path = find_file(root, FOLDERS[name], names)
     if path is None:
         places = ", ".join(str(root / folder) for folder in FOLDERS[name])
-        raise FileNotFoundError(
-            f"{name}: no file {stem}[.gz] in any of {places}; pass root=<folder that holds it>"
-        )
+        raise FileNotFoundError(f"{name}: no file {stem}[.gz] in any of {places}; pass root=<folder that holds it>")
     return path

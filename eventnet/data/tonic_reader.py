@@ -167,9 +167,7 @@ class TonicDataset(Dataset[Sample]):
     def select(self, indices: Sequence[int] | Tensor) -> TonicDataset:
         """The dataset of these samples only, in this order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        return TonicDataset(
-            self.source, self.encoding, self.positions[chosen], self.labels[chosen], self.transform
-        )
+        return TonicDataset(self.source, self.encoding, self.positions[chosen], self.labels[chosen], self.transform)
 
     def pack(self) -> EventDataset:
         """All of it read, past the cache, and packed in memory."""

@@ -72,9 +72,7 @@ def load(
     if cache not in CACHES:
         raise ValueError(f"{name}: cache must be one of {', '.join(CACHES)}, got {cache!r}")
     if not 0 < downsample <= 1:
-        raise ValueError(
-            f"{name}: downsample must be in (0, 1], such as 0.5 for half the width, got {downsample}"
-        )
+        raise ValueError(f"{name}: downsample must be in (0, 1], such as 0.5 for half the width, got {downsample}")
     if crop is not None and not 0 <= crop[0] < crop[1]:
         raise ValueError(f"{name}: crop must be (start, stop) in seconds with 0 <= start < stop, got {crop}")
     if duration is not None and not 0 < duration < float("inf"):
@@ -91,9 +89,7 @@ def load(
     for part, source in sources.items():
         opened = source.opened()
         if not len(opened):
-            raise FileNotFoundError(
-                f"{name}: tonic finds no recordings of the {part} part in {source.folder}"
-            )
+            raise FileNotFoundError(f"{name}: tonic finds no recordings of the {part} part in {source.folder}")
         targets[part] = np.asarray(entry.targets(opened))[order(opened)]
         sensor_size = entry.sensor_size(opened)
     labels, classes, remarks = _contiguous(targets, entry)
@@ -192,14 +188,10 @@ def _download(entry: TonicSet, root: Path, arguments: Mapping[str, Any]) -> None
         try:
             getattr(tonic.datasets, entry.class_name)(str(root), **{**part.arguments, **arguments})
         except SystemExit as stop:  # tonic's DVSLip prints where to get the set by hand, and exits
-            raise FileNotFoundError(
-                f"{entry.class_name}: tonic cannot download it; see its message above"
-            ) from stop
+            raise FileNotFoundError(f"{entry.class_name}: tonic cannot download it; see its message above") from stop
 
 
-def _source(
-    name: str, part: str, folder: Path, caches: Path, cache: str, arguments: Mapping[str, Any]
-) -> Source:
+def _source(name: str, part: str, folder: Path, caches: Path, cache: str, arguments: Mapping[str, Any]) -> Source:
     import tonic
 
     wanted = TONIC_SETS[name].parts[part]
@@ -212,9 +204,7 @@ def _source(
         folder = unpacked(archives, caches)
         files = _files(folder, wanted)
     if not files:
-        raise ValueError(
-            f"{name}: the archives {', '.join(wanted.archives)} hold no {' and '.join(wanted.files)}"
-        )
+        raise ValueError(f"{name}: the archives {', '.join(wanted.archives)} hold no {' and '.join(wanted.files)}")
     for path in files:
         if path.suffix == ".bin" and path.stat().st_size % EVENT_BYTES:
             raise ValueError(
@@ -235,9 +225,7 @@ def _files(folder: Path, part: Part) -> tuple[Path, ...]:
 # ---- labels and splits ------------------------------------------------------------------------------------
 
 
-def _contiguous(
-    targets: Mapping[str, np.ndarray], entry: TonicSet
-) -> tuple[dict[str, Tensor], int, list[str]]:
+def _contiguous(targets: Mapping[str, np.ndarray], entry: TonicSet) -> tuple[dict[str, Tensor], int, list[str]]:
     """Labels from 0 without gaps, their number, and what to say about it."""
     present = np.unique(np.concatenate(list(targets.values())))
     labels = {part: torch.from_numpy(np.searchsorted(present, values)) for part, values in targets.items()}
@@ -273,18 +261,13 @@ def _divided(
             training.labels, entry.validation_fraction if fraction is None else fraction, seed
         )
         train, validation, validation_kind = training.select(rest), training.select(part), f"seed {seed}"
-    words = (
-        f"{len(train)} training, {len(validation)} validation ({validation_kind}), "
-        f"{len(test)} test ({test_kind})"
-    )
+    words = f"{len(train)} training, {len(validation)} validation ({validation_kind}), {len(test)} test ({test_kind})"
     return {"train": train, "validation": validation, "test": test}, words
 
 
 def _missing(entry: TonicSet, whole: Mapping[str, TonicDataset]) -> list[str]:
     counts = [(part, len(dataset), entry.parts[part].complete) for part, dataset in whole.items()]
-    partial = [
-        f"{here} of {complete} {part}" for part, here, complete in counts if complete not in (None, here)
-    ]
+    partial = [f"{here} of {complete} {part}" for part, here, complete in counts if complete not in (None, here)]
     absent = [f"no {part} part" for part in entry.parts if part not in whole]
     return [f"partial copy: {', '.join(partial + absent)}"] if partial or absent else []
 

@@ -87,9 +87,7 @@ TONIC_SETS: Mapping[str, TonicSet] = MappingProxyType(
             aliases=("asl_dvs",),
             from_first=True,
         ),
-        "cifar10dvs": TonicSet(
-            "CIFAR10DVS", 1.3, 10, {"all": Part(("*/*.aedat4",), complete=10000)}, from_first=True
-        ),
+        "cifar10dvs": TonicSet("CIFAR10DVS", 1.3, 10, {"all": Part(("*/*.aedat4",), complete=10000)}, from_first=True),
         "dvsgesture": TonicSet(
             "DVSGesture",
             6.0,
@@ -120,9 +118,7 @@ TONIC_SETS: Mapping[str, TonicSet] = MappingProxyType(
             "NMNIST",
             0.34,
             10,
-            _halves(
-                "Train/*/*.bin", "Test/*/*.bin", archives=("train.zip", "test.zip"), complete=(60000, 10000)
-            ),
+            _halves("Train/*/*.bin", "Test/*/*.bin", archives=("train.zip", "test.zip"), complete=(60000, 10000)),
             packed_below=20000,
         ),
         "ntidigits18": TonicSet(

@@ -43,9 +43,7 @@ def points(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return samples, labels
 
 
-def encode(
-    samples: np.ndarray, *, t_max: float, duration: float, dtype: torch.dtype = torch.float32
-) -> Events:
+def encode(samples: np.ndarray, *, t_max: float, duration: float, dtype: torch.dtype = torch.float32) -> Events:
     """Points ``(B, 4)`` as events: unit ``i`` fires at ``samples[:, i] * t_max`` s, unit 4 (bias) at 0."""
     times = np.concatenate([samples * t_max, np.zeros((len(samples), 1))], axis=1)
     order = np.argsort(times, axis=1, kind="stable")
@@ -77,19 +75,14 @@ def load(
         dtype: of the times.
     """
     if validation_fraction is not None:
-        raise ValueError(
-            "yinyang: has a published validation set of 1,000 points; leave validation_fraction out"
-        )
+        raise ValueError("yinyang: has a published validation set of 1,000 points; leave validation_fraction out")
     made = {}
     for part, (part_seed, size) in PARTS.items():
         samples, labels = points(part_seed, size)
         made[part] = EventDataset(
             encode(samples, t_max=t_max, duration=duration, dtype=dtype), torch.from_numpy(labels)
         )
-    note = (
-        "generated as published (Kriener et al. 2021, seeds 42, 41, 40): "
-        "5000 training, 1000 validation, 1000 test"
-    )
+    note = "generated as published (Kriener et al. 2021, seeds 42, 41, 40): 5000 training, 1000 validation, 1000 test"
     return Splits(**made, name="yinyang", num_units=5, num_classes=3, sensor_size=None, note=note)
 
 

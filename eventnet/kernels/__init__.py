@@ -28,7 +28,10 @@ def available() -> dict[str, str]:
         >>> "reference" in available()
         True
     """
-    return {"cpu": cpu.describe(), "reference": "plain torch: any device, float64-safe, double backward; slow"}
+    return {
+        "cpu": cpu.describe(),
+        "reference": "plain torch: any device, float64-safe, double backward; slow",
+    }
 
 
 def choose(backend: str, device: torch.device) -> str:
@@ -58,7 +61,9 @@ def _announce_reference(reason: str) -> None:
 def check_layer_input(name: str, events: Events, weight: Tensor) -> None:
     """Types, shapes and devices of a layer's input, with errors that say what was expected."""
     if not isinstance(events, Events):
-        raise TypeError(f"{name}: expected eventnet.Events, got {type(events).__name__}; Events.from_dense takes rasters")
+        raise TypeError(
+            f"{name}: expected eventnet.Events, got {type(events).__name__}; Events.from_dense takes rasters"
+        )
     if weight.dim() != 2:
         raise ValueError(f"{name}: weight must be (in, out), got shape {tuple(weight.shape)}")
     if weight.dtype not in (torch.float32, torch.float64):
@@ -69,12 +74,12 @@ def check_layer_input(name: str, events: Events, weight: Tensor) -> None:
             f"in must be {events.num_units}"
         )
     if events.device != weight.device:
-        raise ValueError(f"{name}: events are on {events.device} but weight is on {weight.device}; use events.to(device)")
+        raise ValueError(
+            f"{name}: events are on {events.device} but weight is on {weight.device}; use events.to(device)"
+        )
 
 
-def lif(
-    events: Events, weight: Tensor, neuron: Neuron, backend: str, max_spikes: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def lif(events: Events, weight: Tensor, neuron: Neuron, backend: str, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
     """``times, units, offsets`` of the spikes; times in the dtype of the events' times."""
     if choose(backend, weight.device) == "reference":
         times, units, offsets, _ = lif_reference(*_packed(events), weight, neuron, max_spikes)

@@ -25,7 +25,8 @@ GRADIENTS = "(Tensor weight, Tensor sums, Tensor times, Tensor values)"
 LIF, LI_MAX, LI_INTEGRAL = "eventnet::lif", "eventnet::li_max", "eventnet::li_integral"
 
 torch.library.define(
-    LIF, f"({EVENTS}, {LAYER}, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor currents)"
+    LIF,
+    f"({EVENTS}, {LAYER}, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor currents)",
 )
 torch.library.define(
     LIF + "_backward",
@@ -39,7 +40,8 @@ torch.library.define(
 )
 torch.library.define(LI_INTEGRAL, f"({EVENTS}, {LAYER}, float rate) -> Tensor")
 torch.library.define(
-    LI_INTEGRAL + "_backward", f"(Tensor grad, {EVENTS}, {LAYER}, float rate, bool inputs, bool taus) -> {GRADIENTS}"
+    LI_INTEGRAL + "_backward",
+    f"(Tensor grad, {EVENTS}, {LAYER}, float rate, bool inputs, bool taus) -> {GRADIENTS}",
 )
 Packed = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]
 
@@ -99,7 +101,13 @@ def _kernel() -> Any:
 
 
 def _arrays(
-    times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None, duration: Tensor, weight: Tensor, *neuron: Tensor
+    times: Tensor,
+    units: Tensor,
+    offsets: Tensor,
+    values: Tensor | None,
+    duration: Tensor,
+    weight: Tensor,
+    *neuron: Tensor,
 ) -> tuple[np.ndarray | None, ...]:
     """Contiguous arrays; times in float64, values and parameters in the weight's dtype."""
     at, end = times.to(torch.float64), duration.to(torch.float64)
@@ -166,7 +174,13 @@ def _li_integral_backward(grad: Tensor, *args: Any) -> Any:
 def _(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     spikes = torch.library.get_ctx().new_dynamic_size()
     exact = times.new_empty(spikes, dtype=torch.float64)
-    return times.new_empty(spikes), units.new_empty(spikes), torch.empty_like(offsets), exact, torch.empty_like(exact)
+    return (
+        times.new_empty(spikes),
+        units.new_empty(spikes),
+        torch.empty_like(offsets),
+        exact,
+        torch.empty_like(exact),
+    )
 
 
 @torch.library.register_fake(LI_MAX)
@@ -272,7 +286,9 @@ def _like(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _no_double_backward(ctx: Any, *_: Any) -> None:
-    raise RuntimeError("eventnet: the compiled kernels have no double backward; backend='reference' differentiates twice")
+    raise RuntimeError(
+        "eventnet: the compiled kernels have no double backward; backend='reference' differentiates twice"
+    )
 
 
 torch.library.register_autograd(LIF, _from_spikes, setup_context=_save_spikes)

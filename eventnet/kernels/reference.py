@@ -196,7 +196,9 @@ def check_finite(v: Tensor) -> None:
     bad = ~torch.isfinite(v.detach())
     if bool(bad.any()):
         b, n = bad.nonzero()[0].tolist()
-        raise ValueError(f"sample {b}, neuron {n}: the voltage is not finite; weight or values hold NaN, inf or huge numbers")
+        raise ValueError(
+            f"sample {b}, neuron {n}: the voltage is not finite; weight or values hold NaN, inf or huge numbers"
+        )
 
 
 def _none(v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -205,7 +207,13 @@ def _none(v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def li_max_reference(
-    times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None, duration: Tensor, weight: Tensor, neuron: Neuron
+    times: Tensor,
+    units: Tensor,
+    offsets: Tensor,
+    values: Tensor | None,
+    duration: Tensor,
+    weight: Tensor,
+    neuron: Neuron,
 ) -> Tensor:
     """``(B, N)`` largest voltage of neurons that never spike.
 

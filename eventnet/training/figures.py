@@ -38,9 +38,7 @@ def draw(
         if after.recipe.hidden:
             some = data.EventDataset(*next(iter(Batches(splits.validation, SAMPLES_BEFORE))))
             rates = [evaluate_network(network, some).rates for network in (before, after)]
-            written.append(
-                plots.save(plots.firing_rates(rates[1], before=rates[0]), folder / "firing_rates.png")
-            )
+            written.append(plots.save(plots.firing_rates(rates[1], before=rates[0]), folder / "firing_rates.png"))
     except OSError as error:
         raise CheckpointError(
             f"cannot write the plots into {folder}: {error.strerror or error}; model and result are saved"

@@ -42,9 +42,7 @@ def max_relative_error(
         raise ValueError("max_relative_error: expected a loss function for the module, got None")
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not parameters:
-        raise ValueError(
-            "max_relative_error: no parameter requires grad (LIF(..., learn=(...)) chooses them)"
-        )
+        raise ValueError("max_relative_error: no parameter requires grad (LIF(..., learn=(...)) chooses them)")
     for name, parameter in parameters.items():
         if parameter.dtype != torch.float64:
             raise TypeError(
@@ -92,9 +90,7 @@ class _Stack(nn.Module):
         return events
 
 
-def example(
-    sizes: tuple[int, ...] = (5, 8, 6, 3), *, seed: int = 0
-) -> tuple[nn.Module, Callable[[], Tensor]]:
+def example(sizes: tuple[int, ...] = (5, 8, 6, 3), *, seed: int = 0) -> tuple[nn.Module, Callable[[], Tensor]]:
     """A small float64 network of LIF layers, every parameter learnt, and a loss on its output spike times.
 
     The neurons fire several times, so that the gradient passes through resets.

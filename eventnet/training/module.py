@@ -35,9 +35,7 @@ class Tally:
         self.loss += loss * size
         self.samples += size
         predicted = objective.predict(recipe, outcome.scores)
-        self.correct += int(
-            (predicted == labels).sum()
-        )  # no prediction equals -100, the label that does not count
+        self.correct += int((predicted == labels).sum())  # no prediction equals -100, the label that does not count
         self.labels += int((labels != -100).sum()) if labels.dim() > 1 else size
         for k, events in enumerate(outcome.spikes):
             self.all_spikes += events.num_events
@@ -118,9 +116,7 @@ class Classifier(lightning.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """After the optimiser's step: wake silent neurons, restore bounds."""
         if self.recipe.lift:
-            for layer, spikes in zip(
-                [*self.network.hidden, self.network.readout], self._spikes, strict=False
-            ):
+            for layer, spikes in zip([*self.network.hidden, self.network.readout], self._spikes, strict=False):
                 losses.lift_silent_(layer.weight, spikes, self.recipe.lift)
         if self.recipe.learn != ("weight",):
             constrain_(self.network)

@@ -49,9 +49,7 @@ class Network(nn.Module):
         self.readout: LIF | LI
         if recipe.readout == "first_spike":
             threshold = recipe.threshold
-            self.readout = LIF(
-                sizes[-1], num_classes, threshold=threshold, learn=recipe.learn, **read, **common
-            )
+            self.readout = LIF(sizes[-1], num_classes, threshold=threshold, learn=recipe.learn, **read, **common)
         else:
             learn = tuple(name for name in recipe.learn if name not in ("threshold", "reset"))
             self.readout = LI(sizes[-1], num_classes, learn=learn, **read, **common)

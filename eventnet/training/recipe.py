@@ -83,9 +83,7 @@ class Recipe:
     readout_decay: float | None = _set(
         None, "readout integral: V counts e^(-t/decay) at time t; none: alike at all times", "s", "> 0"
     )
-    readout_step: float = _set(
-        4e-3, "readout at: time between two samples, the length of a label", "s", "> 0"
-    )
+    readout_step: float = _set(4e-3, "readout at: time between two samples, the length of a label", "s", "> 0")
     logit_scale: float = _set(
         1.0,
         "factor from readout to logits, in 1/V (integral: it is divided by its decay first)",
@@ -110,27 +108,19 @@ class Recipe:
 
     first_spike_tau: float = _set(0.5e-3, "readout first_spike: time constant of the softmax", "s", "> 0")
     late_weight: float = _set(0.003, "readout first_spike: weight of the cost of late spikes", bound=">= 0")
-    late_tau: float = _set(
-        6.4e-3, "readout first_spike: time constant of the cost of late spikes", "s", "> 0"
-    )
+    late_tau: float = _set(6.4e-3, "readout first_spike: time constant of the cost of late spikes", "s", "> 0")
     count_target: float = _set(0.0, "wanted mean spikes per hidden neuron and sample", "spikes", ">= 0")
     count_weight: float = _set(0.0, "weight of the squared distance from count-target", bound=">= 0")
     highest_rate: float = _set(100.0, "highest unpunished mean rate of a hidden neuron", "Hz", ">= 0")
     rate_weight: float = _set(0.0, "weight of the squared excess over highest-rate", "1/Hz^2", ">= 0")
-    lift: float = _set(
-        0.0, "added to all weights of a neuron that is silent in a whole batch, per step", "V", ">= 0"
-    )
+    lift: float = _set(0.0, "added to all weights of a neuron that is silent in a whole batch, per step", "V", ">= 0")
 
-    input_dropout: float = _set(
-        0.0, "probability that an input event of training is left out", bound="in [0, 1)"
-    )
+    input_dropout: float = _set(0.0, "probability that an input event of training is left out", bound="in [0, 1)")
     input_shift: int = _set(
         0, "training inputs are moved by up to this many units, at random per sample", "units", ">= 0"
     )
 
-    learning_rate: float = _set(
-        5e-3, "Adam's step for weights; other parameters: times their initial size", "V", "> 0"
-    )
+    learning_rate: float = _set(5e-3, "Adam's step for weights; other parameters: times their initial size", "V", "> 0")
     learning_rate_decay: float = _set(1.0, "factor on the learning rate after each epoch", bound="> 0")
     gradient_clip: float | None = _set(None, "largest norm of the gradient; none: no limit", bound="> 0")
     batch_size: int = _set(32, "samples per optimiser step", "samples", ">= 1")
@@ -256,9 +246,7 @@ class Setting:
         number = self.element in (int, float)
         if number and not (math.isfinite(value) and (not self.bound or _BOUNDS[self.bound](value))):
             wanted = f"a number {self.bound}" if self.bound else "a finite number"
-            raise RecipeError(
-                f"{self.name}: expected {wanted}{f' ({self.unit})' if self.unit else ''}, got {value:g}"
-            )
+            raise RecipeError(f"{self.name}: expected {wanted}{f' ({self.unit})' if self.unit else ''}, got {value:g}")
         return value
 
     def _wrong(self, value: Any) -> RecipeError:

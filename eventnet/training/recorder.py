@@ -83,9 +83,7 @@ class Progress(Callback):
         self.epochs = epochs
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
-        self.print_line = print_line or (
-            lambda line: self.console.print(line, highlight=False, soft_wrap=True)
-        )
+        self.print_line = print_line or (lambda line: self.console.print(line, highlight=False, soft_wrap=True))
         self._bar: Any = None
         self._next = 0.0
         self._began = 0.0
@@ -112,9 +110,7 @@ class Progress(Callback):
         self._task = self._bar.add_task("", total=steps, completed=done, **fields)
         self._bar.start()
 
-    def on_train_batch_end(
-        self, trainer: Any, module: Classifier, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Any, module: Classifier, outputs: Any, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
         now = time.perf_counter()
         if self._bar is None or now < self._next:
             return

@@ -138,9 +138,7 @@ def load_data(recipe: Recipe, root: str | os.PathLike[str] | None) -> data.Split
         raise DataError(f"{error}{hint}") from error
     for part in ("train", "validation", "test"):
         if not len(getattr(splits, part)):
-            raise DataError(
-                f"{recipe.data}: the {part} part is empty; validation_fraction keeps some samples"
-            )
+            raise DataError(f"{recipe.data}: the {part} part is empty; validation_fraction keeps some samples")
     return splits
 
 
