@@ -1,6 +1,7 @@
 """The command line: ``eventnet train | evaluate | recipes | kernels | demo``.
 
-What an option is called, its type, unit and default come from the recipe; Lightning is loaded when training starts.
+What an option is called, its type, unit and default come from the recipe; Lightning is loaded when training
+starts.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def _add(recipe: Recipe) -> None:
         _keyword("data_root", DataRoot, None),
         _keyword("out", Annotated[path, _option(f"New folder for the run. [default: runs/{recipe.name}]")], None),
         _keyword("resume", Annotated[path, _option("Go on with the run in this folder.")], None),
-        _keyword("accelerator", Annotated[text, _option("As Lightning's: cpu, gpu, auto. gpu needs --backend reference.")], "cpu"),
+        _keyword("accelerator", Annotated[text, _option("cpu, gpu or auto; gpu needs --backend reference.")], "cpu"),
     ]  # fmt: skip
     signature = inspect.Signature(parameters)
     command.__signature__ = signature  # type: ignore[attr-defined]
@@ -291,7 +292,7 @@ def _call(action: Callable[[], Any]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 for an error in data, files or values, 2 for a wrong command line."""
+    """Run one command; the exit code is 1 for an error in data, files or values, 2 for a wrong command line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     return _call(lambda: app(given, standalone_mode=False, prog_name="eventnet"))
 

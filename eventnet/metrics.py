@@ -15,7 +15,8 @@ IGNORED = -100  # the label that torch's cross_entropy leaves out
 
 
 def accuracy(predictions: Tensor, labels: Tensor, *, ignored: int = IGNORED) -> float:
-    """Share of labels that are predicted; steps or samples with the label ``ignored`` do not count. NaN for none.
+    """Share of labels that are predicted; steps or samples with the label ``ignored`` do not count. NaN for
+    none.
 
     Args:
         predictions, labels: class numbers of the same shape, per sample ``(B,)`` or per step ``(B, K)``.
@@ -37,8 +38,8 @@ def spikes_per_inference(layers: Events | Iterable[Events]) -> float:
     """Mean number of spikes of one sample, over all given layers together.
 
     Example:
-        >>> spikes_per_inference(Events.from_list([([0.1, 0.2], [0, 0]), ([], [])], num_units=3, duration=1.0))
-        1.0
+        >>> spikes_per_inference(Events.from_list([([0.1, 0.2], [0, 0]), ([], [])], num_units=3,
+        duration=1.0)) 1.0
     """
     parts = [layers] if isinstance(layers, Events) else list(layers)
     if not parts:

@@ -1,4 +1,5 @@
-"""Pictures of training and activity. Functions return a matplotlib ``Figure``; ``save`` writes it whole or not at all.
+"""Pictures of training and activity. Functions return a matplotlib ``Figure``; ``save`` writes it whole or
+not at all.
 
 matplotlib is imported when a function is called, and only its object interface: no window, no global state.
 """

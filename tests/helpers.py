@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eventnet import LI, Events, Voltage, lif
 from eventnet.kernels import cpu
@@ -32,6 +33,20 @@ def compiled_for(isa: str) -> Iterator[None]:
     module = cpu.load(isa)
     with mock.patch.object(cpu, "load", lambda isa=None: module):
         yield
+
+
+class Recorder(TorchDispatchMode):
+    """Within it, notes what goes into and comes out of the eventnet operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...], Any]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function.namespace == "eventnet":
+            self.calls.append((function, args, result))
+        return result
 
 
 # ---- neurons, by what is special about them ----------------------------------------------------------------

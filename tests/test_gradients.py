@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -18,21 +19,25 @@ from helpers import (
     KINDS,
     LI_NAMES,
     NAMES,
+    Recorder,
     error,
     gradients,
     needs_compiled,
     on_both_backends,
     random_events,
     run_li,
+    run_lif,
     weighted,
 )
 from torch import Tensor
 
 from eventnet import Events, Voltage, lif
+from eventnet.events import replace_unchecked
 
 STEP = 3e-6
 BOUND = 1e-6
 SIZES = (4, 5, 5, 4, 3)  # units of the input, of three LIF layers and of the readout
+SAMPLED = torch.tensor([0.13, 0.41, 0.73, 1.0], dtype=F64)  # when the voltage is sampled, of the duration
 
 Parameters = dict[str, Tensor]
 
@@ -72,45 +77,45 @@ class Stack:
         return events, parameters
 
 
-def forward(
-    stack: Stack, events: Events, parameters: Parameters, backend: str
-) -> tuple[dict[str, Tensor], list[Events]]:
-    """All losses by name, and the events of every layer from the input on."""
-    layers = [
-        Events.trusted(
-            parameters["times"],
-            events.units,
-            events.offsets,
-            events.num_units,
-            events.duration,
-            parameters.get("values"),
-        )
-    ]
+class Outcome(NamedTuple):
+    """All losses by name, the events of every layer from the input on, and between which arrivals the maxima are.
+
+    ``peaks`` holds an arrival's number for a maximum in its kink (else -1), and how many arrivals come before each.
+    """
+
+    losses: dict[str, Tensor]
+    layers: list[Events]
+    peaks: list[list[int]]
+
+
+def forward(stack: Stack, events: Events, parameters: Parameters, backend: str) -> Outcome:
+    """Run the network with these parameters (the times of the input among them)."""
+    values = parameters.get("values")
+    first = replace_unchecked(events, times=parameters["times"], values=values)
+    layers = [first]
     for layer in (1, 2, 3):
-        given = {name: parameters[f"{layer}.{name}"] for name in NAMES}
-        out, voltage = lif(layers[-1], parameters[f"{layer}.weight"], return_voltage=True, backend=backend, **given)
+        given = {name: parameters[f"{layer}.{name}"] for name in ("weight", *NAMES)}
+        out, voltage = run_lif(layers[-1], given, backend, return_voltage=True)
         layers.append(out)
     membrane = run_li(layers[-1], {name: parameters[f"4.{name}"] for name in LI_NAMES}, backend)
-    losses = {"spike time": weighted(layers[-1].times)}
-    losses |= {f"readout {name}": weighted(x) for name, x in readings(membrane, stack.duration).items()}
-    losses |= {f"spiking {name}": weighted(x) for name, x in readings(voltage, stack.duration).items()}
-    return losses, layers
+    losses, peaks = {"spike time": weighted(layers[-1].times)}, []
+    for name, read in (("readout", membrane), ("spiking", voltage)):
+        with Recorder() as recorder:
+            losses[f"{name} maximum"] = weighted(read.max())
+        for _, _, (_, at, arrival, _) in recorder.calls:  # by the compiled kernel: the reference does not tell
+            earlier = torch.searchsorted(read.events.times.detach().sort()[0], at)
+            peaks += [arrival.flatten().tolist(), earlier.flatten().tolist()]
+        losses[f"{name} integral"] = weighted(read.integral())
+        losses[f"{name} decayed integral"] = weighted(read.integral(decay=stack.duration / 3))
+        losses[f"{name} mean"] = weighted(read.mean())
+        losses[f"{name} samples"] = weighted(read.at(SAMPLED * stack.duration))
+    return Outcome(losses, layers, peaks)
 
 
-def readings(voltage: Voltage, duration: float) -> dict[str, Tensor]:
-    return {
-        "integral": voltage.integral(),
-        "decayed integral": voltage.integral(decay=duration / 3),
-        "mean": voltage.mean(),
-        "samples": voltage.at(torch.tensor([0.13, 0.41, 0.73, 1.0], dtype=F64) * duration),
-        "maximum": voltage.max(),
-    }
-
-
-def order(layers: list[Events]) -> list[object]:
-    """What must not change: who fires, how often, and in which order with the events that come in."""
-    found: list[object] = []
-    for before, after in pairwise(layers):
+def order(outcome: Outcome) -> list[object]:
+    """What must not change: who fires, in which order with the events that come in, and where the maxima are."""
+    found: list[object] = [outcome.peaks]
+    for before, after in pairwise(outcome.layers):
         found += [after.offsets.tolist(), after.units.tolist()]
         for b in range(before.batch_size):
             found.append(torch.cat([before[b].times, after[b].times]).argsort(stable=True).tolist())
@@ -174,15 +179,15 @@ def measured(stack: Stack) -> tuple[dict[str, Tensor], int, int]:
 
 
 def measure(stack: Stack, events: Events, parameters: Parameters, backend: str) -> tuple[Tensor, list[object]]:
-    losses, layers = forward(stack, events, parameters, backend)
-    return torch.stack(list(losses.values())), order(layers)
+    outcome = forward(stack, events, parameters, backend)
+    return torch.stack(list(outcome.losses.values())), order(outcome)
 
 
 def analytic(stack: Stack, backend: str) -> dict[str, Parameters]:
     """``{loss: {parameter: gradient}}``; only the readout's parameters may be missing from a loss's graph."""
     events, parameters = stack.draw()
     leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
-    losses = forward(stack, events, leaves, backend)[0]
+    losses = forward(stack, events, leaves, backend).losses
     found = {}
     for loss, value in losses.items():
         used = leaves if loss.startswith("readout") else {n: x for n, x in leaves.items() if not n.startswith("4.")}
@@ -238,13 +243,13 @@ def test_three_layers_match_finite_differences(backend, report):
 @pytest.mark.parametrize("stack", STACKS, ids=str)
 def test_stacks_spike_several_times(stack, backend):
     """In every layer there are neurons with three spikes and more, so that resets are part of the gradients."""
-    for spikes in forward(stack, *stack.draw(), backend)[1][1:]:
+    for spikes in forward(stack, *stack.draw(), backend).layers[1:]:
         assert (spikes.counts() >= 3).sum() >= 3
 
 
 @pytest.mark.slow
 @needs_compiled
-@pytest.mark.parametrize("seed", range(10, 16))
+@pytest.mark.parametrize("seed", range(10, 26))
 @pytest.mark.parametrize("stack", STACKS, ids=str)
 def test_more_stacks_match_finite_differences(stack, seed):
     assert_exact(replace(stack, seed=seed), "cpu")
@@ -259,7 +264,7 @@ def test_reference_matches_its_own_differences(stack):
         name: size(name, value) * (2 * torch.rand(value.shape, dtype=F64, generator=generator) - 1)
         for name, value in parameters.items()
     }
-    same = order(forward(stack, events, parameters, "reference")[1])
+    same = order(forward(stack, events, parameters, "reference"))
     losses = []
     with torch.no_grad():
         for k in (-2, -1, 1, 2):
@@ -277,14 +282,8 @@ def test_reference_matches_its_own_differences(stack):
 @needs_compiled
 def test_stacks_have_maxima_at_arrivals():
     """The maximum is exact also in the kink at an arrival: such ones are among those compared."""
-    kinks = 0
-    for stack in STACKS:
-        events, parameters = stack.draw()
-        layers = forward(stack, events, parameters, "cpu")[1]
-        voltage = run_li(layers[-1], {name: parameters[f"4.{name}"] for name in LI_NAMES}, "cpu")
-        at_arrivals = voltage.at(layers[-1].times)
-        kinks += int((voltage.max()[:, None] == at_arrivals).any(1).sum())
-    assert kinks >= 5
+    kinks = [k for stack in STACKS for arrivals in forward(stack, *stack.draw(), "cpu").peaks[::2] for k in arrivals]
+    assert sum(k >= 0 for k in kinks) >= 4
 
 
 # ---- torch's own checks ------------------------------------------------------------------------------------

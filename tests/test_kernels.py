@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import product
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from helpers import (
     F64,
     KINDS,
     Case,
+    Recorder,
     compiled_for,
     drive_at,
     error,
@@ -27,7 +27,6 @@ from helpers import (
     table,
 )
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from eventnet import Events, kernels
 from eventnet.events import replace_unchecked
@@ -269,27 +268,14 @@ def test_results_do_not_depend_on_uninitialised_memory():
 # ---- what torch asks of an operator ------------------------------------------------------------------------
 
 
-class Recorder(TorchDispatchMode):
-    """Notes the arguments of every call of an eventnet operator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: dict[Any, tuple[Any, ...]] = {}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function.namespace == "eventnet":
-            self.calls[function] = args
-        return function(*args, **(kwargs or {}))
-
-
 @needs_compiled
 @pytest.mark.parametrize("case", [CASES[0], CASES[6]], ids=str)
 def test_operators_pass_opcheck(case):
     with Recorder() as recorder:
         layer_gradients(*case.draw(), "cpu")
     registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("eventnet::")}
-    assert {function.name() for function in recorder.calls} == registered
-    for function, args in recorder.calls.items():
+    assert {function.name() for function, _, _ in recorder.calls} == registered
+    for function, args, _ in recorder.calls:
         forward = not function.name().endswith("_backward")
         fresh = [
             x.detach().clone().requires_grad_(forward and x.is_floating_point()) if isinstance(x, Tensor) else x
@@ -305,7 +291,7 @@ def test_operators_pass_opcheck(case):
 def test_auto_takes_the_compiled_kernel():
     with Recorder() as recorder:
         run_lif(*CASES[0].draw(), "auto")
-    assert [function.name() for function in recorder.calls] == ["eventnet::lif"]
+    assert [function.name() for function, _, _ in recorder.calls] == ["eventnet::lif"]
     assert kernels.choose("auto", torch.device("cpu")) == "cpu"
     assert "compiled" in kernels.available()["cpu"]
 

@@ -1,4 +1,4 @@
-"""Recipes, and training by them: ``train(find("digits"), "runs/digits")``. Lightning is imported when training starts."""
+"""Recipes, and training by them: ``train(find("digits"), "runs/digits")``. Importing this does not import Lightning."""
 
 from eventnet.training.checkpoint import load_model
 from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, UserError

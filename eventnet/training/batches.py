@@ -20,9 +20,10 @@ Batch = tuple[Events, Tensor]
 class Batches:
     """Iterates over a data set in batches, without worker processes.
 
-    With ``shuffle`` the order is a permutation drawn from ``(seed, epoch)``, and each batch is augmented by random
-    numbers drawn from ``(seed, epoch, number of the batch)``: nothing depends on what ran before. A transform of
-    the data set that draws from torch's global generator (``eventnet.data.Drop``) is covered too.
+    With ``shuffle`` the order is a permutation drawn from ``(seed, epoch)``, and each batch is augmented by
+    random numbers drawn from ``(seed, epoch, number of the batch)``: nothing depends on what ran before. A
+    transform of the data set that draws from torch's global generator (``eventnet.data.Drop``) is covered
+    too.
 
     Args:
         dataset: a data set of ``(Events, label)``.
@@ -91,7 +92,7 @@ def drop_events(events: Events, probability: float) -> Events:
 
 
 def shift_units(events: Events, most: int) -> Events:
-    """Move all units of a sample by one whole number, drawn per sample from -most..most; what leaves the range is dropped."""
+    """Move the units of each sample by a random whole number in -most..most; events that leave the range are dropped."""
     amount = torch.randint(-most, most + 1, (events.batch_size,))
     units = events.units + amount[events.samples]
     kept = (units >= 0) & (units < events.num_units)

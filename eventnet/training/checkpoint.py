@@ -1,11 +1,13 @@
 """Files of a run, written whole or not at all, and read without executing code.
 
-- ``model.safetensors`` and ``model.json``: weights and what they mean (recipe, sizes, epoch), of the best epoch.
-- ``training.pt``: weights, optimiser state and history at the end of the last epoch; ``torch.load(weights_only=True)``.
+- ``model.safetensors`` and ``model.json``: weights and what they mean (recipe, sizes, epoch), of the best
+  epoch.
+- ``training.pt``: weights, optimiser state and history at the end of the last epoch;
+  ``torch.load(weights_only=True)``.
 
-Lightning's own checkpoints are not used: they keep counters of its loops, whose meaning changes between its versions,
-are written in place (a full disk destroys the previous one), and a resumed run needs only the epoch's number here,
-because order and dropout derive from it.
+Lightning's own checkpoints are not used: they keep counters of its loops, whose meaning changes between its
+versions, are written in place (a full disk destroys the previous one), and a resumed run needs only the
+epoch's number here, because order and dropout derive from it.
 """
 
 from __future__ import annotations
@@ -54,10 +56,12 @@ def version() -> str:
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write all files or none: complete temporary files first, synced to the disk, then renamed over the old ones.
+    """Write all files or none: complete temporary files first, synced to the disk, then renamed over the old
+    ones.
 
     Raises:
-        CheckpointError: the disk is full, the folder is read-only or absent; what was there before is untouched.
+        CheckpointError: the disk is full, the folder is read-only or absent; what was there before is
+        untouched.
     """
     temporary: dict[Path, Path] = {}
     try:

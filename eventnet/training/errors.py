@@ -29,7 +29,8 @@ class TrainingError(UserError, RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the most similar known one, if there is one, and all of them.
+    """The end of an error about an unknown name: the most similar known one, if there is one, and all of
+    them.
 
     Example:
         >>> nearest("epoch", ["epochs", "seed"])

@@ -19,8 +19,8 @@ __all__ = ["Evaluation", "evaluate_network"]
 class Evaluation:
     """What a network does on ``samples`` samples.
 
-    ``accuracy`` is per label (per step where labels are per step), ``spikes_per_inference`` counts all spiking
-    layers; ``rates`` are each hidden layer's mean firing rates in Hz, one number per neuron.
+    ``accuracy`` is per label (per step where labels are per step), ``spikes_per_inference`` counts all
+    spiking layers; ``rates`` are each hidden layer's mean firing rates in Hz, one number per neuron.
     """
 
     samples: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -15,14 +16,15 @@ __all__ = ["example", "max_relative_error"]
 def max_relative_error(
     module: nn.Module | None = None, loss: Callable[[], Tensor] | None = None, *, step: float = 3e-6
 ) -> float:
-    """Largest difference between EventProp's gradient and finite differences, relative to the parameter's largest gradient.
+    """Largest difference between EventProp's gradient and finite differences, relative to the parameter's
+    largest gradient.
 
-    Over all parameters p of ``module`` that require grad: ``max |g - d| / max |d|``, where ``g`` is the gradient by
-    ``backward`` and ``d[i] = (loss(p[i] + h) - loss(p[i] - h)) / 2h`` with ``h = step * max(|p|, 1e-3)``. Every element
-    costs two evaluations of the loss.
+    Over all parameters p of ``module`` that require grad: ``max |g - d| / max |d|``, where ``g`` is the
+    gradient by ``backward`` and ``d[i] = (loss(p[i] + h) - loss(p[i] - h)) / 2h`` with ``h = step * max(|p|,
+    1e-3)``. Every element costs two evaluations of the loss.
 
-    Differences say something only where the loss is smooth between the two points: in float64, with no spike that
-    appears, vanishes or changes its order there. A result near 1 can also mean that.
+    Differences say something only where the loss is smooth between the two points: in float64, with no spike
+    that appears, vanishes or changes its order there. A result near 1 can also mean that.
 
     Args:
         module: of float64 parameters; by default the network of ``example()``.
@@ -80,8 +82,7 @@ class _Stack(nn.Module):
         super().__init__()
         learn = ("weight", "tau_mem", "tau_syn", "threshold", "reset", "bias")
         self.layers = nn.ModuleList(
-            LIF(before, after, learn=learn, dtype=torch.float64)
-            for before, after in zip(sizes[:-1], sizes[1:], strict=True)
+            LIF(before, after, learn=learn, dtype=torch.float64) for before, after in itertools.pairwise(sizes)
         )
 
     def forward(self, events: Events) -> Events:

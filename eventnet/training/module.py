@@ -140,8 +140,8 @@ class Classifier(lightning.LightningModule):
         self._log("validation", self.validation_tally)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam. A parameter other than a weight gets a step in proportion to its initial size, so that 5e-3 moves a
-        time constant of 20 ms by 0.1 ms; one that starts at 0 (reset, bias) in proportion to the threshold."""
+        """Adam. A parameter other than a weight gets a step in proportion to its initial size, so that 5e-3
+        moves a time constant of 20 ms by 0.1 ms; one that starts at 0 (reset, bias) in proportion to the threshold."""
         groups = []
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -16,8 +17,9 @@ __all__ = ["Network", "Outcome"]
 class Outcome(NamedTuple):
     """What a network says about a batch.
 
-    ``scores``: ``(B, classes)`` logits, per step ``(B, K, classes)``, or the first spike times for the readout
-    ``first_spike``. ``spikes``: of each spiking layer, from the input side; the output layer last if it spikes.
+    ``scores``: ``(B, classes)`` logits, per step ``(B, K, classes)``, or the first spike times for the
+    readout ``first_spike``. ``spikes``: of each spiking layer, from the input side; the output layer last if
+    it spikes.
     """
 
     scores: Tensor
@@ -43,8 +45,7 @@ class Network(nn.Module):
         common = {"backend": recipe.backend}
         sizes = (num_units, *recipe.hidden)
         self.hidden = nn.ModuleList(
-            LIF(before, after, learn=recipe.learn, **spiking, **common)
-            for before, after in zip(sizes[:-1], sizes[1:], strict=True)
+            LIF(before, after, learn=recipe.learn, **spiking, **common) for before, after in itertools.pairwise(sizes)
         )
         self.readout: LIF | LI
         if recipe.readout == "first_spike":

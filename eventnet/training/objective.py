@@ -14,7 +14,7 @@ __all__ = ["loss", "penalty", "predict"]
 
 
 def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
-    """Mean loss of the classification, without the penalties. Labels ``(B,)``, or ``(B, K)`` per step; -100 is left out."""
+    """Mean loss of the classification, without penalties. Labels ``(B,)``, or ``(B, K)`` per step; -100 is left out."""
     scores = outcome.scores
     if scores.shape[:-1] != labels.shape:
         per_step = " (readout 'at' needs a label per readout-step, the others one per sample)"

@@ -36,22 +36,25 @@ _BOUNDS = {
 }
 
 
+def _about(help: str, unit: str = "", bound: str = "", choices: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"help": help, "unit": unit, "bound": bound, "choices": choices}
+
+
 def _set(default: Any, help: str, unit: str = "", bound: str = "", choices: tuple[str, ...] = ()) -> Any:
-    metadata = {"help": help, "unit": unit, "bound": bound, "choices": choices}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=_about(help, unit, bound, choices))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train, on what, how. Times are in seconds, voltages in volts; each field's metadata says what it is.
+    """What to train, on what, how. Times are in seconds, voltages in volts; each field's metadata says what
+    it is.
 
-    Network: the data's units -> LIF layers of the sizes in ``hidden`` -> one output per class, which is an LIF layer
-    for ``readout="first_spike"`` and a leaky integrator (LI) that never spikes for the others.
+    Network: the data's units -> LIF layers of the sizes in ``hidden`` -> one output per class, which is an
+    LIF layer for ``readout="first_spike"`` and a leaky integrator (LI) that never spikes for the others.
 
     Raises:
-        RecipeError: a value of the wrong type or out of range; the message names the field and what it expects.
+        RecipeError: a value of the wrong type or out of range; the message names the field and what it
+        expects.
 
     Example:
         >>> recipe = Recipe(name="mine", data="digits", hidden=(100, 50))
@@ -63,7 +66,9 @@ class Recipe:
     summary: str = ""
 
     data: str = _set("digits", "data set, one of eventnet.data.names()")
-    data_options: dict[str, Any] = _set({}, "options of the data set, as duration=0.3; see eventnet.data")
+    data_options: dict[str, Any] = field(
+        default_factory=dict, metadata=_about("options of the data set, as duration=0.3; see eventnet.data")
+    )
     validation_fraction: float | None = _set(
         None, "share of the training samples kept for validation; none: the data set's own", bound="in (0, 1)"
     )
@@ -71,8 +76,8 @@ class Recipe:
     hidden: tuple[int, ...] = _set((200,), "neurons of each hidden layer", bound=">= 1")
     readout: str = _set(
         "max",
-        "what the classes are read from: the output neurons' first spikes; the maximum, mean or integral of the "
-        "readout voltage; or its samples, for labels per step",
+        "what the classes are read from: the output neurons' first spikes; the maximum, mean or integral of "
+        "the readout voltage; or its samples, for labels per step",
         choices=READOUTS,
     )
     tau_mem: float = _set(20e-3, "membrane time constant of the hidden layers", "s", "> 0")
@@ -91,8 +96,8 @@ class Recipe:
         "> 0",
     )
     init_mean: tuple[float, ...] = _set(
-        (0.1, 0.1), "mean of the initial weights, per layer; the last is the readout's, the one before it serves "
-        "all further hidden layers", "V"
+        (0.1, 0.1), "mean of the initial weights, per layer; the last is the readout's, the one before it "
+        "serves all further hidden layers", "V"
     )  # fmt: skip
     init_std: tuple[float, ...] = _set(
         (0.1, 0.1), "standard deviation of the initial weights, as init-mean", "V", ">= 0"
@@ -261,7 +266,7 @@ def settings(recipe: Recipe | type[Recipe] = Recipe) -> list[Setting]:
     if isinstance(recipe, Recipe):
         defaults = {f.name: getattr(recipe, f.name) for f in fields}
     else:
-        defaults = {f.name: f.default for f in fields}
+        defaults = {f.name: {} if f.default is dataclasses.MISSING else f.default for f in fields}
     return [Setting(f.name, hints[f.name], defaults[f.name], **f.metadata) for f in fields]
 
 

@@ -75,7 +75,7 @@ def as_csv(rows: list[dict[str, float]]) -> bytes:
 
 
 class Progress(Callback):
-    """A rich progress bar with loss, accuracy, spikes per neuron and time left; a line per epoch if output is a file."""
+    """A progress bar with loss, accuracy, spikes per neuron and time left; a line per epoch if output is a file."""
 
     def __init__(self, epochs: int, print_line: Callable[[str], None] | None = None) -> None:
         from rich.console import Console

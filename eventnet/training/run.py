@@ -280,7 +280,8 @@ def _fit(
             gradient_clip_val=recipe.gradient_clip,
             callbacks=[*shown, *callbacks, Recorder(folder, batches, history)],
             default_root_dir=folder,
-            # what Lightning would do at every step or print at the start, and the recorder does once per epoch
+            # what Lightning would do at every step or print at the start, and the recorder does once per
+            # epoch
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -1,106 +1,53 @@
-// A small pool of threads. torch brings its own OpenMP runtime; a second one would fight it for the cores.
+// Jobs on several threads: on those of torch's OpenMP runtime, which is loaded already. A pool of our own would fight its
+// waiting threads for the cores. Where torch was built with another runtime, plain threads.
 #pragma once
 
-#include <unistd.h>
+#include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <exception>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 namespace eventnet {
 
-class Pool {
-public:
-    explicit Pool(int workers) {
-        for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { serve(); });
-    }
-
-    // Calls job(0) ... job(count - 1), this thread helping; rethrows the first exception.
-    void run(int count, const std::function<void(int)>& job) {
-        {
-            std::lock_guard lock(mutex_);
-            job_ = &job;
-            count_ = count;
-            next_ = 0;
-            pending_ = count;
-            error_ = nullptr;
-            ++generation_;
-        }
-        wake_.notify_all();
-        work();
-        std::unique_lock lock(mutex_);
-        done_.wait(lock, [this] { return pending_ == 0 && active_ == 0; });
-        job_ = nullptr;
-        if (error_) std::rethrow_exception(error_);
-    }
-
-private:
-    void work() {
-        for (;;) {
-            const int i = next_.fetch_add(1);
-            if (i >= count_) return;
-            try {
-                (*job_)(i);
-            } catch (...) {
-                std::lock_guard lock(mutex_);
-                if (!error_) error_ = std::current_exception();
-            }
-            std::lock_guard lock(mutex_);
-            if (--pending_ == 0) done_.notify_all();
-        }
-    }
-
-    void serve() {
-        uint64_t seen = 0;
-        std::unique_lock lock(mutex_);
-        for (;;) {
-            wake_.wait(lock, [&] { return generation_ != seen && job_ != nullptr; });
-            seen = generation_;
-            ++active_;
-            lock.unlock();
-            work();
-            lock.lock();
-            if (--active_ == 0) done_.notify_all();
-        }
-    }
-
-    std::mutex mutex_;
-    std::condition_variable wake_, done_;
-    std::vector<std::thread> threads_;
-    const std::function<void(int)>* job_ = nullptr;
-    std::atomic<int> next_{0};
-    int count_ = 0, pending_ = 0, active_ = 0;
-    uint64_t generation_ = 0;
-    std::exception_ptr error_;
-};
-
-// The pool is made on first use and again in a forked child, whose threads are gone. It is never destroyed: its threads
-// end with the process.
+// Calls job(0) ... job(count - 1), each once, on up to `threads` threads; rethrows the first exception.
 inline void parallel_for(int count, int threads, const std::function<void(int)>& job) {
-    if (threads <= 1 || count <= 1) {
-        for (int i = 0; i < count; ++i) job(i);
-        return;
+    struct Team {
+        const std::function<void(int)>& job;
+        const int count;
+        std::atomic<int> next{0};
+        std::mutex mutex{};
+        std::exception_ptr error{};
+
+        void work() {
+            for (int i = next++; i < count; i = next++) {
+                try {
+                    job(i);
+                } catch (...) {
+                    std::lock_guard lock(mutex);
+                    if (!error) error = std::current_exception();
+                }
+            }
+        }
+    } team{job, count};
+    threads = std::min(threads, count);
+    using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+    static const Parallel openmp = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    if (threads <= 1) {
+        team.work();
+    } else if (openmp) {
+        openmp([](void* data) { static_cast<Team*>(data)->work(); }, &team, static_cast<unsigned>(threads), 0);
+    } else {
+        std::vector<std::thread> others;
+        for (int i = 1; i < threads; ++i) others.emplace_back([&team] { team.work(); });
+        team.work();
+        for (std::thread& other : others) other.join();
     }
-    static std::mutex guard;
-    static Pool* pool = nullptr;
-    static int workers = 0;
-    static pid_t owner = 0;
-    std::unique_lock lock(guard, std::try_to_lock);
-    if (!lock.owns_lock()) {  // another Python thread is in a kernel: this one works alone
-        for (int i = 0; i < count; ++i) job(i);
-        return;
-    }
-    if (owner != getpid() || workers < threads - 1) {
-        pool = new Pool(threads - 1);
-        workers = threads - 1;
-        owner = getpid();
-    }
-    pool->run(count, job);
+    if (team.error) std::rethrow_exception(team.error);
 }
 
 }  // namespace eventnet

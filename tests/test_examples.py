@@ -1,0 +1,71 @@
+"""Every example runs with ``--quick`` and reaches its number."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(stem: str):
+    """The example as a module."""
+    spec = importlib.util.spec_from_file_location(f"example_{stem}", EXAMPLES / f"{stem}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_nmnist(folder: Path) -> None:
+    """Two classes of 5-byte event files that any classifier can tell apart: left half or right half of the sensor."""
+    generator = np.random.default_rng(0)
+    for part, count in (("Train", 24), ("Test", 4)):
+        for digit in (0, 1):
+            (folder / part / str(digit)).mkdir(parents=True)
+            for k in range(1, count + 1):
+                n = 300
+                t = np.sort(generator.integers(0, 300_000, n))
+                x, y = generator.integers(0, 17, n) + 17 * digit, generator.integers(0, 34, n)
+                p = generator.integers(0, 2, n)
+                raw = np.stack([x, y, (p << 7) | (t >> 16), (t >> 8) & 255, t & 255], 1).astype(np.uint8)
+                (folder / part / str(digit) / f"{k:05d}.bin").write_bytes(raw.tobytes())
+
+
+def test_first_spike():
+    assert load("01_first_spike").main(quick=True) < 1e-6
+
+
+def test_yin_yang():
+    assert load("02_yin_yang").main(quick=True) > 0.85
+
+
+def test_check_the_gradient():
+    assert load("03_check_the_gradient").main(quick=True) < 1e-6
+
+
+def test_nmnist_through_tonic(tmp_path):
+    write_nmnist(tmp_path / "nmnist")
+    assert load("04_nmnist_through_tonic").main(str(tmp_path / "nmnist"), quick=True) > 0.9
+
+
+@pytest.mark.skipif("EVENTNET_DATA" not in os.environ, reason="real recordings: set EVENTNET_DATA")
+def test_nmnist_on_real_recordings():
+    root = Path(os.environ["EVENTNET_DATA"]) / "nmnist_1k"
+    if not root.exists():
+        pytest.skip(f"no {root.name} in EVENTNET_DATA")
+    assert load("04_nmnist_through_tonic").main(str(root), quick=True) > 0.6
+
+
+def test_inside_a_module():
+    assert load("05_inside_a_module").main(quick=True) > 0.85
+
+
+def test_examples_are_all_tested():
+    """No example without a test."""
+    tested = (Path(__file__)).read_text()
+    assert all(f'"{path.stem}"' in tested for path in EXAMPLES.glob("*.py")), sys.argv
