@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("eventnet", deadline=None, derandomize=True, max_examples=15, print_blob=True)
+settings.register_profile("eventnet", deadline=None, derandomize=True, max_examples=20, print_blob=True)
+settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)  # --hypothesis-profile
 settings.load_profile("eventnet")
 
 _LINES = pytest.StashKey[list[str]]()

@@ -186,13 +186,14 @@ def run_li(events: Events, parameters: dict[str, Tensor], backend: str) -> Volta
 # ---- comparisons -------------------------------------------------------------------------------------------
 
 
-def error(found: Tensor, expected: Tensor) -> float:
-    """Largest difference relative to the largest expected number (0 where both are empty or all zero)."""
+def error(found: Tensor, expected: Tensor, floor: float = 0.0) -> float:
+    """Largest difference (beyond ``floor``) relative to the largest expected number; 0 where there are none."""
     assert found.shape == expected.shape, f"shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
     if expected.numel() == 0:
         return 0.0
     found, expected = found.detach().to(F64), expected.detach().to(F64)
-    distance, scale = (found - expected).abs().max().item(), expected.abs().max().item()
+    distance = max((found - expected).abs().max().item() - floor, 0.0)
+    scale = expected.abs().max().item()
     return distance / scale if scale > 0 else distance
 
 

@@ -128,16 +128,21 @@ def size(name: str, value: Tensor) -> float:
     return max(own, 1.0) if name.endswith(("threshold", "reset", "bias")) else own
 
 
-@torch.no_grad()
-def differences(
-    measure: Callable[[Parameters], tuple[Tensor, list[object]]], parameters: Parameters
-) -> tuple[dict[str, Tensor], int, int]:
-    """``{name: (losses, entries)}`` by central differences, entries checked, entries where the order changes.
+class Differences(NamedTuple):
+    """Slopes ``{name: (losses, entries)}``; how far one unit in the last place of a loss moves them; entries checked,
+    and those whose slope is NaN since the order changes."""
 
-    There a step ten times smaller is tried; where the order still changes the result is NaN.
-    """
-    expected = measure(parameters)[1]
-    found = {name: [] for name in parameters}
+    slopes: dict[str, Tensor]
+    rounding: dict[str, Tensor]
+    checked: int
+    failed: int
+
+
+@torch.no_grad()
+def differences(measure: Callable[[Parameters], tuple[Tensor, list[object]]], parameters: Parameters) -> Differences:
+    """Fourth-order central differences; where the order of events changes, with a step ten times smaller."""
+    losses, expected = measure(parameters)
+    slopes = {name: [] for name in parameters}
     failed = 0
 
     def moved(name: str, entry: int, amount: float) -> tuple[Tensor, bool]:
@@ -146,19 +151,20 @@ def differences(
         losses, seen = measure({**parameters, name: changed})
         return losses, seen == expected
 
-    entries = [(name, entry) for name, value in parameters.items() for entry in range(value.numel())]
-    for name, entry in entries:
-        step = STEP * size(name, parameters[name])
-        for h in (step, step / 10):
+    steps = {name: STEP * size(name, value) for name, value in parameters.items()}
+    for name, entry in [(name, entry) for name, value in parameters.items() for entry in range(value.numel())]:
+        for h in (steps[name], steps[name] / 10):
             (a, b, c, d), same = zip(*(moved(name, entry, k * h) for k in (-2, -1, 1, 2)), strict=True)
             slope = (a - d + 8 * (c - b)) / (12 * h)
             if all(same):
                 break
         else:
             slope, failed = torch.full_like(slope, torch.nan), failed + 1
-        found[name].append(slope)
-    checked = sum(len(slopes) for slopes in found.values()) - failed
-    return {name: torch.stack(slopes, 1) for name, slopes in found.items()}, checked, failed
+        slopes[name].append(slope)
+    ulp = torch.finfo(F64).eps * losses.abs()
+    checked = sum(map(len, slopes.values())) - failed
+    rounding = {name: ulp / step for name, step in steps.items()}
+    return Differences({name: torch.stack(rows, 1) for name, rows in slopes.items()}, rounding, checked, failed)
 
 
 STACKS = [
@@ -172,7 +178,7 @@ STACKS = [
 
 
 @cache
-def measured(stack: Stack) -> tuple[dict[str, Tensor], int, int]:
+def measured(stack: Stack) -> Differences:
     """``differences`` of a stack by the compiled kernels: both backends are held against them."""
     events, parameters = stack.draw()
     return differences(lambda moved: measure(stack, events, moved, "cpu"), parameters)
@@ -195,24 +201,28 @@ def analytic(stack: Stack, backend: str) -> dict[str, Parameters]:
     return found
 
 
-def assert_exact(stack: Stack, backend: str) -> tuple[dict[tuple[str, str], float], int]:
-    """Errors by (loss, kind of parameter), and how many numbers were compared."""
-    expected, checked, failed = measured(stack)
+def assert_exact(stack: Stack, backend: str, rounding: float = 0.0) -> tuple[dict[tuple[str, str], float], int]:
+    """Errors by (loss, kind of parameter), and how many numbers were compared.
+
+    ``rounding``: units in the last place of a loss that the differences may be off by.
+    """
+    expected = measured(stack)
     found = analytic(stack, backend)
-    assert failed <= 0.01 * checked, f"the order of events changed for {failed} entries: choose another seed"
+    assert expected.failed <= 0.01 * expected.checked, "the order of events changes: choose another seed"
     errors: dict[tuple[str, str], float] = {}
     for row, (loss, by_name) in enumerate(found.items()):
-        for name, slopes in expected.items():
+        for name, slopes in expected.slopes.items():
             numbers = slopes[row]
             if name not in by_name:
                 assert (numbers == 0).all(), f"{loss} depends on {name}, its graph does not"
                 continue
             kept = torch.isfinite(numbers)
             key = (loss, name.split(".")[-1])
-            errors[key] = max(errors.get(key, 0), error(by_name[name].reshape(-1)[kept], numbers[kept]))
+            floor = rounding * expected.rounding[name][row].item()
+            errors[key] = max(errors.get(key, 0), error(by_name[name].reshape(-1)[kept], numbers[kept], floor))
     wrong = {key: value for key, value in errors.items() if not value <= BOUND}
     assert not wrong, f"relative errors against finite differences: {wrong}"
-    return errors, checked
+    return errors, expected.checked
 
 
 def worst(errors: dict[tuple[str, str], float], part: int) -> str:
@@ -252,7 +262,8 @@ def test_stacks_spike_several_times(stack, backend):
 @pytest.mark.parametrize("seed", range(10, 26))
 @pytest.mark.parametrize("stack", STACKS, ids=str)
 def test_more_stacks_match_finite_differences(stack, seed):
-    assert_exact(replace(stack, seed=seed), "cpu")
+    """Random ones, also where the numbers are so small that the differences' own rounding shows."""
+    assert_exact(replace(stack, seed=seed), "cpu", rounding=1.0)
 
 
 @pytest.mark.parametrize("stack", STACKS[-2:], ids=str)

@@ -42,8 +42,8 @@ def layers(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(KINDS)) -> Parameters
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     outputs = draw(st.integers(1, 5))
     kind = draw(st.sampled_from(kinds))
-    scale = 0.5 if kind == "slow synapse" else 2.0  # its arrivals last longer
-    weight = scale * (torch.randn(UNITS, outputs, dtype=F64, generator=generator) + 0.5)
+    scale = 0.8 if kind == "slow synapse" else 3.0  # its arrivals last longer
+    weight = scale * (torch.randn(UNITS, outputs, dtype=F64, generator=generator) + 1)
     return {"weight": weight, **KINDS[kind](outputs, generator)}
 
 

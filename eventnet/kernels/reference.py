@@ -172,7 +172,7 @@ def lif_reference(
         if step < time.shape[1]:
             i = i + size[:, step, None] * weight[unit[:, step]].to(dtype)
     check_finite(v)
-    graph = (v.sum() + i.sum()) * 0  # so that a silent layer still has a graph, with zero gradients
+    graph = _graph(times, values, weight, neuron)
     at, b, n, current = (torch.cat(parts) for parts in zip(*spikes, strict=True)) if spikes else _none(v)
     at = at + graph
     order = n.argsort(stable=True)
@@ -181,6 +181,12 @@ def lif_reference(
     counts = torch.bincount(b, minlength=batch)
     out_offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     return at[order], n[order].to(torch.int32), out_offsets, current[order]
+
+
+def _graph(times: Tensor, values: Tensor | None, weight: Tensor, neuron: Neuron) -> Tensor:
+    """Zero, connected to everything a layer depends on: a silent layer has a graph too, with zero gradients."""
+    inputs = (times, weight, *neuron, *(() if values is None else (values,)))
+    return torch.stack([x.reshape(-1)[:0].sum().to(torch.float64) for x in inputs]).sum().to(weight.dtype)
 
 
 def too_many_spikes(max_spikes: int, sample: int) -> RuntimeError:
@@ -241,7 +247,7 @@ def li_max_reference(
         if step < time.shape[1]:
             i = i + size[:, step, None] * weight[unit[:, step]].to(dtype)
     check_finite(v)
-    return best
+    return best + _graph(times, values, weight, neuron)
 
 
 def li_integral_reference(

@@ -150,7 +150,7 @@ class Classifier(lightning.LightningModule):
                 scale = getattr(self.recipe, f"readout_{kind}" if read else kind, self.recipe.threshold)
                 step = self.recipe.learning_rate * (1.0 if kind == "weight" else scale)
                 groups.append({"params": [parameter], "lr": step, "initial_lr": step})
-        optimizer = torch.optim.Adam(groups, fused=True)  # one call for all parameters
+        optimizer = torch.optim.Adam(groups, betas=(0.9, self.recipe.beta2), fused=True)  # one call for all parameters
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
         return optimizer

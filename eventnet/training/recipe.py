@@ -127,6 +127,11 @@ class Recipe:
 
     learning_rate: float = _set(5e-3, "Adam's step for weights; other parameters: times their initial size", "V", "> 0")
     learning_rate_decay: float = _set(1.0, "factor on the learning rate after each epoch", bound="> 0")
+    beta2: float = _set(
+        0.99,
+        "Adam's memory of squared gradients; short, so that the rare large gradient of a grazing spike fades soon",
+        bound="in [0, 1)",
+    )
     gradient_clip: float | None = _set(None, "largest norm of the gradient; none: no limit", bound="> 0")
     batch_size: int = _set(32, "samples per optimiser step", "samples", ">= 1")
     epochs: int = _set(30, "passes through the training samples", bound=">= 1")

@@ -38,7 +38,6 @@ _YINYANG = Recipe(
     readout="first_spike",
     init_mean=(1.5, 0.93),
     init_std=(0.78, 0.1),
-    lift=1e-3,
     learning_rate=5e-3,
     learning_rate_decay=0.95,
     batch_size=32,
