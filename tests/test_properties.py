@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from helpers import F64, KINDS, NAMES, error, gradients, on_both_backends, run_li, run_lif, table, weighted, with_grad
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -65,11 +67,27 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], bound: f
         assert error(found[name][finite], value[finite]) <= bound, name
 
 
+def holds_for(**drawn: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """``given`` for both backends, with fewer examples on the slow reference."""
+
+    def decorate(property_: Callable[..., None]) -> Callable[..., None]:
+        many = given(**drawn)(property_)
+        few = settings(max_examples=6)(given(**drawn)(property_))
+
+        @on_both_backends
+        def test(backend: str) -> None:
+            (few if backend == "reference" else many)(backend=backend)
+
+        test.__name__, test.__doc__ = property_.__name__, property_.__doc__
+        return test
+
+    return decorate
+
+
 # ---- layers ----------------------------------------------------------------------------------------------------------
 
 
-@on_both_backends
-@given(batch=events(), parameters=layers(("slow membrane", "slow synapse", "per neuron")), steps=st.integers(1, 30))
+@holds_for(batch=events(), parameters=layers(("slow membrane", "slow synapse", "per neuron")), steps=st.integers(1, 30))
 def test_later_input_gives_the_same_output_later(backend, batch, parameters, steps):
     """From rest, with bias below the threshold: nothing happens before the first event."""
     delay = steps * GRID
@@ -79,8 +97,7 @@ def test_later_input_gives_the_same_output_later(backend, batch, parameters, ste
     assert torch.allclose(later.times, spikes.times + delay, rtol=0, atol=1e-11)
 
 
-@on_both_backends
-@given(batch=events(min_samples=2), parameters=layers(), seed=st.integers(0, 99))
+@holds_for(batch=events(min_samples=2), parameters=layers(), seed=st.integers(0, 99))
 def test_samples_do_not_see_each_other(backend, batch, parameters, seed):
     """Any order, selection and repetition of samples gives exactly their own spikes."""
     whole = run_lif(batch, parameters, backend)
@@ -90,8 +107,7 @@ def test_samples_do_not_see_each_other(backend, batch, parameters, seed):
     assert torch.equal(part.offsets, expected.offsets)
 
 
-@on_both_backends
-@given(batch=events(min_samples=2), parameters=layers())
+@holds_for(batch=events(min_samples=2), parameters=layers())
 def test_gradient_of_a_batch_is_the_sum_over_its_parts(backend, batch, parameters):
     def slopes(part: Events) -> dict[str, Tensor]:
         part, moving, leaves = with_grad(part, parameters)
@@ -103,8 +119,7 @@ def test_gradient_of_a_batch_is_the_sum_over_its_parts(backend, batch, parameter
     assert_close({name: sum(part[name] for part in parts) for name in whole}, whole, 1e-9)
 
 
-@on_both_backends
-@given(batch=events(), parameters=layers(("slow membrane", "equal time constants", "slow synapse")))
+@holds_for(batch=events(), parameters=layers(("slow membrane", "equal time constants", "slow synapse")))
 def test_empty_samples_add_nothing(backend, batch, parameters):
     """In front, between and behind; a neuron at rest stays there."""
     empty = batch[:1].keep(torch.zeros(batch[:1].num_events, dtype=torch.bool))
@@ -114,8 +129,7 @@ def test_empty_samples_add_nothing(backend, batch, parameters):
     assert spikes.lengths[0::2].sum() == 0
 
 
-@on_both_backends
-@given(batch=events(), parameters=layers(("slow membrane", "slow synapse")), seed=st.integers(0, 99))
+@holds_for(batch=events(), parameters=layers(("slow membrane", "slow synapse")), seed=st.integers(0, 99))
 def test_silent_neurons_and_unused_inputs_change_nothing(backend, batch, parameters, seed):
     """Neurons without weight between others, inputs that never fire: same output, exactly zero gradients for them."""
     _, outputs, slopes = outputs_and_slopes(batch, parameters, backend)
@@ -141,8 +155,7 @@ def test_silent_neurons_and_unused_inputs_change_nothing(backend, batch, paramet
     assert_close(new | {"weight": new["weight"][rows][:, columns]}, slopes, 1e-9)
 
 
-@on_both_backends
-@given(batch=events(), parameters=layers(), seed=st.integers(0, 99))
+@holds_for(batch=events(), parameters=layers(), seed=st.integers(0, 99))
 def test_order_of_neurons_inputs_and_simultaneous_events_does_not_matter(backend, batch, parameters, seed):
     generator = torch.Generator().manual_seed(seed)
     _, outputs, slopes = outputs_and_slopes(batch, parameters, backend)
@@ -175,8 +188,7 @@ def test_order_of_neurons_inputs_and_simultaneous_events_does_not_matter(backend
     assert_close(restored, {name: slopes[name] for name in parameters}, 1e-8)
 
 
-@on_both_backends
-@given(batch=events(), parameters=layers(), end=st.integers(1, 49))
+@holds_for(batch=events(), parameters=layers(), end=st.integers(1, 49))
 def test_what_comes_after_the_end_does_not_count(backend, batch, parameters, end):
     """A shorter trial gives the spikes of the longer one up to its end, and later events have no gradient at all."""
     stop = (end - 0.5) * GRID
@@ -195,8 +207,7 @@ def test_what_comes_after_the_end_does_not_count(backend, batch, parameters, end
         assert (slopes["values"][late] == 0).all()
 
 
-@on_both_backends
-@given(batch=events(graded=False), parameters=layers())
+@holds_for(batch=events(graded=False), parameters=layers())
 def test_graded_events_scale_the_weight(backend, batch, parameters):
     """Values of two are doubled weights, and two events at once are one of size two."""
     doubled = run_lif(batch, parameters | {"weight": 2 * parameters["weight"]}, backend)
@@ -206,8 +217,7 @@ def test_graded_events_scale_the_weight(backend, batch, parameters):
         assert torch.allclose(spikes.times, doubled.times, rtol=0, atol=1e-11)
 
 
-@on_both_backends
-@given(batch=events(), parameters=layers(), factor=st.sampled_from([1e-3, 0.1, 10.0, 1e3]))
+@holds_for(batch=events(), parameters=layers(), factor=st.sampled_from([1e-3, 0.1, 10.0, 1e3]))
 def test_units_of_time_and_voltage_are_arbitrary(backend, batch, parameters, factor):
     """All times scaled scale the spikes; all voltages scaled change nothing."""
     spikes = run_lif(batch, parameters, backend)

@@ -201,7 +201,7 @@ def _fake_gradients(first: int, last: int) -> Any:
     def fake(*args: Any) -> tuple[Tensor, ...]:
         times, _, _, values, _, weight = args[first : first + 6]
         inputs = args[last]
-        sums = weight.new_empty((ROWS - 1, weight.shape[1]), dtype=torch.float64)
+        sums = weight.new_empty((ROWS, weight.shape[1]), dtype=torch.float64)
         events = times.shape[0] if inputs else 0
         grad_times = times.new_empty(events, dtype=torch.float64)
         grad_values = times.new_empty(events if values is not None else 0, dtype=torch.float64)
