@@ -129,14 +129,15 @@ def demo(
     from eventnet.training.run import fresh_folder
 
     console = _out()
-    console.print("Are the gradients exact? Three layers of spiking neurons, float64, every parameter:")
+    console.print("Are the gradients exact? Three layers of spiking neurons, float64, every parameter:", soft_wrap=True)
     started = time.perf_counter()
     error = max_relative_error()
     console.print(
         f"  EventProp vs finite differences, max relative error: [bold]{error:.1e}[/bold] "
-        f"({time.perf_counter() - started:.1f} s)"
+        f"({time.perf_counter() - started:.1f} s)",
+        soft_wrap=True,
     )
-    console.print("\nTraining on 8x8 handwritten digits, each pixel one event, the darker the earlier:")
+    console.print("\nTraining on 8x8 handwritten digits, each pixel one event, the darker the earlier:", soft_wrap=True)
     folder = fresh_folder(RUNS / "demo") if out is None else out
     _run(find("digits"), folder)
     console.print(

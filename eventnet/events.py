@@ -287,7 +287,9 @@ class Events:
 
     def counts(self) -> Tensor:
         """``(B, N)`` int64: events per sample and unit."""
-        return torch.bincount(self._keys(), minlength=self.batch_size * self.num_units).reshape(self.batch_size, -1)
+        return torch.bincount(self._keys(), minlength=self.batch_size * self.num_units).reshape(
+            self.batch_size, self.num_units
+        )
 
     def first_times(self) -> Tensor:
         """``(B, N)`` time of each unit's first event, ``inf`` where it is silent; differentiable."""
@@ -327,8 +329,8 @@ class Events:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Events:
         """Samples by number, slice, list or tensor of numbers or mask, always as a batch."""
-        if isinstance(index, int):
-            return self.sample(index)
+        if isinstance(index, int | np.integer) or (isinstance(index, Tensor) and index.dim() == 0):
+            return self.sample(int(index))
         chosen = torch.arange(self.batch_size, device=self.device)[index]
         lengths = self.lengths[chosen]
         offsets = _offsets(lengths)
@@ -364,27 +366,29 @@ class Events:
         return replace_unchecked(inside, times=inside.times - start, duration=duration)
 
     def shift(self, amount: float | Tensor) -> Events:
-        """Move events by ``amount`` seconds: a number, ``(B,)`` per sample or ``(E,)`` per event; differentiable.
-
-        The duration of a sample grows by a shared amount and stays as it is for amounts per event; the order is restored.
-        """
+        """Move samples by ``amount`` seconds, one number or ``(B,)``, and lengthen them by it; differentiable."""
         amount = torch.as_tensor(amount, dtype=self.dtype, device=self.device)
-        batch, events = self.batch_size, self.num_events
-        if amount.dim() == 0 or (amount.shape == (batch,) and batch != events):
-            per_event = amount.expand(batch)[self.samples]
-            duration = (self.duration + amount.detach()).clamp(min=0)
-        elif amount.shape == (events,):
-            per_event, duration = amount, self.duration
-        else:
+        batch = self.batch_size
+        if amount.dim() != 0 and amount.shape != (batch,):
             raise ValueError(
-                f"Events.shift: expected a number, ({batch},) per sample or ({events},) per event, got {tuple(amount.shape)}"
+                f"Events.shift: expected a number or ({batch},), one per sample, got {tuple(amount.shape)}; "
+                "Events.retime moves events one by one"
             )
-        times = self.times + per_event
-        early = times.detach() < 0
-        if bool(early.any()):
-            b, k, value = _locate(self.offsets, early, times)
-            raise ValueError(f"Events.shift: sample {b}, event {k} would move to {value} s; times must not be negative")
-        return replace_unchecked(self, times=times, duration=duration).sort()
+        times = self.times + amount.expand(batch)[self.samples]
+        moved = replace_unchecked(self, duration=(self.duration + amount.detach()).clamp(min=0))
+        return moved.retime(times)
+
+    def retime(self, times: Tensor) -> Events:
+        """The same events at other ``times`` ``(E,)``, brought into order again; differentiable."""
+        if times.shape != self.times.shape:
+            raise ValueError(
+                f"Events.retime: expected a time for each event, {tuple(self.times.shape)}, got {tuple(times.shape)}"
+            )
+        bad = ~(torch.isfinite(times.detach()) & (times.detach() >= 0))
+        if bool(bad.any()):
+            b, k, value = _locate(self.offsets, bad, times)
+            raise ValueError(f"Events: sample {b}, event {k} would move to {value} s; times must be finite and >= 0")
+        return replace_unchecked(self, times=times).sort()
 
     def sort(self) -> Events:
         """The same events in order of time within each sample (ties keep their order)."""

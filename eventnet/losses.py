@@ -50,8 +50,10 @@ def first_spike_cross_entropy(
     # rows without a label spike get harmless scores, so that inf - inf never enters the graph
     scores = torch.where(valid[:, None], scores, torch.zeros_like(scores))
     log_likelihood = scores.log_softmax(1).gather(1, chosen)[:, 0]
-    late = torch.expm1(safe.gather(1, chosen)[:, 0] / late_tau)
-    loss = torch.where(valid, late_weight * late - log_likelihood, torch.zeros_like(late))
+    loss = -log_likelihood
+    if late_weight:  # without it nothing may overflow in long trials
+        loss = loss + late_weight * torch.expm1(safe.gather(1, chosen)[:, 0] / late_tau)
+    loss = torch.where(valid, loss, torch.zeros_like(loss))
     return loss.sum() / max(labels.numel(), 1)
 
 
@@ -72,6 +74,8 @@ def spike_count_penalty(events: Events, target: float, *, tau: float = 20e-3) ->
         target: spikes per neuron and sample.
         tau: seconds of delay that stand for one spike less.
     """
+    if not events.batch_size:
+        return _soft_counts(events, tau).sum()
     mean = _soft_counts(events, tau).mean(0)
     return ((mean - target) ** 2).mean()
 
@@ -79,7 +83,7 @@ def spike_count_penalty(events: Events, target: float, *, tau: float = 20e-3) ->
 def rate_penalty(events: Events, highest: float, *, tau: float = 20e-3) -> Tensor:
     """Squared excess of each neuron's mean rate over ``highest`` (spikes per second); gradient as in ``spike_count_penalty``."""
     seconds = events.duration.clamp(min=torch.finfo(events.dtype).tiny)[:, None]
-    rate = (_soft_counts(events, tau) / seconds).mean(0)
+    rate = (_soft_counts(events, tau) / seconds).sum(0) / max(events.batch_size, 1)
     return ((rate - highest).clamp(min=0) ** 2).mean()
 
 

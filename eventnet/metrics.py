@@ -38,8 +38,8 @@ def spikes_per_inference(layers: Events | Iterable[Events]) -> float:
     """Mean number of spikes of one sample, over all given layers together.
 
     Example:
-        >>> spikes_per_inference(Events.from_list([([0.1, 0.2], [0, 0]), ([], [])], num_units=3,
-        duration=1.0)) 1.0
+        >>> spikes_per_inference(Events.from_list([([0.1, 0.2], [0, 0]), ([], [])], num_units=3, duration=1.0))
+        1.0
     """
     parts = [layers] if isinstance(layers, Events) else list(layers)
     if not parts:

@@ -73,7 +73,8 @@ def learning_curve(
             axis.plot(epochs, values, color=colour, linewidth=1.8, label="training" if part == "train" else part)
         axis.set_title("Loss" if name == "loss" else "Accuracy (%)", loc="left")
         axis.set_xlabel("epoch")
-    if all(row["train_loss"] > 0 and row["validation_loss"] > 0 for row in history):
+    losses = [row[f"{part}_loss"] for row in history for part in ("train", "validation")]
+    if min(losses) > 0 and max(losses) > 3 * min(losses):
         axes[0, 0].set_yscale("log")
     spikes = axes[0, 2]
     spikes.plot(epochs, [row["train_spikes_per_neuron"] for row in history], color=BLUE, linewidth=1.8)
@@ -81,6 +82,7 @@ def learning_curve(
     spikes.set_title("Spikes per hidden neuron and sample", loc="left")
     spikes.set_xlabel("epoch")
     for axis in axes.flat:
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if best_epoch is not None:
             axis.axvline(best_epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     accuracy = axes[0, 1]

@@ -1,6 +1,6 @@
 """Move one spike: the time of a neuron's first spike, its exact gradient, and gradient descent on it.
 
-    python examples/01_first_spike.py
+python examples/01_first_spike.py
 """
 
 import argparse
@@ -19,7 +19,9 @@ def main(quick: bool = False) -> float:
         spike = lif(events, weight).first_times()[0, 0]
         (gradient,) = torch.autograd.grad(spike, weight)
         if step % 10 == 0:
-            print(f"step {step:2d}: spike at {1e3 * spike.item():.4f} ms, d(time)/d(weight) = {gradient.flatten().tolist()}")
+            print(
+                f"step {step:2d}: spike at {1e3 * spike.item():.4f} ms, d(time)/d(weight) = {gradient.flatten().tolist()}"
+            )
         with torch.no_grad():  # Newton's method along the gradient: time is smooth in the weights
             weight -= 0.5 * (spike - target) * gradient / gradient.square().sum()
     error = abs(lif(events, weight).first_times().item() - target)

@@ -1,6 +1,6 @@
 """Yin-Yang in plain PyTorch, without the trainer: two spiking layers, the earliest output spike is the answer.
 
-    python examples/02_yin_yang.py
+python examples/02_yin_yang.py
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Is the gradient exact? Compare it with finite differences in float64, on a network of your own.
 
-    python examples/03_check_the_gradient.py
+python examples/03_check_the_gradient.py
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """N-MNIST recordings through tonic, trained with exact gradients; or any other set that tonic reads.
 
-    python examples/04_nmnist_through_tonic.py --data-root FOLDER      # a folder with N-MNIST's Train/ and Test/
+python examples/04_nmnist_through_tonic.py --data-root FOLDER      # a folder with N-MNIST's Train/ and Test/
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A spiking layer in the middle of an ordinary nn.Module: dense features in, latencies, spikes, logits out.
 
-    python examples/05_inside_a_module.py
+python examples/05_inside_a_module.py
 """
 
 import argparse

@@ -288,7 +288,7 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "shift shape": (
         lambda: PAIR.shift(torch.zeros(7)),
         ValueError,
-        r"a number, \(3,\) per sample or \(4,\) per event, got \(7,\)",
+        r"a number or \(3,\), one per sample, got \(7,\); Events.retime",
     ),
     "trace tau": (lambda: PAIR.to_trace(times(0.1), tau=0.0), ValueError, r"tau must be positive"),
     "trace times": (
@@ -350,7 +350,7 @@ def test_shift_by_number_sample_and_event():
     each = PAIR.shift(times(0.0, 0.5, 0.25))
     assert each.times.tolist() == pytest.approx([0.1, 0.2, 0.2, 0.3])
     assert each.duration.tolist() == [0.5, 1.0, 0.75]
-    own = graded().shift(times(0.15, 0.0, -0.1, 0.0))
+    own = graded().retime(graded().times + times(0.15, 0.0, -0.1, 0.0))
     assert own.times.tolist() == pytest.approx([0.1, 0.2, 0.25, 0.05])
     assert own.units.tolist() == [1, 2, 0, 2] and own.values.tolist() == [3.0, 2.0, 1.0, 4.0]
     assert own.duration.tolist() == [0.5] * 3

@@ -100,7 +100,7 @@ class Voltage:
         fallen = (neuron.threshold - neuron.reset) * torch.exp(-rate * spikes.times.to(dtype))
         area = fallen * decay_integral(1 / neuron.tau_mem + rate, left)
         total = self.weight.new_zeros(spikes.batch_size * spikes.num_units).index_add(0, spikes._keys(), area)
-        return total.reshape(spikes.batch_size, -1)
+        return total.reshape(spikes.batch_size, spikes.num_units)
 
 
 def _carry(factor: Tensor, arrived: Tensor) -> Tensor:

@@ -1,0 +1,91 @@
+"""The pictures show what they are given, and are written whole or not at all."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+from eventnet import Events, plots
+
+
+def history(epochs: int = 5) -> list[dict[str, float]]:
+    names = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "train_spikes_per_neuron")
+    return [{"epoch": k, **{name: 1 / (k + i) for i, name in enumerate(names)}} for k in range(1, epochs + 1)]
+
+
+def some_activity(**changes) -> plots.Activity:
+    inputs = Events.from_list([([0.001, 0.004, 0.01], [0, 2, 1])], num_units=3, duration=0.02)
+    hidden = Events.from_list([([0.005, 0.012], [4, 1])], num_units=6, duration=0.02)
+    times = torch.linspace(0, 0.02, 30)
+    voltage = torch.stack([torch.sin(times * 100 * (k + 1)) for k in range(4)], 1)
+    given = dict(inputs=inputs, hidden=[hidden], times=times, voltage=voltage, label=2, predicted=1)
+    return plots.Activity(**(given | changes))
+
+
+def pixels(figure, path) -> np.ndarray:
+    image = matplotlib.image.imread(plots.save(figure, path))
+    assert image.shape[0] > 200 and image.shape[1] > 400
+    return image
+
+
+def titles(figure) -> str:
+    texts = [axis.get_title(loc="left") for axis in figure.axes]
+    return "\n".join(texts + [text.get_text() for axis in figure.axes for text in axis.texts])
+
+
+def test_learning_curve_has_every_series(tmp_path):
+    figure = plots.learning_curve(history(), best_epoch=3, test_accuracy=0.5)
+    loss, accuracy, spikes = figure.axes
+    assert [line.get_label() for line in loss.lines[:2]] == ["training", "validation"]
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), [1 / k for k in range(1, 6)])
+    np.testing.assert_allclose(spikes.lines[0].get_ydata(), [1 / (k + 4) for k in range(1, 6)])
+    assert any("test 50.0%" in text.get_text() for text in accuracy.get_legend().get_texts())
+    assert pixels(figure, tmp_path / "curve.png").std() > 0.05
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_learning_curve_of_a_short_run(tmp_path, epochs):
+    pixels(plots.learning_curve(history(epochs), best_epoch=1, test_accuracy=1.0), tmp_path / "curve.png")
+
+
+def test_activity_names_prediction_and_counts(tmp_path):
+    figure = plots.activity(some_activity(), some_activity(predicted=2))
+    shown = titles(figure)
+    assert "before training: predicts 1 (wrong: it is 2)" in shown
+    assert "after training: predicts 2 (right)" in shown
+    assert "input, 3 events" in shown
+    assert "hidden layer, 2 spikes of 2 neurons" in shown
+    assert pixels(figure, tmp_path / "activity.png").std() > 0.05
+
+
+def test_activity_of_silent_spiking_and_stepwise_readouts(tmp_path):
+    silent = Events.from_list([([], [])], num_units=6, duration=0.02)
+    before = some_activity(hidden=[silent, silent], predicted=-1, output=silent, threshold=1.0)
+    output = Events.from_list([([0.01], [2])], num_units=4, duration=0.02)
+    after = some_activity(hidden=[silent, silent], predicted=2, output=output, threshold=1.0)
+    figure = plots.activity(before, after)
+    assert "all outputs silent" in titles(figure)
+    pixels(figure, tmp_path / "silent.png")
+    pixels(plots.activity(*[some_activity(label=None, predicted=None)] * 2), tmp_path / "steps.png")
+
+
+def test_firing_rates_counts_neurons(tmp_path):
+    figure = plots.firing_rates([[0.0, 10.0, 20.0], [0.0] * 5], before=[[0.0, 0.0, 5.0], [1.0] * 5])
+    assert "10.0 Hz on average, 1 of 3 silent" in titles(figure)
+    assert "Hidden layer 2: 0.0 Hz on average, 5 of 5 silent" in titles(figure)
+    assert sum(patch.get_height() for patch in figure.axes[0].patches if patch.get_width() > 0) >= 3
+    pixels(figure, tmp_path / "rates.png")
+
+
+def test_save_leaves_the_old_picture_if_it_fails(tmp_path, monkeypatch):
+    path = tmp_path / "plot.png"
+    path.write_bytes(b"old")
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        plots.save(plots.firing_rates([[1.0]]), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
