@@ -317,7 +317,7 @@ class Events:
         if not -self.batch_size <= i < self.batch_size:
             raise IndexError(f"Events.sample: no sample {i} in a batch of {self.batch_size}")
         i %= self.batch_size
-        start, stop = self.offsets[i].item(), self.offsets[i + 1].item()
+        start, stop = int(self.offsets[i]), int(self.offsets[i + 1])
         return Events.trusted(
             self.times[start:stop],
             self.units[start:stop],
@@ -446,7 +446,7 @@ class Events:
         return list(zip(self.times.split(lengths), self.units.split(lengths), strict=True))
 
     def to_trace(self, times: Tensor, tau: float | Tensor) -> Tensor:
-        """``(B, K, N)`` exponential traces at ``times`` ``(K,)``: ``sum over events with t <= times[k] of value e^{-(times[k]-t)/tau}``.
+        """``(B, K, N)`` exponential traces, ``sum over events with t <= times[k] of value e^{-(times[k] - t)/tau}``.
 
         Differentiable in the events' times and values and in ``tau`` (seconds, one number or ``(N,)``). Events after a
         sample's duration do not count. Memory is O(K (K + B N)).
@@ -615,9 +615,14 @@ def _locate(offsets: Tensor, bad: Tensor, of: Tensor) -> tuple[int, int, float]:
     return b, int(i - offsets[b]), of[i].item()
 
 
+def _unflatten(children: Iterable[Any], num_units: int) -> Events:
+    times, units, offsets, duration, values = children
+    return Events.trusted(times, units, offsets, num_units, duration, values)
+
+
 pytree.register_pytree_node(
     Events,
     lambda e: ([e.times, e.units, e.offsets, e.duration, e.values], e.num_units),
-    lambda children, num_units: Events.trusted(*children[:3], num_units, *children[3:]),  # type: ignore[misc]
+    _unflatten,
     serialized_type_name="eventnet.events.Events",
 )

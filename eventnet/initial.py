@@ -42,8 +42,15 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fire_fraction_: fraction must be between 0 and 1, got {fraction}")
-    own = dict(tau_mem=layer.tau_mem, tau_syn=layer.tau_syn, bias=layer.bias, backend=layer.backend)
-    driven = LI(layer.in_features, layer.out_features, **own, dtype=layer.weight.dtype).to(layer.weight.device)
+    driven = LI(
+        layer.in_features,
+        layer.out_features,
+        tau_mem=layer.tau_mem,
+        tau_syn=layer.tau_syn,
+        bias=layer.bias,
+        backend=layer.backend,
+        dtype=layer.weight.dtype,
+    ).to(layer.weight.device)
     driven.weight.copy_(layer.weight)
     rise, gap = driven(events).max() - layer.bias, layer.threshold - layer.bias
     # how far each pair gets on its way to the threshold; a neuron without rest fires at any factor

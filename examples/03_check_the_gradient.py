@@ -4,6 +4,7 @@ python examples/03_check_the_gradient.py
 """
 
 import argparse
+from itertools import pairwise
 
 import torch
 
@@ -15,7 +16,7 @@ def main(quick: bool = False) -> float:
     torch.manual_seed(3)
     learn = ("weight", "tau_mem", "tau_syn", "threshold", "reset", "bias")
     sizes = (6, 10, 8)
-    layers = [LIF(a, b, learn=learn, dtype=torch.float64) for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [LIF(a, b, learn=learn, dtype=torch.float64) for a, b in pairwise(sizes)]
     readout = LI(sizes[-1], 3, learn=("weight", "tau_mem", "tau_syn", "bias"), dtype=torch.float64)
     with torch.no_grad():
         for layer in layers:

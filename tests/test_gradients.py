@@ -335,7 +335,9 @@ def test_gradcheck(read, backend):
     assert torch.autograd.gradcheck(call, inputs, atol=1e-7, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("read", "tau_syn"), [*((read, 0.4) for read in READ), ("times", 1.0), ("integral", 1.0)])
+@pytest.mark.parametrize(
+    ("read", "tau_syn"), [*((read, 0.4) for read in READ), ("times", 1.0), ("integral", 1.0), ("maximum", 1.0)]
+)
 def test_reference_differentiates_twice(read, tau_syn):
     call, inputs = one_layer("reference", READ[read], tau_syn=tau_syn, threshold=6.0 if read == "maximum" else 1.0)
     assert torch.autograd.gradgradcheck(call, inputs, atol=1e-5, rtol=1e-5, fast_mode=True)

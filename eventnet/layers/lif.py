@@ -166,7 +166,7 @@ class LIF(nn.Module):
 
     def forward(self, events: Events, return_voltage: bool = False) -> Events | tuple[Events, Voltage]:
         """Spikes of ``out_features`` units (and their ``Voltage``) for events of ``in_features`` units."""
-        return lif(  # type: ignore[call-overload, no-any-return]
+        return lif(  # type: ignore[call-overload]
             events,
             self.weight,
             tau_mem=self.tau_mem,

@@ -99,6 +99,7 @@ def example(sizes: tuple[int, ...] = (5, 8, 6, 3), *, seed: int = 0) -> tuple[nn
     generator = torch.Generator().manual_seed(seed)
     network = _Stack(sizes)
     for k, layer in enumerate(network.layers):
+        assert isinstance(layer, LIF)
         weight = 2.0 + torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64)
         layer.weight.data.copy_(weight * (5.0 if k == 0 else 2.5) / layer.in_features)
     duration, count = 0.1, 12

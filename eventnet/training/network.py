@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,17 +40,17 @@ class Network(nn.Module):
     def __init__(self, recipe: Recipe, num_units: int, num_classes: int) -> None:
         super().__init__()
         self.recipe, self.num_units, self.num_classes = recipe, num_units, num_classes
-        spiking = {"tau_mem": recipe.tau_mem, "tau_syn": recipe.tau_syn, "threshold": recipe.threshold}
-        read = {"tau_mem": recipe.readout_tau_mem, "tau_syn": recipe.readout_tau_syn}
-        common = {"backend": recipe.backend}
+        spiking: dict[str, Any] = {"threshold": recipe.threshold, "learn": recipe.learn}
+        read: dict[str, Any] = {"tau_mem": recipe.readout_tau_mem, "tau_syn": recipe.readout_tau_syn}
+        common: dict[str, Any] = {"backend": recipe.backend}
         sizes = (num_units, *recipe.hidden)
         self.hidden = nn.ModuleList(
-            LIF(before, after, learn=recipe.learn, **spiking, **common) for before, after in itertools.pairwise(sizes)
+            LIF(before, after, tau_mem=recipe.tau_mem, tau_syn=recipe.tau_syn, **spiking, **common)
+            for before, after in itertools.pairwise(sizes)
         )
         self.readout: LIF | LI
         if recipe.readout == "first_spike":
-            threshold = recipe.threshold
-            self.readout = LIF(sizes[-1], num_classes, threshold=threshold, learn=recipe.learn, **read, **common)
+            self.readout = LIF(sizes[-1], num_classes, **read, **spiking, **common)
         else:
             learn = tuple(name for name in recipe.learn if name not in ("threshold", "reset"))
             self.readout = LI(sizes[-1], num_classes, learn=learn, **read, **common)
@@ -65,6 +65,7 @@ class Network(nn.Module):
         if self.recipe.init_firing is None:
             return
         for layer in self.hidden:
+            assert isinstance(layer, LIF)
             initial.fire_fraction_(layer, events, self.recipe.init_firing)
             events = layer(events)
 

@@ -177,7 +177,9 @@ class Recipe:
         """The recipe of ``to_dict``; unknown names are errors."""
         if not isinstance(plain, Mapping) or "name" not in plain:
             raise RecipeError(f"expected a recipe as written by Recipe.to_dict, got {plain!r:.80}")
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
         name, summary = values.pop("name"), values.pop("summary", "")
         return cls(name=name, summary=summary).changed(**values)
 

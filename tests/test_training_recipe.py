@@ -1,0 +1,142 @@
+"""Recipes: values are checked, errors name the nearest match, everything survives JSON and the command line's text."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventnet import LI, LIF, Events, data
+from eventnet.training import RECIPES, Network, Recipe, RecipeError, find, objective
+from eventnet.training.recipe import parse, settings
+
+SETTINGS = {setting.name: setting for setting in settings()}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json(name):
+    recipe = find(name)
+    assert recipe.name == name and recipe.summary
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_names_a_known_data_set(name):
+    assert find(name).data in data.names()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_value_survives_as_text(name):
+    for setting in settings(find(name)):
+        if setting.element is not dict:
+            assert parse(setting, setting.shown_default) == setting.default
+
+
+def test_every_field_is_documented():
+    fields = {f.name for f in dataclasses.fields(Recipe)} - {"name", "summary"}
+    assert set(SETTINGS) == fields
+    assert all(setting.help for setting in SETTINGS.values())
+    seconds = {name for name, setting in SETTINGS.items() if setting.unit == "s"}
+    assert seconds == {name for name in SETTINGS if "tau" in name or name in ("readout_decay", "readout_step")}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: find("digit"), "unknown recipe 'digit'; did you mean 'digits'"),
+        (lambda: find("xyz"), "unknown recipe 'xyz'; known: digits"),
+        (lambda: find("digits").changed(epoch=3), "unknown field 'epoch'; did you mean 'epochs'"),
+        (lambda: find("digits").changed(readout="frist_spike"), "readout: unknown value .* did you mean 'first_spike'"),
+        (lambda: find("digits").changed(learn=("wieght",)), "learn: unknown value .* did you mean 'weight'"),
+        (lambda: find("digits").changed(epochs=2.5), "epochs: expected INT, got 2.5"),
+        (lambda: find("digits").changed(epochs=True), "epochs: expected INT, got True"),
+        (lambda: find("digits").changed(tau_mem="fast"), r"tau_mem: expected FLOAT \(s\), got 'fast'"),
+        (lambda: find("digits").changed(tau_mem=-1), r"tau_mem: expected a number > 0 \(s\), got -1"),
+        (lambda: find("digits").changed(tau_mem=float("nan")), "tau_mem: expected a number > 0"),
+        (lambda: find("digits").changed(tau_mem=float("inf")), "tau_mem: expected a number > 0"),
+        (lambda: find("digits").changed(hidden=100), r"hidden: expected INT,\.\.\., got 100"),
+        (lambda: find("digits").changed(hidden=(100, 0)), "hidden: expected a number >= 1, got 0"),
+        (lambda: find("digits").changed(input_dropout=1.0), r"input_dropout: expected a number in \[0, 1\), got 1"),
+        (lambda: find("digits").changed(data_options="x"), "data_options: expected KEY=VALUE"),
+        (lambda: find("digits").changed(init_mean=(1.0, 2.0, 3.0)), "init_mean: expected 2 to 2 numbers"),
+        (lambda: parse(SETTINGS["hidden"], "100,x"), r"hidden: expected INT,\.\.\., got '100,x'"),
+        (lambda: parse(SETTINGS["data_options"], "duration"), "expected KEY=VALUE, such as duration=0.3"),
+        (lambda: Recipe.from_dict({"name": "a", "speed": 1}), "unknown field 'speed'"),
+    ],
+)
+def test_errors_say_what_was_expected(call, message):
+    with pytest.raises(RecipeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("epochs", "7", 7),
+        ("tau_mem", "2e-3", 2e-3),
+        ("tau_mem", "1", 1.0),
+        ("hidden", "100,50", (100, 50)),
+        ("hidden", "none", ()),
+        ("readout_decay", "none", None),
+        ("learn", "weight,tau_mem", ("weight", "tau_mem")),
+        ("data_options", "crop=[0,0.1]", {"crop": [0, 0.1]}),
+        ("data_options", "cache=memory", {"cache": "memory"}),
+    ],
+)
+def test_parse(name, text, value):
+    assert parse(SETTINGS[name], text) == value
+
+
+@given(st.floats(1e-9, 1e9))
+def test_any_positive_time_constant_is_kept_exactly(value):
+    assert Recipe.from_dict(json.loads(json.dumps(Recipe("x", tau_mem=value).to_dict()))).tau_mem == value
+
+
+def test_data_options_are_merged():
+    recipe = Recipe("x", data_options={"duration": 1.0}).changed(data_options={"crop": None})
+    assert recipe.data_options == {"duration": 1.0, "crop": None}
+
+
+@pytest.mark.parametrize("readout", ["first_spike", "max", "mean", "integral", "at"])
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 6)])
+def test_network_of_every_readout(readout, hidden):
+    recipe = Recipe("x", hidden=hidden, readout=readout, readout_step=5e-3, init_mean=(1.0, 1.0), init_std=(0.1, 0.1))
+    network = Network(recipe, num_units=5, num_classes=3)
+    events = Events.from_list([([0.001, 0.002], [0, 3]), ([], [])], num_units=5, duration=0.02)
+    outcome = network(events)
+    steps = (4,) if readout == "at" else ()
+    assert outcome.scores.shape == (2, *steps, 3)
+    assert [spikes.num_units for spikes in outcome.spikes] == [*hidden, *([3] if readout == "first_spike" else [])]
+    assert isinstance(network.readout, LIF if readout == "first_spike" else LI)
+    labels = torch.zeros(outcome.scores.shape[:-1], dtype=torch.int64)
+    objective.loss(recipe, outcome, labels).backward()
+    assert network.readout.weight.grad is not None and bool(torch.isfinite(network.readout.weight.grad).all())
+    assert objective.predict(recipe, outcome.scores).shape == labels.shape
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = Network(Recipe("x", seed=3), 5, 2).state_dict()
+    torch.manual_seed(2)
+    again, other = (Network(Recipe("x", seed=seed), 5, 2).state_dict() for seed in (3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["readout.weight"], other["readout.weight"])
+
+
+def test_calibration_reaches_the_wanted_share():
+    recipe = Recipe("x", hidden=(50, 40), init_mean=(0.3, 0.1), init_std=(0.3, 0.1), init_firing=0.4)
+    network = Network(recipe, 20, 2)
+    latencies = torch.rand(30, 20, generator=torch.Generator().manual_seed(0))
+    events = Events.from_latency(latencies, 0.0, 0.02, duration=0.05)
+    network.calibrate_(events)
+    for spikes in network.hidden_spikes(events):
+        assert abs(float((spikes.counts() > 0).float().mean()) - 0.4) < 0.03
+
+
+def test_labels_that_do_not_fit_are_named():
+    recipe = Recipe("x", hidden=())
+    outcome = Network(recipe, 5, 2)(Events.from_list([([], [])], num_units=5, duration=0.02))
+    with pytest.raises(ValueError, match=r"labels of shape \(1,\) for the readout 'max', got \(1, 4\)"):
+        objective.loss(recipe, outcome, torch.zeros(1, 4, dtype=torch.int64))
