@@ -103,7 +103,7 @@ def test_it_learns_and_keeps_the_best_epoch(finished):
     accuracies = [float(row["validation_accuracy"]) for row in rows(finished.folder)]
     assert finished.validation_accuracy == max(accuracies) > 0.5
     assert accuracies[finished.best_epoch - 1] == max(accuracies)
-    assert float(rows(finished.folder)[-1]["train_loss"]) < 0.7 * float(rows(finished.folder)[0]["train_loss"])
+    assert float(rows(finished.folder)[-1]["train_loss"]) < 0.9 * float(rows(finished.folder)[0]["train_loss"])
 
 
 def test_the_result_is_that_of_the_saved_model(finished, splits):
@@ -244,7 +244,7 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_numbers(tmp_path):
 def test_resume_keeps_the_recipe(splits, tmp_path):
     with pytest.raises(InterruptedError):
         train(SMALL, tmp_path / "run", splits=splits, progress=False, callbacks=[StopAt(1, 0)])
-    with pytest.raises(RecipeError, match=r"keeps its recipe \(digits\), but epochs, learning_rate differ"):
+    with pytest.raises(RecipeError, match=r"keeps its recipe \(digits\), but learning_rate, epochs differ"):
         train(SMALL.changed(learning_rate=1.0, epochs=9), tmp_path / "run", resume=True, splits=splits)
 
 
@@ -329,7 +329,7 @@ def test_fresh_folder(tmp_path):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_eventprop_is_exact(seed):
     network, loss = example(seed=seed)
-    assert max_relative_error(network, loss) < 1e-5
+    assert max_relative_error(network, loss) < 1e-7
 
 
 def test_a_wrong_gradient_is_found():

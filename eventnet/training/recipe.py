@@ -142,10 +142,9 @@ class Recipe:
             object.__setattr__(self, setting.name, setting.check(getattr(self, setting.name)))
         for name in ("init_mean", "init_std"):
             given, layers = len(getattr(self, name)), len(self.hidden) + 1
-            if not min(2, layers) <= given <= layers:
+            if not 2 <= given <= max(2, layers):
                 raise RecipeError(
-                    f"{name}: expected {min(2, layers)} to {layers} numbers (hidden layers, then the readout), "
-                    f"got {given}"
+                    f"{name}: expected 2 to {max(2, layers)} numbers (hidden layers, then the readout), got {given}"
                 )
 
     def changed(self, **changes: Any) -> Recipe:

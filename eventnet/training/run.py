@@ -100,7 +100,7 @@ def train(
         _describe(folder, recipe, data_root, splits)
     with torch.random.fork_rng(devices=[]):
         history = _fit(recipe, folder, splits, resume, accelerator, progress, callbacks)
-    return _finish(folder, splits, history)
+        return _finish(folder, splits, history)
 
 
 def evaluate(
