@@ -41,9 +41,10 @@ def test_help_lists_the_commands(capsys):
 def test_help_shows_type_unit_and_default_of_every_field(capsys, name):
     code, out, _ = run(capsys, "train", name, "--help")
     assert code == 0
-    flat = re.sub(r"[\s│]+", " ", out)
+    options = [re.sub(r"[\s│]+", " ", part) for part in out.split("│ --")]
     for setting in settings(find(name)):
-        found = re.search(rf"--{setting.name.replace('_', '-')} (.*?)\[default: (.*?)\]", flat)
+        pattern = rf"{setting.name.replace('_', '-')} (.*)\[default: (.*?)\]"
+        found = next(filter(None, (re.match(pattern, option) for option in options)), None)
         assert found, setting.name
         assert found[1].startswith(setting.kind), setting.name
         assert not setting.unit or f"({setting.unit})" in found[1], setting.name
@@ -62,13 +63,13 @@ def test_help_shows_type_unit_and_default_of_every_field(capsys, name):
         (["train", "digits", "--readout", "maxx"], 1, "did you mean 'max'"),
         (["train", "digits", "--hidden", "10;20"], 1, "hidden: expected INT,..., got '10;20'"),
         (["train", "digits", "--data-options", "duration"], 1, "expected KEY=VALUE"),
-        (["train", "digits", "--data", "digit"], 1, "did you mean 'digits'"),
+        (["train", "digits", "--data", "digit"], 1, "unknown data set 'digit'. Did you mean 'digits'?"),
         (["train", "nmnist"], 1, "EVENTNET_DATA"),
         (["train", "--resume", "nowhere"], 1, "no config.json there"),
         (["train", "digits", "--resume", "nowhere"], 1, "no config.json there"),
         (["train", "digits", "--resume", "a", "--out", "b"], 1, "leave --out b out"),
         (["evaluate", "nowhere"], 1, "is nowhere the folder of a run?"),
-        (["evaluate"], 2, "RUN"),
+        (["evaluate"], 2, "Missing argument"),
         (["trian"], 2, "'train'"),
     ],
 )

@@ -168,7 +168,6 @@ def differences(measure: Callable[[Parameters], tuple[Tensor, list[object]]], pa
 
 
 STACKS = [
-    Stack("slow membrane", (2.5, 1.2, 1.2)),
     Stack("slow membrane", (2.5, 1.2, 1.2), graded=True),
     Stack("equal time constants", (0.8, 0.4, 0.4)),
     Stack("slow synapse", (0.6, 0.3, 0.3), seed=2),
@@ -242,7 +241,7 @@ def test_three_layers_match_finite_differences(backend, report):
         found, checked = assert_exact(stack, backend)
         errors = {key: max(value, errors.get(key, 0)) for key, value in found.items()}
         entries += checked
-    assert entries >= 800
+    assert entries >= 700
     intro = f"EventProp vs finite differences, max relative error {max(errors.values()):.1e}"
     report(f"{intro} ({backend}; {len(STACKS)} stacks, {entries} numbers)")
     report(f"  by loss: {worst(errors, 0)}")
@@ -266,7 +265,7 @@ def test_more_stacks_match_finite_differences(stack, seed):
 
 
 @pytest.mark.parametrize(
-    "stack", [pytest.param(s, id=str(s), marks=[] if s.kind == "per neuron" else pytest.mark.slow) for s in STACKS]
+    "stack", [pytest.param(s, id=str(s), marks=[] if s is STACKS[0] else pytest.mark.slow) for s in STACKS]
 )
 def test_reference_matches_its_own_differences(stack):
     """The reference alone, along one random direction in the space of all parameters."""

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from eventnet.training.errors import CheckpointError, RecipeError
+from eventnet.training.errors import CheckpointError
 from eventnet.training.network import Network
 from eventnet.training.recipe import Recipe
 
@@ -165,7 +165,7 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]
         recipe = Recipe.from_dict(description["recipe"])
         network = Network(recipe, int(description["num_units"]), int(description["num_classes"]))
         network.load_state_dict(weights)
-    except (KeyError, TypeError, RecipeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # ValueError: also RecipeError
         raise CheckpointError(f"{folder / MODEL}: does not describe {WEIGHTS}: {error}") from error
     return network, description
 
