@@ -294,7 +294,7 @@ def test_reference_matches_its_own_differences(stack):
 def test_stacks_have_maxima_at_arrivals():
     """The maximum is exact also in the kink at an arrival: such ones are among those compared."""
     kinks = [k for stack in STACKS for arrivals in forward(stack, *stack.draw(), "cpu").peaks[::2] for k in arrivals]
-    assert sum(k >= 0 for k in kinks) >= 4
+    assert sum(k >= 0 for k in kinks) >= 3
 
 
 # ---- torch's own checks ------------------------------------------------------------------------------------

@@ -204,8 +204,10 @@ def everything(case: Case, backend: str, dtype: torch.dtype = F64) -> list[Tenso
 def threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(number)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @needs_compiled

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_NEAR = 1e-2  # below this |x|, (1 - e^-x)/x is summed as a series
+_NEAR = 1e-2  # |x| below which the voltage kernel is summed as a series
 
 
 class Neuron(NamedTuple):
@@ -51,14 +51,16 @@ class Neuron(NamedTuple):
 def synaptic_kernel(s: Tensor, tau_mem: Tensor, tau_syn: Tensor) -> Tensor:
     """Voltage ``s`` seconds after a unit jump of the current, ``K(s) = ts/(tm-ts) (e^{-s/tm} - e^{-s/ts})``.
 
-    Written as ``(s/tm) e^{-s/max(tm,ts)} (1-e^{-x})/x`` with ``x = s |1/ts - 1/tm|``: finite at tm = ts, never overflows.
+    Written as ``(s/tm) e^{-s/max(tm,ts)} (1 - e^{-|x|})/|x|`` with ``x = s (1/ts - 1/tm)``: it never overflows. Near tm = ts it
+    is ``(s/tm) e^{-s (1/tm + 1/ts)/2} sinh(x/2)/(x/2)``, a series in x^2, which is smooth through x = 0.
     """
-    x = s * (1 / tau_syn - 1 / tau_mem).abs()
-    near = x < _NEAR
-    safe = torch.where(near, torch.ones_like(x), x)
-    series = 1 - x / 2 * (1 - x / 3 * (1 - x / 4 * (1 - x / 5 * (1 - x / 6 * (1 - x / 7)))))
-    ratio = torch.where(near, series, -torch.expm1(-safe) / safe)
-    return s / tau_mem * torch.exp(-s / torch.maximum(tau_mem, tau_syn)) * ratio
+    x = s * (1 / tau_syn - 1 / tau_mem)
+    near = x.abs() < _NEAR
+    safe = torch.where(near, torch.ones_like(x), x.abs())
+    far = torch.exp(-s / torch.maximum(tau_mem, tau_syn)) * -torch.expm1(-safe) / safe
+    z = (torch.where(near, x, torch.zeros_like(x)) / 2) ** 2
+    series = 1 + z / 6 * (1 + z / 20 * (1 + z / 42))
+    return s / tau_mem * torch.where(near, torch.exp(-s * (1 / tau_mem + 1 / tau_syn) / 2) * series, far)
 
 
 def flow(v: Tensor, i: Tensor, s: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
@@ -110,6 +112,16 @@ def polish(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
     for _ in range(2):
         at, current = flow(v, i, s, neuron)
         s = s - (at - neuron.threshold) / slope(at, current, neuron)
+    return s
+
+
+def polish_peak(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
+    """Newton steps where the slope vanishes: they make the time of a peak differentiable. (To first order its height
+    does not need that.)"""
+    for _ in range(2):
+        at, current = flow(v, i, s, neuron)
+        steep = slope(at, current, neuron)
+        s = s + steep * neuron.tau_mem / (current / neuron.tau_syn + steep)
     return s
 
 
@@ -239,7 +251,9 @@ def li_max_reference(
         stretch = (until - now)[:, None].expand_as(v)
         peak = peak_time(v.detach(), i.detach(), neuron)
         inside = (peak > 0) & (peak < stretch.detach())
-        between = flow(v, i, torch.where(inside, peak, torch.zeros_like(peak)), neuron)[0]
+        b, n = inside.nonzero(as_tuple=True)
+        at, own = (v[b, n], i[b, n]), neuron.at(n)
+        between = v.index_put((b, n), flow(*at, polish_peak(peak[b, n], *at, own), own)[0])
         best = torch.where(between > best, between, best)
         v, i = flow(v, i, stretch, neuron)
         best = torch.where(v > best, v, best)
