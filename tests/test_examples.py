@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+README = EXAMPLES.with_name("README.md")
 
 
 def load(stem: str):
@@ -63,6 +65,16 @@ def test_nmnist_on_real_recordings():
 
 def test_inside_a_module():
     assert load("05_inside_a_module").main(quick=True) > 0.85
+
+
+def test_readme(capsys):
+    """The README's training example runs as it stands there and prints about what it says."""
+    text = README.read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.S).group(1)
+    said = float(re.search(r"validation accuracy (0\.\d+)\n<!-- example:end", text).group(1))
+    exec(compile(code, "README.md", "exec"), {})
+    printed = float(capsys.readouterr().out.split()[-1])
+    assert printed == pytest.approx(said, abs=0.03)
 
 
 def test_examples_are_all_tested():
