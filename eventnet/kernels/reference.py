@@ -256,7 +256,8 @@ def li_max_reference(
         between = v.index_put((b, n), flow(*at, polish_peak(peak[b, n], *at, own), own)[0])
         best = torch.where(between > best, between, best)
         v, i = flow(v, i, stretch, neuron)
-        best = torch.where(v > best, v, best)
+        # simultaneous arrivals: the first one is the kink, whatever rounding does to the rest
+        best = torch.where((v > best) & (stretch > 0), v, best)
         now = until
         if step < time.shape[1]:
             i = i + size[:, step, None] * weight[unit[:, step]].to(dtype)
