@@ -253,7 +253,7 @@ def li_max_reference(
         inside = (peak > 0) & (peak < stretch.detach())
         b, n = inside.nonzero(as_tuple=True)
         at, own = (v[b, n], i[b, n]), neuron.at(n)
-        between = v.index_put((b, n), flow(*at, polish_peak(peak[b, n], *at, own), own)[0])
+        between = best.index_put((b, n), flow(*at, polish_peak(peak[b, n], *at, own), own)[0])
         best = torch.where(between > best, between, best)
         v, i = flow(v, i, stretch, neuron)
         # simultaneous arrivals: the first one is the kink, whatever rounding does to the rest
