@@ -100,7 +100,7 @@ def first_crossing(v: Tensor, i: Tensor, horizon: Tensor, neuron: Neuron) -> Ten
         best = torch.minimum(peak_time(v, i, neuron), horizon)
         hit = (best > 0) & (flow(v, i, best, neuron)[0] >= neuron.threshold)
         low, high = torch.zeros_like(best), torch.where(hit, best, torch.zeros_like(best))
-        for _ in range(80):  # bisection, so that it cannot fail; newton_ polishes the last digits
+        for _ in range(80):  # bisection, so that it cannot fail; polish() mends the last digits
             middle = (low + high) / 2
             above = flow(v, i, middle, neuron)[0] >= neuron.threshold
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)
