@@ -16,7 +16,7 @@ from torch import Tensor
 from eventnet.kernels import cpu
 from eventnet.kernels.reference import Neuron, too_many_spikes
 
-# rows of the sums over the batch that the backward kernels return, in the order of adjoint.h
+# rows of the sums over the batch that the backward kernels return, in the order of impulse.h
 BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN, ROWS = range(8)
 
 EVENTS = "Tensor times, Tensor units, Tensor offsets, Tensor? values, Tensor duration"
@@ -268,9 +268,11 @@ def _gradients(ctx: Any, tensors: Any, found: tuple[Tensor, ...], spiking: bool)
     if any(need[6:11]):
         threshold, reset, bias = tensors[8], tensors[9], tensors[10]
         restless = (bias >= threshold).to(sums.dtype)  # these start at reset, all others at their bias
-        after, after_tau = (sums[AFTER], sums[AFTER_TAU]) if spiking else (torch.zeros_like(sums[0]),) * 2
+        after, fallen = torch.zeros_like(sums[0]), torch.zeros_like(sums[0])
+        if spiking:  # what its resets took from a voltage decays with tau_mem, too
+            after, fallen = sums[AFTER], sums[AFTER_TAU] * (threshold - reset).to(sums.dtype)
         own = [
-            sums[TAU_MEM] + (after_tau + restless * sums[START_TAU]) * (reset - bias).to(sums.dtype),
+            sums[TAU_MEM] + restless * sums[START_TAU] * (reset - bias).to(sums.dtype) - fallen,
             sums[TAU_SYN],
             -sums[BEFORE] if spiking else torch.zeros_like(sums[0]),
             after + restless * sums[START],

@@ -83,6 +83,9 @@ struct Layer {
         }
     }
 
+    // Whether neuron n has no rest below its threshold: it starts at reset instead.
+    bool restless(size_t n) const { return neurons[n].gap <= 0; }
+
     const T* row(int unit) const { return weight + static_cast<size_t>(unit) * columns; }
 
     double shortest_tau() const {
@@ -127,6 +130,10 @@ public:
         if constexpr (Shared) return {splat(x_tm_[i]), splat(y_ts_[i]), splat(k_tm_[i]), splat(k_ts_[i])};
         else return tau_slope<T>(splat(s[i]), load(&layer.p[column]), load(&layer.q[column]));
     }
+
+    // The same as numbers, where all neurons share them.
+    Decay<T> one(size_t i) const { return {x_[i], y_[i], k_[i]}; }
+    TauSlope<T> slope_one(size_t i) const { return {x_tm_[i], y_ts_[i], k_tm_[i], k_ts_[i]}; }
 
     // e^{s/ts} of stretch i, given y.
     Vec<T> growth(size_t i, Vec<T> y) const {

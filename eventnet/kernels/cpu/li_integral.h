@@ -1,7 +1,7 @@
 // The weighted integral of the voltage over the trial, of neurons that never spike: a sum over arrivals in any order.
 #pragma once
 
-#include "adjoint.h"
+#include "impulse.h"
 
 namespace eventnet {
 
@@ -61,7 +61,7 @@ public:
         });
     }
 
-    // grad (B, N) of the output -> gradients; sums as in Adjoint. A readout is small: one thread, no parts to add up.
+    // grad (B, N) of the output -> gradients; sums as there. A readout is small: one thread, no parts to add up.
     void backward(const T* grad, Gradients<T> out, bool with_taus) const {
         Factors factors;
         std::vector<T> g(layer_.columns, T(0)), tau_mem(layer_.columns, T(0)), tau_syn(layer_.columns, T(0));

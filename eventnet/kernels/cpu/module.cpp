@@ -3,6 +3,8 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include "adjoint_each.h"
+#include "adjoint_shared.h"
 #include "li_integral.h"
 #include "li_max.h"
 #include "lif_forward.h"
@@ -91,42 +93,25 @@ struct Arrays {
 };
 
 template <class T>
-Arrays<T> sweep(const Batch<T>& batch, const Layer<T>& layer, const std::vector<std::vector<Mark>>& marks, bool spiking,
-                bool inputs, bool taus, int threads) {
-    Arrays<T> arrays(batch, layer, inputs);
-    if (layer.num > 0) {
-        nb::gil_scoped_release release;
-        if (layer.shared) Adjoint<T, true>(batch, layer, marks, spiking, taus).run(arrays.out(), threads);
-        else Adjoint<T, false>(batch, layer, marks, spiking, taus).run(arrays.out(), threads);
-    }
-    return arrays;
-}
-
-// A spike's slope before it is positive; float32 rounding must not make a grazing one zero or negative.
-template <class T>
-double safe_slope(const Neuron& neuron, double current) {
-    const double least = std::numeric_limits<T>::epsilon() * std::max(1.0, std::abs(neuron.gap));
-    return std::max(current - neuron.gap, least) * neuron.p;
+void backward(const Batch<T>& batch, const Layer<T>& layer, const Impulses& impulses, Gradients<T> out, bool taus, int threads) {
+    if (layer.num == 0) return;
+    if (layer.shared) SharedAdjoint<T>(batch, layer, impulses, taus).run(out, threads);
+    else EachAdjoint<T>(batch, layer, impulses, taus).run(out, threads);
 }
 
 template <class T>
 nb::tuple lif_backward(EVENTNET_COMMON, In<double> spike_times, In<int32_t> spike_units, In<int64_t> spike_offsets,
                        In<double> currents, In<double> grad_times, bool inputs, bool taus, int threads) {
     EVENTNET_BATCH_AND_LAYER;
-    std::vector<std::vector<Mark>> marks(batch.size);
-    for (int b = 0; b < batch.size; ++b) {
-        bool any = false;
-        for (int64_t k = spike_offsets.data()[b]; k < spike_offsets.data()[b + 1]; ++k) any = any || grad_times.data()[k] != 0;
-        if (!any) continue;
-        for (int64_t k = spike_offsets.data()[b]; k < spike_offsets.data()[b + 1]; ++k) {
-            const int n = spike_units.data()[k];
-            const Neuron& neuron = layer.neurons[n];
-            const double current = currents.data()[k], before = safe_slope<T>(neuron, current);
-            const double after = (current - neuron.rise) * neuron.p;
-            marks[b].push_back({spike_times.data()[k], after / before, -grad_times.data()[k] / before, n});
-        }
+    Arrays<T> arrays(batch, layer, inputs);
+    {
+        nb::gil_scoped_release release;
+        const Impulses impulses =
+            impulses_of_spikes(layer, batch.size, spike_times.data(), spike_units.data(), spike_offsets.data(),
+                               currents.data(), grad_times.data(), arrays.sums.data(), threads);
+        backward(batch, layer, impulses, arrays.out(), taus, threads);
     }
-    return sweep<T>(batch, layer, marks, true, inputs, taus, threads).tuple();
+    return arrays.tuple();
 }
 
 template <class T>
@@ -149,19 +134,15 @@ template <class T>
 nb::tuple li_max_backward(EVENTNET_COMMON, In<double> at, In<int64_t> event, In<T> slope, In<T> grad, bool inputs, bool taus,
                           int threads) {
     EVENTNET_BATCH_AND_LAYER;
-    const int num = layer.num;
-    std::vector<std::vector<Mark>> marks(batch.size);
-    for (int b = 0; b < batch.size; ++b) {
-        for (int n = 0; n < num; ++n) {
-            const size_t k = static_cast<size_t>(b) * num + n;
-            if (grad.data()[k] != T(0)) marks[b].push_back({at.data()[k], 1.0, double(grad.data()[k]), n});
-        }
-        std::sort(marks[b].begin(), marks[b].end(), [](const Mark& x, const Mark& y) { return x.time < y.time; });
+    Arrays<T> arrays(batch, layer, inputs);
+    {
+        nb::gil_scoped_release release;
+        const Peaks peaks(layer, batch.size, at.data(), grad.data(), arrays.sums.data());
+        backward(batch, layer, peaks.impulses(), arrays.out(), taus, threads);
+        if (inputs)
+            for (size_t k = 0; k < grad.size(); ++k)
+                if (event.data()[k] >= 0) arrays.times.data()[event.data()[k]] += double(grad.data()[k]) * slope.data()[k];
     }
-    Arrays<T> arrays = sweep<T>(batch, layer, marks, false, inputs, taus, threads);
-    if (inputs)
-        for (size_t k = 0; k < static_cast<size_t>(batch.size) * num; ++k)
-            if (event.data()[k] >= 0) arrays.times.data()[event.data()[k]] += double(grad.data()[k]) * slope.data()[k];
     return arrays.tuple();
 }
 

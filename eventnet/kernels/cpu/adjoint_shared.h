@@ -1,0 +1,234 @@
+// Backward pass of neurons that share their time constants: a weight's gradient is the trace of its input at the impulses.
+//
+//   dL/dw_jn = sum_k size_k U_j(t_k),   U_j(t) = sum_{e of j, t_e < t} value_e K(t - t_e)
+// The traces U of all inputs, and I that drives them (one with e^{-t/ts} for K), flow forward from window to window; an
+// impulse adds a multiple of them to a row of the gradient. No event is looked at by a neuron: the work is impulses x inputs.
+// Gradients of the inputs' times and values are the same in reverse: traces of the impulses, read at the events.
+#pragma once
+
+#include "impulse.h"
+
+namespace eventnet {
+
+template <class T>
+class SharedAdjoint {
+public:
+    SharedAdjoint(const Batch<T>& batch, const Layer<T>& layer, const Impulses& impulses, bool with_taus)
+        : batch_(batch), layer_(layer), impulses_(impulses), with_taus_(with_taus), longest_(kTraceSpan * layer.shortest_tau()) {}
+
+    // Each job owns a range of inputs for the whole batch: nothing to add up, the same result for any number of threads.
+    void run(Gradients<T> out, int threads) const {
+        const int vectors = (batch_.inputs + kLanes<T> - 1) / kLanes<T>;
+        const double work = static_cast<double>(impulses_.sizes.size()) * vectors;
+        if (work < 3e3) threads = 1;  // less than waking a thread costs
+        const int64_t fitting = std::max<int64_t>(1, kTileBytes / (int64_t(sizeof(T)) * kLanes<T> * layer_.num));
+        const int tiles = std::max<int64_t>(1, std::min<int64_t>(vectors, std::max<int64_t>(threads, (vectors + fitting - 1) / fitting)));
+        std::vector<std::vector<double>> taus(tiles);
+        parallel_for(tiles, threads, [&](int t) {
+            const int from = int64_t(vectors) * t / tiles * kLanes<T>, to = int64_t(vectors) * (t + 1) / tiles * kLanes<T>;
+            if (with_taus_) taus[t].assign(2 * layer_.num, 0.0);
+            Worker(*this, out, from, to, taus[t].data()).run();
+        });
+        for (const auto& part : taus)
+            for (size_t n = 0; n < part.size(); ++n) out.sums[kTauMem * layer_.num + n] += part[n];  // kTauSyn follows
+    }
+
+private:
+    static constexpr double kTraceSpan = 0.5;          // of the shortest time constant: windows' factors are inverted
+    static constexpr int64_t kTileBytes = 768 << 10;  // of the gradient, to stay in cache
+
+    // Events [event, event_end) and impulses [mark, mark_end) within (start, end).
+    struct Window {
+        int64_t event, event_end, mark, mark_end;
+        double start, end;
+    };
+
+    struct Worker {
+        const SharedAdjoint& all;
+        const Batch<T>& batch;
+        const Layer<T>& layer;
+        const Impulses& impulses;
+        const Gradients<T> out;
+        const int from, width, inputs;  // the job's inputs: [from, from + inputs), padded to width
+        double* taus;
+        std::vector<T> gradient, weight;  // (N, width): rows of neurons
+        std::vector<T> u, i, u_mem, u_syn, i_syn;
+        std::vector<Window> windows;
+        Table<T, true> events, marks, spans;
+        std::vector<T> stretches;
+
+        Worker(const SharedAdjoint& parent, Gradients<T> gradients, int first, int stop, double* tau_sums)
+            : all(parent), batch(parent.batch_), layer(parent.layer_), impulses(parent.impulses_), out(gradients), from(first),
+              width(stop - first), inputs(std::min(stop, parent.batch_.inputs) - first), taus(tau_sums),
+              gradient(static_cast<size_t>(parent.layer_.num) * width, T(0)) {
+            for (auto* x : {&u, &i}) x->resize(width);
+            if (all.with_taus_) for (auto* x : {&u_mem, &u_syn, &i_syn}) x->resize(width);
+            if (!all.with_taus_ && !out.times && !out.values) return;
+            weight.assign(gradient.size(), T(0));
+            for (int j = 0; j < inputs; ++j)
+                for (int n = 0; n < layer.num; ++n) weight[static_cast<size_t>(n) * width + j] = layer.row(from + j)[n];
+        }
+
+        void run() {
+            for (int b = 0; b < batch.size; ++b) {
+                if (!cut(b)) continue;
+                forward();
+                if (out.times || out.values) reverse();
+            }
+            for (int j = 0; j < inputs; ++j) {
+                T* row = out.weight + static_cast<size_t>(from + j) * layer.num;
+                for (int n = 0; n < layer.num; ++n) row[n] = gradient[static_cast<size_t>(n) * width + j];
+            }
+        }
+
+        // Windows of sample b, up to its last impulse; false if it has none.
+        bool cut(int b) {
+            windows.clear();
+            int64_t e = batch.offsets[b], k = impulses.offsets[b];
+            const int64_t last = impulses.last(b);
+            if (k == last) return false;
+            const int64_t stop = std::lower_bound(batch.times + e, batch.times + batch.offsets[b + 1], impulses.times[last - 1]) - batch.times;
+            while (k < last) {
+                const double start = e < stop ? std::min(batch.times[e], impulses.times[k]) : impulses.times[k];
+                Window w{e, e, k, k, start, start};
+                while (e < stop && batch.times[e] <= start + all.longest_) w.end = batch.times[e++];
+                while (k < last && impulses.times[k] <= start + all.longest_) w.end = std::max(w.end, impulses.times[k++]);
+                w.event_end = e, w.mark_end = k;
+                windows.push_back(w);
+            }
+            return true;
+        }
+
+        // Decay factors of stretches: one for each event and each impulse to or from its window's border, one between windows.
+        template <class Event, class Mark, class Span>
+        void tabulate(Event event, Mark mark, Span span, bool slopes) {
+            const auto fill = [&](Table<T, true>& table, auto each) {
+                stretches.clear();
+                for (const Window& w : windows) each(w);
+                table.fill(stretches, layer, slopes);
+            };
+            fill(events, [&](const Window& w) { for (int64_t e = w.event; e < w.event_end; ++e) stretches.push_back(T(event(w, batch.times[e]))); });
+            fill(marks, [&](const Window& w) { for (int64_t k = w.mark; k < w.mark_end; ++k) stretches.push_back(T(mark(w, impulses.times[k]))); });
+            fill(spans, [&](const Window& w) { stretches.push_back(&w == windows.data() ? T(0) : T(span((&w)[-1], w))); });
+        }
+
+        void rest() {
+            for (auto* x : {&u, &i, &u_mem, &u_syn, &i_syn}) std::fill(x->begin(), x->end(), T(0));
+        }
+
+        // The traces s seconds later.
+        void flow(size_t w) {
+            const Decay<T> f = spans.one(w);
+            if (all.with_taus_) {
+                const TauSlope<T> g = spans.slope_one(w);
+                for (int j = 0; j < width; j += kLanes<T>) {
+                    store(&u_mem[j], load(&u_mem[j]) * f.x + load(&u[j]) * g.x_tm + load(&i[j]) * g.k_tm);
+                    store(&u_syn[j], load(&u_syn[j]) * f.x + load(&i_syn[j]) * f.k + load(&i[j]) * g.k_ts);
+                    store(&i_syn[j], load(&i_syn[j]) * f.y + load(&i[j]) * g.y_ts);
+                }
+            }
+            for (int j = 0; j < width; j += kLanes<T>) {
+                store(&u[j], load(&u[j]) * f.x + load(&i[j]) * f.k);
+                store(&i[j], load(&i[j]) * f.y);
+            }
+        }
+
+        // Traces of the inputs, valid at the end of the window at hand, read at the impulses.
+        void forward() {
+            tabulate([](const Window& w, double t) { return w.end - t; }, [](const Window& w, double t) { return w.end - t; },
+                     [](const Window& before, const Window& w) { return w.end - before.end; }, all.with_taus_);
+            rest();
+            for (size_t w = 0, event = 0, mark = 0; w < windows.size(); ++w) {
+                const Window& window = windows[w];
+                if (w) flow(w);
+                int64_t e = window.event;
+                for (int64_t k = window.mark; k < window.mark_end; ++k, ++mark) {
+                    for (; e < window.event_end && batch.times[e] < impulses.times[k]; ++e) arrive(e, event++);
+                    if (impulses.sizes[k] != 0) meet(k, mark);
+                }
+                for (; e < window.event_end; ++e) arrive(e, event++);
+            }
+        }
+
+        void arrive(int64_t e, size_t place) {
+            const int j = batch.units[e] - from;
+            if (j < 0 || j >= inputs) return;
+            const T value = batch.value(e);
+            const Decay<T> f = events.one(place);
+            u[j] += value * f.k;
+            i[j] += value * f.y;
+            if (!all.with_taus_) return;
+            const TauSlope<T> g = events.slope_one(place);
+            u_mem[j] += value * g.k_tm;
+            u_syn[j] += value * g.k_ts;
+            i_syn[j] += value * g.y_ts;
+        }
+
+        void meet(int64_t k, size_t place) {
+            const Decay<T> f = marks.one(place);
+            const size_t n = impulses.units[k];
+            const T by_u = T(impulses.sizes[k]) / f.x, by_i = -by_u * f.k / f.y;  // the traces as they were at the impulse
+            T* row = &gradient[n * width];
+            for (int j = 0; j < width; j += kLanes<T>) store(row + j, load(row + j) + by_u * load(&u[j]) + by_i * load(&i[j]));
+            if (!all.with_taus_) return;
+            const T* own = &weight[n * width];
+            Vec<T> of_u{}, of_i{}, of_mem{}, of_syn{}, of_i_syn{};
+            for (int j = 0; j < width; j += kLanes<T>) {
+                const Vec<T> w = load(own + j);
+                of_u += w * load(&u[j]), of_i += w * load(&i[j]);
+                of_mem += w * load(&u_mem[j]), of_syn += w * load(&u_syn[j]), of_i_syn += w * load(&i_syn[j]);
+            }
+            const TauSlope<T> g = marks.slope_one(place);
+            const double size = impulses.sizes[k], x = f.x, y = f.y;
+            const double current = sum<T>(of_i) / y, voltage = (sum<T>(of_u) - current * f.k) / x;
+            const double current_syn = (sum<T>(of_i_syn) - current * g.y_ts) / y;
+            taus[n] += size * (sum<T>(of_mem) - voltage * g.x_tm - current * g.k_tm) / x;
+            taus[layer.num + n] += size * (sum<T>(of_syn) - current_syn * f.k - current * g.k_ts) / x;
+        }
+
+        // Traces of the impulses times their neurons' weights, valid at the start of the window at hand, read at the events.
+        void reverse() {
+            std::reverse(windows.begin(), windows.end());
+            tabulate([](const Window& w, double t) { return t - w.start; }, [](const Window& w, double t) { return t - w.start; },
+                     [](const Window& after, const Window& w) { return after.start - w.start; }, false);
+            rest();
+            size_t event = 0, mark = 0;
+            for (size_t w = 0; w < windows.size(); ++w) {
+                const Window& window = windows[w];
+                if (w) flow(w);
+                int64_t e = window.event_end;
+                for (int64_t k = window.mark_end; k-- > window.mark;) {
+                    for (; e > window.event && batch.times[e - 1] >= impulses.times[k]; --e) read(e - 1, event + (e - 1 - window.event));
+                    if (impulses.sizes[k] == 0) continue;
+                    const Decay<T> f = marks.one(mark + (k - window.mark));
+                    const T* own = &weight[static_cast<size_t>(impulses.units[k]) * width];
+                    const T by_u = T(impulses.sizes[k]) * f.k, by_i = T(impulses.sizes[k]) * f.y;
+                    for (int j = 0; j < width; j += kLanes<T>) {
+                        store(&u[j], load(&u[j]) + by_u * load(own + j));
+                        store(&i[j], load(&i[j]) + by_i * load(own + j));
+                    }
+                }
+                for (; e > window.event; --e) read(e - 1, event + (e - 1 - window.event));
+                event += window.event_end - window.event, mark += window.mark_end - window.mark;
+            }
+        }
+
+        // dV(t_k)/dt_e = -value w K'(t_k - t_e), and K' = (e^{-s/ts} - K) / tm.
+        void read(int64_t e, size_t place) const {
+            const int j = batch.units[e] - from;
+            if (j < 0 || j >= inputs) return;
+            const Decay<T> f = events.one(place);
+            const double current = i[j] / f.y, voltage = (u[j] - current * f.k) / f.x;
+            if (out.times) out.times[e] = -double(batch.value(e)) * (current - voltage) * layer.neurons[0].p;
+            if (out.values) out.values[e] = voltage;
+        }
+    };
+
+    const Batch<T>& batch_;
+    const Layer<T>& layer_;
+    const Impulses& impulses_;
+    const bool with_taus_;
+    const double longest_;
+};
+
+}  // namespace eventnet
