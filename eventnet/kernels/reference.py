@@ -128,7 +128,7 @@ def polish_peak(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
 def pad_events(
     times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None, duration: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``(B, M)`` times, units and sizes of the events that count, the rest filled with size 0 at the end of the sample."""
+    """``(B, M)`` times, units and sizes of the events that count, the rest filled with unit -1 at the end of the sample."""
     batch = offsets.numel() - 1
     sample = torch.arange(batch, device=times.device).repeat_interleave(offsets.diff())
     column = torch.arange(times.numel(), device=times.device) - offsets[sample]
@@ -137,7 +137,8 @@ def pad_events(
     width = int(column.max()) + 1 if column.numel() else 0
     size = torch.ones_like(times) if values is None else values
     time = duration[:, None].expand(batch, width).clone().index_put((sample, column), times[counted])
-    unit = units.new_zeros(batch, width, dtype=torch.int64).index_put((sample, column), units[counted].to(torch.int64))
+    unit = units.new_full((batch, width), -1, dtype=torch.int64)
+    unit = unit.index_put((sample, column), units[counted].to(torch.int64))
     scale = times.new_zeros(batch, width, dtype=size.dtype).index_put((sample, column), size[counted])
     return time, unit, scale
 
@@ -157,6 +158,7 @@ def lif_reference(
     time, unit, size = pad_events(times, units, offsets, values, duration)
     dtype = torch.promote_types(times.dtype, weight.dtype)
     time, size, duration = time.to(dtype), size.to(dtype), duration.to(dtype)
+    rows = _padded(weight.to(dtype))
     neuron = neuron.to(dtype).expand(num)
     v = neuron.start().expand(batch, num)
     i = torch.zeros_like(v)
@@ -182,7 +184,7 @@ def lif_reference(
         v, i = flow(v, i, until - now, neuron)
         now = until.expand(batch, num)
         if step < time.shape[1]:
-            i = i + size[:, step, None] * weight[unit[:, step]].to(dtype)
+            i = i + size[:, step, None] * rows[unit[:, step]]
     check_finite(v)
     graph = _graph(times, values, weight, neuron)
     at, b, n, current = (torch.cat(parts) for parts in zip(*spikes, strict=True)) if spikes else _none(v)
@@ -193,6 +195,11 @@ def lif_reference(
     counts = torch.bincount(b, minlength=batch)
     out_offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     return at[order], n[order].to(torch.int32), out_offsets, current[order]
+
+
+def _padded(weight: Tensor) -> Tensor:
+    """With a last row of zeros for unit -1, so that padding adds nothing whatever the weights hold."""
+    return torch.nn.functional.pad(weight, (0, 0, 0, 1))
 
 
 def _graph(times: Tensor, values: Tensor | None, weight: Tensor, neuron: Neuron) -> Tensor:
@@ -210,10 +217,10 @@ def too_many_spikes(max_spikes: int, sample: int) -> RuntimeError:
 
 
 def check_finite(v: Tensor) -> None:
-    """Raise if a voltage is NaN or infinite, naming sample and neuron."""
+    """Raise if a voltage ``(B, N)`` or ``(B, K, N)`` is NaN or infinite, naming sample and neuron."""
     bad = ~torch.isfinite(v.detach())
     if bool(bad.any()):
-        b, n = bad.nonzero()[0].tolist()
+        b, *_, n = bad.nonzero()[0].tolist()
         raise ValueError(
             f"sample {b}, neuron {n}: the voltage is not finite; weight or values hold NaN, inf or huge numbers"
         )
@@ -242,6 +249,7 @@ def li_max_reference(
     time, unit, size = pad_events(times, units, offsets, values, duration)
     dtype = torch.promote_types(times.dtype, weight.dtype)
     time, size, duration = time.to(dtype), size.to(dtype), duration.to(dtype)
+    rows = _padded(weight.to(dtype))
     neuron = neuron.to(dtype).expand(num)
     v = neuron.start().expand(batch, num)
     i = torch.zeros_like(v)
@@ -260,7 +268,7 @@ def li_max_reference(
         best = torch.where((v > best) & (stretch > 0), v, best)
         now = until
         if step < time.shape[1]:
-            i = i + size[:, step, None] * weight[unit[:, step]].to(dtype)
+            i = i + size[:, step, None] * rows[unit[:, step]]
     check_finite(v)
     return best + _graph(times, values, weight, neuron)
 
@@ -283,20 +291,22 @@ def li_integral_reference(
     dtype = torch.promote_types(times.dtype, weight.dtype)
     neuron = neuron.to(dtype)
     sample = torch.arange(batch, device=times.device).repeat_interleave(offsets.diff())
-    left = duration[sample] - times
-    counted = left > 0
-    left = torch.where(counted, left, torch.zeros_like(left)).to(dtype)[:, None]
+    counted = times.detach() < duration[sample]
+    times, units, sample = times[counted], units[counted].to(torch.int64), sample[counted]
+    left = (duration[sample] - times).to(dtype)[:, None]
     slow, fast = 1 / neuron.tau_mem + rate, 1 / neuron.tau_syn + rate
     # y = integral_0^h K(s) e^{-rate s} ds solves y' + slow y = (1 - e^{-fast h}) / (fast tau_mem)
     kernel = synaptic_kernel(left, 1 / slow, 1 / fast) / slow
     area = (decay_integral(fast, left) - kernel) / (slow * neuron.tau_mem)
-    size = counted.to(dtype) if values is None else values.to(dtype) * counted
-    area = area * (size * torch.exp(-rate * times.to(dtype)))[:, None]
+    damping = torch.exp(-rate * times.to(dtype))
+    size = damping if values is None else values[counted].to(dtype) * damping
     total = times.new_zeros((batch, num), dtype=dtype)
-    total = total.index_add(0, sample, area * weight.to(dtype)[units.to(torch.int64)])
+    total = total.index_add(0, sample, area * size[:, None] * weight.to(dtype)[units])
     span = duration.to(dtype)[:, None]
     rest = span if rate == 0 else decay_integral(torch.as_tensor(rate, dtype=dtype), span)
-    return total + neuron.bias * rest + (neuron.start() - neuron.bias) * decay_integral(slow, span)
+    total = total + neuron.bias * rest + (neuron.start() - neuron.bias) * decay_integral(slow, span)
+    check_finite(total)
+    return total
 
 
 def decay_integral(rate: Tensor, span: Tensor) -> Tensor:

@@ -52,17 +52,19 @@ private:
         const int from, width, inputs;  // the job's inputs: [from, from + inputs), padded to width
         double* taus;
         std::vector<T> gradient, weight;  // (N, width): rows of neurons
-        std::vector<T> u, i, u_mem, u_syn, i_syn;
+        const int stride;                 // of the traces: room for one more, that of all other inputs
+        std::vector<T> traces;
+        T *const u, *const i, *const u_mem, *const u_syn, *const i_syn;
         std::vector<Window> windows;
         Table<T, true> events, marks, spans;
-        std::vector<T> stretches;
+        int64_t first_event = 0, first_mark = 0;
 
         Worker(const SharedAdjoint& parent, Gradients<T> gradients, int first, int stop, double* tau_sums)
             : all(parent), batch(parent.batch_), layer(parent.layer_), impulses(parent.impulses_), out(gradients), from(first),
               width(stop - first), inputs(std::min(stop, parent.batch_.inputs) - first), taus(tau_sums),
-              gradient(static_cast<size_t>(parent.layer_.num) * width, T(0)) {
-            for (auto* x : {&u, &i}) x->resize(width);
-            if (all.with_taus_) for (auto* x : {&u_mem, &u_syn, &i_syn}) x->resize(width);
+              gradient(static_cast<size_t>(parent.layer_.num) * width, T(0)), stride(width + kLanes<T>),
+              traces((parent.with_taus_ ? 5 : 2) * stride), u(traces.data()), i(u + stride), u_mem(i + stride), u_syn(u_mem + stride),
+              i_syn(u_syn + stride) {
             if (!all.with_taus_ && !out.times && !out.values) return;
             weight.assign(gradient.size(), T(0));
             for (int j = 0; j < inputs; ++j)
@@ -91,33 +93,44 @@ private:
             while (k < last) {
                 const double start = e < stop ? std::min(batch.times[e], impulses.times[k]) : impulses.times[k];
                 Window w{e, e, k, k, start, start};
-                while (e < stop && batch.times[e] <= start + all.longest_) w.end = batch.times[e++];
-                while (k < last && impulses.times[k] <= start + all.longest_) w.end = std::max(w.end, impulses.times[k++]);
+                const double limit = start + all.longest_;
+                while (e < stop && batch.times[e] <= limit) ++e;
+                while (k < last && impulses.times[k] <= limit) ++k;
+                if (e > w.event) w.end = batch.times[e - 1];
+                if (k > w.mark) w.end = std::max(w.end, impulses.times[k - 1]);
                 w.event_end = e, w.mark_end = k;
                 windows.push_back(w);
             }
             return true;
         }
 
-        // Decay factors of stretches: one for each event and each impulse to or from its window's border, one between windows.
-        template <class Event, class Mark, class Span>
-        void tabulate(Event event, Mark mark, Span span, bool slopes) {
-            const auto fill = [&](Table<T, true>& table, auto each) {
-                stretches.clear();
-                for (const Window& w : windows) each(w);
-                table.fill(stretches, layer, slopes);
-            };
-            fill(events, [&](const Window& w) { for (int64_t e = w.event; e < w.event_end; ++e) stretches.push_back(T(event(w, batch.times[e]))); });
-            fill(marks, [&](const Window& w) { for (int64_t k = w.mark; k < w.mark_end; ++k) stretches.push_back(T(mark(w, impulses.times[k]))); });
-            fill(spans, [&](const Window& w) { stretches.push_back(&w == windows.data() ? T(0) : T(span((&w)[-1], w))); });
+        // Decay factors over the stretches from (or to) border(w) of its window: of each event, each impulse, and each window
+        // from (or to) that of the window before.
+        template <class Border>
+        void tabulate(Border border, bool slopes) {
+            first_event = windows.front().event, first_mark = windows.front().mark;
+            const size_t num_events = windows.back().event_end - first_event, num_marks = windows.back().mark_end - first_mark;
+            events.resize(num_events, slopes), marks.resize(num_marks, slopes), spans.resize(windows.size(), slopes);
+            double before = border(windows.front());
+            for (size_t w = 0; w < windows.size(); ++w) {
+                const Window& window = windows[w];
+                const double at = border(window);
+                spans.s[w] = T(at - before);
+                before = at;
+                for (int64_t e = window.event; e < window.event_end; ++e) events.s[e - first_event] = T(std::abs(at - batch.times[e]));
+                for (int64_t k = window.mark; k < window.mark_end; ++k) marks.s[k - first_mark] = T(std::abs(at - impulses.times[k]));
+            }
+            events.fill(0, num_events, layer, slopes);
+            marks.fill(0, num_marks, layer, slopes);
+            spans.fill(0, windows.size(), layer, slopes);
         }
 
         void rest() {
-            for (auto* x : {&u, &i, &u_mem, &u_syn, &i_syn}) std::fill(x->begin(), x->end(), T(0));
+            std::fill(traces.begin(), traces.end(), T(0));
         }
 
-        // The traces s seconds later.
-        void flow(size_t w) {
+        // The traces at the border of window w, or seen in reverse from there at that of the one before.
+        __attribute__((noinline)) void flow(size_t w) {
             const Decay<T> f = spans.one(w);
             if (all.with_taus_) {
                 const TauSlope<T> g = spans.slope_one(w);
@@ -127,49 +140,49 @@ private:
                     store(&i_syn[j], load(&i_syn[j]) * f.y + load(&i[j]) * g.y_ts);
                 }
             }
-            for (int j = 0; j < width; j += kLanes<T>) {
-                store(&u[j], load(&u[j]) * f.x + load(&i[j]) * f.k);
-                store(&i[j], load(&i[j]) * f.y);
+            T *const u0 = u, *const i0 = i;  // local: the compiler then knows that no store changes them
+            for (int j = 0, stop = width; j < stop; j += kLanes<T>) {
+                store(u0 + j, load(u0 + j) * f.x + load(i0 + j) * f.k);
+                store(i0 + j, load(i0 + j) * f.y);
             }
         }
 
         // Traces of the inputs, valid at the end of the window at hand, read at the impulses.
         void forward() {
-            tabulate([](const Window& w, double t) { return w.end - t; }, [](const Window& w, double t) { return w.end - t; },
-                     [](const Window& before, const Window& w) { return w.end - before.end; }, all.with_taus_);
+            tabulate([](const Window& w) { return w.end; }, all.with_taus_);
             rest();
-            for (size_t w = 0, event = 0, mark = 0; w < windows.size(); ++w) {
+            for (size_t w = 0; w < windows.size(); ++w) {
                 const Window& window = windows[w];
                 if (w) flow(w);
                 int64_t e = window.event;
-                for (int64_t k = window.mark; k < window.mark_end; ++k, ++mark) {
-                    for (; e < window.event_end && batch.times[e] < impulses.times[k]; ++e) arrive(e, event++);
-                    if (impulses.sizes[k] != 0) meet(k, mark);
+                for (int64_t k = window.mark; k < window.mark_end; ++k) {
+                    for (; e < window.event_end && batch.times[e] < impulses.times[k]; ++e) arrive(e);
+                    if (impulses.sizes[k] != 0) meet(k);
                 }
-                for (; e < window.event_end; ++e) arrive(e, event++);
+                for (; e < window.event_end; ++e) arrive(e);
             }
         }
 
-        void arrive(int64_t e, size_t place) {
-            const int j = batch.units[e] - from;
-            if (j < 0 || j >= inputs) return;
+        void arrive(int64_t e) {
+            const unsigned j = std::min<unsigned>(batch.units[e] - from, width);  // without a branch: half of all events are others'
             const T value = batch.value(e);
-            const Decay<T> f = events.one(place);
+            const Decay<T> f = events.one(e - first_event);
             u[j] += value * f.k;
             i[j] += value * f.y;
             if (!all.with_taus_) return;
-            const TauSlope<T> g = events.slope_one(place);
+            const TauSlope<T> g = events.slope_one(e - first_event);
             u_mem[j] += value * g.k_tm;
             u_syn[j] += value * g.k_ts;
             i_syn[j] += value * g.y_ts;
         }
 
-        void meet(int64_t k, size_t place) {
-            const Decay<T> f = marks.one(place);
+        __attribute__((noinline)) void meet(int64_t k) {
+            const Decay<T> f = marks.one(k - first_mark);
             const size_t n = impulses.units[k];
             const T by_u = T(impulses.sizes[k]) / f.x, by_i = -by_u * f.k / f.y;  // the traces as they were at the impulse
-            T* row = &gradient[n * width];
-            for (int j = 0; j < width; j += kLanes<T>) store(row + j, load(row + j) + by_u * load(&u[j]) + by_i * load(&i[j]));
+            T *const row = &gradient[n * width], *const u0 = u, *const i0 = i;
+            for (int j = 0, stop = width; j < stop; j += kLanes<T>)
+                store(row + j, load(row + j) + by_u * load(u0 + j) + by_i * load(i0 + j));
             if (!all.with_taus_) return;
             const T* own = &weight[n * width];
             Vec<T> of_u{}, of_i{}, of_mem{}, of_syn{}, of_i_syn{};
@@ -178,7 +191,7 @@ private:
                 of_u += w * load(&u[j]), of_i += w * load(&i[j]);
                 of_mem += w * load(&u_mem[j]), of_syn += w * load(&u_syn[j]), of_i_syn += w * load(&i_syn[j]);
             }
-            const TauSlope<T> g = marks.slope_one(place);
+            const TauSlope<T> g = marks.slope_one(k - first_mark);
             const double size = impulses.sizes[k], x = f.x, y = f.y;
             const double current = sum<T>(of_i) / y, voltage = (sum<T>(of_u) - current * f.k) / x;
             const double current_syn = (sum<T>(of_i_syn) - current * g.y_ts) / y;
@@ -188,36 +201,36 @@ private:
 
         // Traces of the impulses times their neurons' weights, valid at the start of the window at hand, read at the events.
         void reverse() {
-            std::reverse(windows.begin(), windows.end());
-            tabulate([](const Window& w, double t) { return t - w.start; }, [](const Window& w, double t) { return t - w.start; },
-                     [](const Window& after, const Window& w) { return after.start - w.start; }, false);
+            tabulate([](const Window& w) { return w.start; }, false);
             rest();
-            size_t event = 0, mark = 0;
-            for (size_t w = 0; w < windows.size(); ++w) {
+            for (size_t w = windows.size(); w-- > 0;) {
                 const Window& window = windows[w];
-                if (w) flow(w);
+                if (w + 1 < windows.size()) flow(w + 1);
                 int64_t e = window.event_end;
                 for (int64_t k = window.mark_end; k-- > window.mark;) {
-                    for (; e > window.event && batch.times[e - 1] >= impulses.times[k]; --e) read(e - 1, event + (e - 1 - window.event));
-                    if (impulses.sizes[k] == 0) continue;
-                    const Decay<T> f = marks.one(mark + (k - window.mark));
-                    const T* own = &weight[static_cast<size_t>(impulses.units[k]) * width];
-                    const T by_u = T(impulses.sizes[k]) * f.k, by_i = T(impulses.sizes[k]) * f.y;
-                    for (int j = 0; j < width; j += kLanes<T>) {
-                        store(&u[j], load(&u[j]) + by_u * load(own + j));
-                        store(&i[j], load(&i[j]) + by_i * load(own + j));
-                    }
+                    for (; e > window.event && batch.times[e - 1] >= impulses.times[k]; --e) read(e - 1);
+                    if (impulses.sizes[k] != 0) send(k);
                 }
-                for (; e > window.event; --e) read(e - 1, event + (e - 1 - window.event));
-                event += window.event_end - window.event, mark += window.mark_end - window.mark;
+                for (; e > window.event; --e) read(e - 1);
+            }
+        }
+
+        void send(int64_t k) {
+            const Decay<T> f = marks.one(k - first_mark);
+            const T by_u = T(impulses.sizes[k]) * f.k, by_i = T(impulses.sizes[k]) * f.y;
+            const T* const own = &weight[static_cast<size_t>(impulses.units[k]) * width];
+            T *const u0 = u, *const i0 = i;
+            for (int j = 0, stop = width; j < stop; j += kLanes<T>) {
+                store(u0 + j, load(u0 + j) + by_u * load(own + j));
+                store(i0 + j, load(i0 + j) + by_i * load(own + j));
             }
         }
 
         // dV(t_k)/dt_e = -value w K'(t_k - t_e), and K' = (e^{-s/ts} - K) / tm.
-        void read(int64_t e, size_t place) const {
+        void read(int64_t e) const {
             const int j = batch.units[e] - from;
             if (j < 0 || j >= inputs) return;
-            const Decay<T> f = events.one(place);
+            const Decay<T> f = events.one(e - first_event);
             const double current = i[j] / f.y, voltage = (u[j] - current * f.k) / f.x;
             if (out.times) out.times[e] = -double(batch.value(e)) * (current - voltage) * layer.neurons[0].p;
             if (out.values) out.values[e] = voltage;

@@ -17,6 +17,11 @@ struct StormError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+[[noreturn]] inline void not_finite(int sample, int neuron) {
+    throw Error("sample " + std::to_string(sample) + ", neuron " + std::to_string(neuron) +
+                ": the voltage is not finite; weight or values hold NaN, inf or huge numbers");
+}
+
 // Events of a batch; sample b owns [offsets[b], offsets[b + 1]). values may be null: every event has size 1.
 template <class T>
 struct Batch {
@@ -50,6 +55,8 @@ struct Layer {
     int num, columns;
     bool shared;  // one pair of time constants for all neurons
     std::vector<Neuron> neurons;
+    std::vector<Series<T>> series;  // of each neuron, one if the time constants are shared
+    T brief = 0;                    // stretches up to here are summed as series
     std::vector<T> p, q, gap, rise, start, k_peak, s_peak;
     std::vector<T> padded;
     const T* weight;
@@ -62,12 +69,13 @@ struct Layer {
         neurons.reserve(n);
         for (int i = 0; i < n; ++i) {
             const double tm = tau_mem[i], ts = tau_syn[i];
-            const Neuron& neuron = neurons.emplace_back(tm, ts, threshold[i], reset[i], bias[i], i);
+            const Neuron& neuron = neurons.emplace_back(tm, ts, threshold[i], reset[i], bias[i]);
             p[i] = T(neuron.p);
             q[i] = T(neuron.q);
             gap[i] = T(neuron.gap);
             rise[i] = T(neuron.rise);
             start[i] = neuron.gap > 0 ? T(0) : T(neuron.rise);
+            if (!shared || i == 0) series.emplace_back(neuron.p, neuron.q);
             if (shared && i > 0) {
                 s_peak[i] = s_peak[0], k_peak[i] = k_peak[0];
                 continue;
@@ -76,6 +84,7 @@ struct Layer {
             s_peak[i] = T(top);
             k_peak[i] = T(neuron.decay(top).k * (1 + 1e-6));
         }
+        if (n > 0) brief = T(Series<T>::kReach * shortest_tau());
         if (columns != num) {
             padded.assign(static_cast<size_t>(inputs) * columns, T(0));
             for (int j = 0; j < inputs; ++j) std::copy_n(w + static_cast<size_t>(j) * n, n, &padded[static_cast<size_t>(j) * columns]);
@@ -100,20 +109,21 @@ struct Layer {
 template <class T, bool Shared>
 class Table {
 public:
-    std::vector<T> s;
+    std::vector<T> s;  // the stretches; resize, set, then fill those that are needed
 
-    void fill(const std::vector<T>& stretches, const Layer<T>& layer, bool with_slopes = false) {
-        s = stretches;
+    void resize(size_t n, bool with_slopes = false) {
+        s.resize(n + kLanes<T> - 1);  // room for whole vectors from any place
+        if constexpr (!Shared) return;
+        for (auto* column : {&x_, &y_, &k_}) column->resize(s.size());
+        if (with_slopes) for (auto* column : {&x_tm_, &y_ts_, &k_tm_, &k_ts_}) column->resize(s.size());
+    }
+
+    void fill(size_t from, size_t to, const Layer<T>& layer, bool with_slopes = false) {
         if constexpr (Shared) {
-            const size_t n = s.size();
             const Vec<T> p = splat(T(layer.neurons[0].p)), q = splat(T(layer.neurons[0].q));
-            const size_t room = (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-            s.resize(room);
-            for (auto* column : {&x_, &y_, &k_, &growth_}) column->resize(room);
-            if (with_slopes) for (auto* column : {&x_tm_, &y_ts_, &k_tm_, &k_ts_}) column->resize(room);
-            for (size_t i = 0; i < n; i += kLanes<T>) {
+            for (size_t i = from; i < to; i += kLanes<T>) {
                 const Decay<Vec<T>> f = decay<T>(load(&s[i]), p, q);
-                store(&x_[i], f.x), store(&y_[i], f.y), store(&k_[i], f.k), store(&growth_[i], T(1) / f.y);
+                store(&x_[i], f.x), store(&y_[i], f.y), store(&k_[i], f.k);
                 if (!with_slopes) continue;
                 const TauSlope<Vec<T>> g = tau_slope<T>(load(&s[i]), p, q);
                 store(&x_tm_[i], g.x_tm), store(&y_ts_[i], g.y_ts), store(&k_tm_[i], g.k_tm), store(&k_ts_[i], g.k_ts);
@@ -137,7 +147,7 @@ public:
 
     // e^{s/ts} of stretch i, given y.
     Vec<T> growth(size_t i, Vec<T> y) const {
-        if constexpr (Shared) return splat(growth_[i]);
+        if constexpr (Shared) return splat(T(1) / y_[i]);
         else return T(1) / y;
     }
 
@@ -147,7 +157,7 @@ public:
     }
 
 private:
-    std::vector<T> x_, y_, k_, growth_, x_tm_, y_ts_, k_tm_, k_ts_;
+    std::vector<T> x_, y_, k_, x_tm_, y_ts_, k_tm_, k_ts_;
 };
 
 // Events [first, last) of a sample, in (start, end]; the last one is at `end`. Without events: the stretch to the end.
@@ -166,15 +176,14 @@ struct Plan {
     std::vector<Window> windows;
     Table<T, Shared> span;    // start to end of window w
     Table<T, Shared> to_end;  // event e (from the sample's first) to the end of its window
-    Table<T, Shared> step;    // previous event to event e; one more: last event to the end of the trial
+    Table<T, Shared> step;    // previous event to event e; one more: last event to the end of the trial. See fill_steps
     int64_t first = 0, count = 0;
 
-    void make(const Batch<T>& batch, const Layer<T>& layer, int b, double longest, bool with_steps, bool with_slopes) {
+    void make(const Batch<T>& batch, const Layer<T>& layer, int b, double longest) {
         first = batch.offsets[b];
         const int64_t stop = batch.counted(b);
         count = stop - first;
         windows.clear();
-        gaps_.clear();
         double now = 0;
         int64_t e = first;
         while (e < stop) {
@@ -185,22 +194,24 @@ struct Plan {
             e = last;
         }
         windows.push_back({stop, stop, now, batch.duration[b]});
-        for (const Window& w : windows) gaps_.push_back(T(w.end - w.start));
-        span.fill(gaps_, layer, with_slopes);
-        gaps_.clear();
-        for (const Window& w : windows)
-            for (int64_t i = w.first; i < w.last; ++i) gaps_.push_back(T(w.end - batch.times[i]));
-        to_end.fill(gaps_, layer, with_slopes);
-        if (!with_steps) return;
-        gaps_.clear();
-        now = 0;
-        for (int64_t i = first; i < stop; now = batch.times[i++]) gaps_.push_back(T(batch.times[i] - now));
-        gaps_.push_back(T(batch.duration[b] - now));
-        step.fill(gaps_, layer);
+        span.resize(windows.size());
+        to_end.resize(count);
+        step.resize(count + 1);
+        for (size_t w = 0; w < windows.size(); ++w) {
+            const double end = windows[w].end;
+            span.s[w] = T(end - windows[w].start);
+            for (int64_t i = windows[w].first; i < windows[w].last; ++i) to_end.s[i - first] = T(end - batch.times[i]);
+        }
+        for (int64_t i = 0; i <= count; ++i)
+            step.s[i] = T((i < count ? batch.times[first + i] : batch.duration[b]) - (i ? batch.times[first + i - 1] : 0.0));
+        span.fill(0, windows.size(), layer);
+        to_end.fill(0, count, layer);
     }
 
-private:
-    std::vector<T> gaps_;
+    // Factors of the steps within a window: only where some neuron is near its threshold.
+    void fill_steps(const Window& w, const Layer<T>& layer) {
+        step.fill(w.first - first, std::max(w.last, w.first + 1) - first, layer);
+    }
 };
 
 // How the batch is cut for threads: `chunks` ranges of samples with about equally many events, times `groups` ranges of

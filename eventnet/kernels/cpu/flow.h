@@ -62,8 +62,8 @@ inline Decay<Vec<T>> decay(Vec<T> s, Vec<T> p, Vec<T> q) {
     const auto slow_mem = p < q;
     const Vec<T> d = s * select<T>(slow_mem, q - p, p - q);
     const auto near = d < T(kNear);
-    const Vec<T> lead = select<T>(slow_mem, f.x, f.y), apart = select<T>(near, splat(T(1)), q - p);
-    f.k = p * select<T>(near, s * lead * phi_series<T>(d), (f.x - f.y) / apart);
+    const Vec<T> lead = select<T>(slow_mem, f.x, f.y), apart = T(1) / (q - p);
+    f.k = p * select<T>(near, s * lead * phi_series<T>(d), (f.x - f.y) * apart);
     return f;
 }
 
@@ -87,11 +87,9 @@ inline TauSlope<Vec<T>> tau_slope(Vec<T> s, Vec<T> p, Vec<T> q) {
 // One neuron, in double: for the few lanes that need more than the factors of their vector.
 struct Neuron {
     double tm, ts, p, q, bias, gap, rise;  // gap = threshold - bias, rise = reset - bias
-    int index;
 
-    Neuron(double tau_mem, double tau_syn, double threshold, double reset, double rest, int n)
-        : tm(tau_mem), ts(tau_syn), p(1 / tau_mem), q(1 / tau_syn), bias(rest), gap(threshold - rest), rise(reset - rest),
-          index(n) {}
+    Neuron(double tau_mem, double tau_syn, double threshold, double reset, double rest)
+        : tm(tau_mem), ts(tau_syn), p(1 / tau_mem), q(1 / tau_syn), bias(rest), gap(threshold - rest), rise(reset - rest) {}
 
     Decay<double> decay(double s) const {
         const double x = std::exp(-s * p), y = std::exp(-s * q);
@@ -163,6 +161,73 @@ private:
         i *= std::exp(-high * q);
         return high;
     }
+};
+
+// Voltage and current of a neuron as power series in time, exact to rounding over stretches up to kReach of a time constant.
+template <class T>
+class Series {
+public:
+    static constexpr double kReach = 0.25;
+    static constexpr int kOrder = sizeof(T) == 4 ? 7 : 13;  // the next term is below kReach^(kOrder + 1) / (kOrder + 1)!
+
+    // u'' and so on by the differential equations: the n-th coefficient is of_u[n] u + of_i[n] i
+    Series(double p, double q) {
+        of_u_[0] = 1, of_i_[0] = 0, fade_[0] = 1;
+        for (int n = 1; n <= kOrder; ++n) {
+            of_u_[n] = -p / n * of_u_[n - 1];
+            of_i_[n] = p / n * (fade_[n - 1] - of_i_[n - 1]);
+            fade_[n] = -q / n * fade_[n - 1];
+        }
+    }
+
+    double current(double i, double s) const { return i * horner(fade_, s); }
+
+    struct Voltage {
+        double c[kOrder + 1];
+
+        double at(double s) const { return horner(c, s); }
+        double slope(double s) const {
+            double sum = kOrder * c[kOrder];
+            for (int n = kOrder - 1; n > 0; --n) sum = sum * s + n * c[n];
+            return sum;
+        }
+    };
+
+    Voltage voltage(double u, double i) const {
+        Voltage v;
+        for (int n = 0; n <= kOrder; ++n) v.c[n] = of_u_[n] * u + of_i_[n] * i;
+        return v;
+    }
+
+    // Seconds until u first reaches gap within h seconds, or -1. Where u rises it is concave: Newton's steps from the left
+    // climb to the crossing without overshooting, and pass the end or the peak if there is none.
+    double crossing(double u, double i, double h, double gap, double close) const {
+        const double missing = gap - u, speed = (i - u) * of_i_[1];
+        if (speed <= 0 || missing > speed * h) return -1;
+        if (missing <= 0) return 0;
+        const Voltage v = voltage(u, i);
+        close *= std::abs(gap) + std::abs(u) + std::abs(i);
+        const double tangent = missing / speed, bend = v.c[2] / speed * tangent;
+        double s = bend > -0.1 ? tangent * (1 - bend) : tangent;  // the second-order guess, where it is good
+        for (int step = 0; step < 50; ++step) {
+            const double short_of = gap - v.at(s), slope = v.slope(s);
+            if (slope <= 0) return -1;
+            s += short_of / slope;
+            if (std::abs(short_of) <= close) break;
+            if (s > h) return -1;
+        }
+        return s > h ? -1 : std::max(s, 0.0);
+    }
+
+private:
+    template <int N>
+    static double horner(const double (&c)[N], double s) {
+        double sum = c[N - 1];
+        for (int n = N - 2; n >= 0; --n) sum = sum * s + c[n];
+        return sum;
+    }
+
+    double of_u_[kOrder + 1], of_i_[kOrder + 1], fade_[kOrder + 1];
 };
 
 }  // namespace eventnet

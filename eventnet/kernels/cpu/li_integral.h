@@ -19,16 +19,15 @@ inline Vec<T> decay_area(Vec<T> rate, Vec<T> h) {
 }
 
 template <class T>
-inline Area<Vec<T>> area(Vec<T> h, Vec<T> p, Vec<T> q, T k) {
+inline Area<Vec<T>> area(Vec<T> h, Vec<T> p, Vec<T> q, T k, bool with_taus) {
     const Vec<T> slow = p + k, fast = q + k;
     const Decay<Vec<T>> f = decay<T>(h, slow, fast);  // f.k = slow G, with G symmetric in both rates
-    const TauSlope<Vec<T>> g = tau_slope<T>(h, slow, fast);
     const Vec<T> kernel = f.k / slow, filled = decay_area<T>(fast, h);
-    const Vec<T> by_slow = -(g.k_tm / (slow * slow) + kernel) / slow, by_fast = -g.k_ts / (fast * fast * slow);
     const Vec<T> mass = (filled - kernel) / slow;
-    Area<Vec<T>> a;
-    a.value = p * mass;
-    a.by_h = p * kernel;
+    Area<Vec<T>> a{p * mass, p * kernel, {}, {}};
+    if (!with_taus) return a;
+    const TauSlope<Vec<T>> g = tau_slope<T>(h, slow, fast);
+    const Vec<T> by_slow = -(g.k_tm / (slow * slow) + kernel) / slow, by_fast = -g.k_ts / (fast * fast * slow);
     a.by_tm = -p * p * (mass - p * (mass + by_slow) / slow);
     a.by_ts = -q * q * p * ((h * f.y - filled) / fast - by_fast) / slow;
     return a;
@@ -39,54 +38,54 @@ class LiIntegral {
 public:
     LiIntegral(const Batch<T>& batch, const Layer<T>& layer, double rate) : batch_(batch), layer_(layer), rate_(rate) {}
 
-    // out (B, N): sum over arrivals of value * area * weight, without what the bias adds.
+    // out (B, N): sum over arrivals of value * area * weight, and what bias and start add.
     void forward(T* out, int threads) const {
         const Split parts = split(batch_, layer_.columns, threads);
         parallel_for(parts.jobs(), threads, [&](int job) {
             const int chunk = job / parts.groups(), group = job % parts.groups();
-            Factors factors;
+            const int from = parts.columns[group], to = parts.columns[group + 1];
+            Arrivals arrivals(*this, false);
             std::vector<T> total(layer_.columns);
             for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) {
-                factors.fill(*this, b);
-                const int from = parts.columns[group], to = parts.columns[group + 1];
+                arrivals.fill(b);
                 std::fill(total.begin() + from, total.begin() + to, T(0));
-                for (int64_t e = 0; e < factors.count; ++e) {
-                    const T* row = layer_.row(batch_.units[factors.first + e]);
+                for (size_t i = 0; i < arrivals.units.size(); ++i) {
+                    const T* row = layer_.row(arrivals.units[i]);
                     for (int column = from; column < to; column += kLanes<T>)
-                        store(&total[column], load(&total[column]) + factors.scale[e] * factors.at(*this, e, column).value * load(row + column));
+                        store(&total[column], load(&total[column]) + arrivals.size(i) * arrivals.at(i, column).value * load(row + column));
                 }
-                for (int n = from; n < std::min(to, layer_.num); ++n)
+                for (int n = from; n < std::min(to, layer_.num); ++n) {
+                    if (!std::isfinite(total[n])) not_finite(b, n);
                     out[static_cast<size_t>(b) * layer_.num + n] = total[n] + from_start(b, n);
+                }
             }
         });
     }
 
-    // grad (B, N) of the output -> gradients; sums as there. A readout is small: one thread, no parts to add up.
+    // grad (B, N) of the output -> gradients. A readout is small: one thread, no parts to add up.
     void backward(const T* grad, Gradients<T> out, bool with_taus) const {
-        Factors factors;
+        Arrivals arrivals(*this, with_taus);
         std::vector<T> g(layer_.columns, T(0)), tau_mem(layer_.columns, T(0)), tau_syn(layer_.columns, T(0));
         std::vector<T> weight(static_cast<size_t>(batch_.inputs) * layer_.columns, T(0));
         for (int b = 0; b < batch_.size; ++b) {
-            factors.fill(*this, b);
+            arrivals.fill(b);
             std::copy_n(grad + static_cast<size_t>(b) * layer_.num, layer_.num, g.begin());
-            for (int64_t e = 0; e < factors.count; ++e) {
-                const int64_t event = factors.first + e;
-                const size_t row = static_cast<size_t>(batch_.units[event]) * layer_.columns;
-                Vec<T> by_time{}, by_value{};
+            for (size_t i = 0; i < arrivals.units.size(); ++i) {
+                const size_t row = static_cast<size_t>(arrivals.units[i]) * layer_.columns;
+                const T size = arrivals.size(i);
+                Vec<T> plain{}, by_value{}, by_h{};
                 for (int column = 0; column < layer_.columns; column += kLanes<T>) {
-                    const Area<Vec<T>> a = factors.at(*this, e, column);
-                    const Vec<T> g0 = load(&g[column]), w0 = load(layer_.weight + row + column);
-                    const Vec<T> seen = factors.scale[e] * g0;
-                    store(&weight[row + column], load(&weight[row + column]) + seen * a.value);
-                    by_time -= w0 * seen * (a.by_h + T(rate_) * a.value);
-                    by_value += w0 * g0 * a.value;
+                    const Area<Vec<T>> a = arrivals.at(i, column);
+                    const Vec<T> g0 = load(&g[column]), pull = g0 * load(layer_.weight + row + column);
+                    store(&weight[row + column], load(&weight[row + column]) + size * g0 * a.value);
+                    plain += pull, by_value += pull * a.value, by_h += pull * a.by_h;
                     if (!with_taus) continue;
-                    store(&tau_mem[column], load(&tau_mem[column]) + w0 * seen * a.by_tm);
-                    store(&tau_syn[column], load(&tau_syn[column]) + w0 * seen * a.by_ts);
+                    store(&tau_mem[column], load(&tau_mem[column]) + size * pull * a.by_tm);
+                    store(&tau_syn[column], load(&tau_syn[column]) + size * pull * a.by_ts);
                 }
-                if (out.times) out.times[event] = sum<T>(by_time);
-                if (out.values) out.values[event] = double(sum<T>(by_value)) * factors.discount[e];
+                arrivals.pull(i, plain, by_value, by_h);
             }
+            arrivals.gradients(out);
             for (int n = 0; n < layer_.num; ++n) {
                 const Neuron& neuron = layer_.neurons[n];
                 const double h = batch_.duration[b], slow = neuron.p + rate_, left = std::exp(-slow * h);
@@ -102,32 +101,95 @@ public:
     }
 
 private:
-    // Areas of all events of one sample that count.
-    struct Factors {
-        int64_t first = 0, count = 0;
-        std::vector<T> left, discount, scale;  // time left; e^{-kt}; value e^{-kt}
-        std::vector<T> value, by_h, by_tm, by_ts;
+    // The arrivals of one sample and their areas: added up for each active input if all neurons share their time constants,
+    // else one by one.
+    class Arrivals {
+    public:
+        std::vector<int> units;  // the inputs
 
-        void fill(const LiIntegral& all, int b) {
-            const Batch<T>& batch = all.batch_;
-            first = batch.offsets[b];
-            count = batch.counted(b) - first;
-            const size_t room = (count + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-            for (auto* x : {&left, &discount, &scale, &value, &by_h, &by_tm, &by_ts}) x->assign(room, T(0));
-            for (int64_t e = 0; e < count; ++e) left[e] = T(batch.duration[b] - batch.times[first + e]), discount[e] = T(batch.times[first + e]);
-            for (size_t e = 0; e < room; e += kLanes<T>) {
-                store(&discount[e], exp(load(&discount[e]) * T(-all.rate_)));
-                if constexpr (!Shared) continue;
-                const Area<Vec<T>> a = area<T>(load(&left[e]), splat(T(all.layer_.neurons[0].p)), splat(T(all.layer_.neurons[0].q)), T(all.rate_));
-                store(&value[e], a.value), store(&by_h[e], a.by_h), store(&by_tm[e], a.by_tm), store(&by_ts[e], a.by_ts);
+        Arrivals(const LiIntegral& all, bool with_taus)
+            : batch_(all.batch_), layer_(all.layer_), rate_(T(all.rate_)), with_taus_(with_taus), place_(batch_.inputs, -1) {}
+
+        void fill(int b) {
+            first_ = batch_.offsets[b], count_ = batch_.counted(b) - first_;
+            const size_t room = (count_ + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+            for (auto* x : {&left_, &discount_}) x->assign(room, T(0));
+            for (int64_t e = 0; e < count_; ++e) {
+                left_[e] = T(batch_.duration[b] - batch_.times[first_ + e]);
+                discount_[e] = T(batch_.times[first_ + e]);
             }
-            for (int64_t e = 0; e < count; ++e) scale[e] = batch.value(first + e) * discount[e];
+            for (size_t e = 0; e < room; e += kLanes<T>) store(&discount_[e], exp(load(&discount_[e]) * -rate_));
+            if constexpr (Shared) add_up(room);
+            else units.assign(batch_.units + first_, batch_.units + first_ + count_);
+            pull_.assign(units.size(), T(0)), pull_by_h_.assign(units.size(), T(0));
         }
 
-        Area<Vec<T>> at(const LiIntegral& all, int64_t e, int column) const {
-            if constexpr (Shared) return {splat(value[e]), splat(by_h[e]), splat(by_tm[e]), splat(by_ts[e])};
-            else return area<T>(splat(left[e]), load(&all.layer_.p[column]), load(&all.layer_.q[column]), T(all.rate_));
+        // Area of sum i, discounted, for a vector of neurons; the value of the arrival that it is to be multiplied with.
+        Area<Vec<T>> at(size_t i, int column) const {
+            if constexpr (Shared) return {splat(sums_[i].value), splat(sums_[i].by_h), splat(sums_[i].by_tm), splat(sums_[i].by_ts)};
+            const Area<Vec<T>> a = area<T>(splat(left_[i]), load(&layer_.p[column]), load(&layer_.q[column]), rate_, with_taus_);
+            const T x = discount_[i];
+            return {x * a.value, x * a.by_h, x * a.by_tm, x * a.by_ts};
         }
+
+        T size(size_t i) const { return Shared ? T(1) : batch_.value(first_ + i); }
+
+        // Takes what neurons send back to sum i: grad times weight, and with each neuron's own area.
+        void pull(size_t i, Vec<T> plain, Vec<T> by_value, Vec<T> by_h) {
+            pull_[i] = sum<T>(Shared ? plain : by_value);
+            if (!Shared) pull_by_h_[i] = sum<T>(by_h);
+        }
+
+        // Gradients of times and values. Later by dt, an arrival has dt less and is discounted more.
+        void gradients(const Gradients<T>& out) const {
+            if (!out.times && !out.values) return;
+            for (int64_t e = 0; e < count_; ++e) {
+                const int i = Shared ? place_of_[e] : int(e);
+                const double by_value = Shared ? double(pull_[i]) * value_[e] : double(pull_[i]);
+                const double by_h = Shared ? double(pull_[i]) * by_h_[e] : double(pull_by_h_[i]);
+                if (out.times) out.times[first_ + e] = -double(batch_.value(first_ + e)) * (by_h + rate_ * by_value);
+                if (out.values) out.values[first_ + e] = by_value;
+            }
+        }
+
+    private:
+        void add_up(size_t room) {
+            for (const int unit : units) place_[unit] = -1;
+            units.clear(), sums_.clear(), place_of_.resize(count_);
+            value_.resize(room), by_h_.resize(room);
+            const Vec<T> p = splat(T(layer_.neurons[0].p)), q = splat(T(layer_.neurons[0].q));
+            for (int64_t e = 0; e < count_; e += kLanes<T>) {
+                const Area<Vec<T>> a = area<T>(load(&left_[e]), p, q, rate_, with_taus_);
+                const Vec<T> x = load(&discount_[e]);
+                store(&value_[e], x * a.value), store(&by_h_[e], x * a.by_h);
+                for (int l = 0; l < std::min<int64_t>(kLanes<T>, count_ - e); ++l) {
+                    int& place = place_[batch_.units[first_ + e + l]];
+                    if (place < 0) {
+                        place = int(units.size());
+                        units.push_back(batch_.units[first_ + e + l]);
+                        sums_.push_back({});
+                    }
+                    place_of_[e + l] = place;
+                    Area<T>& sum = sums_[place];
+                    const T size = batch_.value(first_ + e + l);
+                    sum.value += size * value_[e + l];
+                    if (with_taus_) sum.by_tm += size * x[l] * a.by_tm[l], sum.by_ts += size * x[l] * a.by_ts[l];
+                }
+            }
+        }
+
+        const Batch<T>& batch_;
+        const Layer<T>& layer_;
+        const T rate_;
+        const bool with_taus_;
+        int64_t first_ = 0, count_ = 0;
+        std::vector<T> left_, discount_;  // of each arrival: time left, e^{-rate t}
+        std::vector<T> pull_, pull_by_h_;
+        // where neurons share their time constants
+        std::vector<T> value_, by_h_;  // of each arrival
+        std::vector<int> place_of_;    // of each arrival: its sum
+        std::vector<int> place_;       // of each input: its sum, or -1
+        std::vector<Area<T>> sums_;
     };
 
     double& sum_of(Gradients<T>& out, Sum k, int n) const { return out.sums[static_cast<size_t>(k) * layer_.num + n]; }

@@ -27,7 +27,8 @@ public:
             const int chunk = job / parts.groups(), group = job % parts.groups();
             Plan<T, Shared> plan;
             for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) {
-                plan.make(batch_, layer_, b, 0.0, true, false);
+                plan.make(batch_, layer_, b, 0.0);
+                plan.step.fill(0, plan.count + 1, layer_);
                 for (int column = parts.columns[group]; column < parts.columns[group + 1]; column += kLanes<T>)
                     vector(b, column, plan, out);
             }
@@ -78,11 +79,6 @@ private:
             out.event[place] = event[l];
             out.slope[place] = event[l] < 0 ? T(0) : slope[l];
         }
-    }
-
-    [[noreturn]] static void not_finite(int b, int n) {
-        throw Error("sample " + std::to_string(b) + ", neuron " + std::to_string(n) +
-                    ": the voltage is not finite; weight or values hold NaN, inf or huge numbers");
     }
 
     const Batch<T>& batch_;

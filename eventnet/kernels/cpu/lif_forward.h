@@ -60,20 +60,21 @@ private:
         const Layer<T>& layer;
         const int begin, end;
         Plan<T, Shared> plan;
-        std::vector<T> u, i;
-        std::vector<int> loud;  // columns of the vectors whose bound reached the threshold in this window
+        std::vector<T> u, i, next_u, next_i;  // at the start and at the end of the window at hand
+        std::vector<int> loud;                // columns of the vectors whose bound reached the threshold in it
+        size_t num_loud = 0;
         std::vector<Spike>* out = nullptr;
         int current_sample = 0;
         int64_t uncounted = 0;
 
         Worker(LifForward& parent, int from, int to)
             : all(parent), batch(parent.batch_), layer(parent.layer_), begin(from), end(to), u(parent.layer_.columns),
-              i(parent.layer_.columns) {}
+              i(parent.layer_.columns), next_u(i), next_i(i), loud(parent.layer_.columns / kLanes<T> + 1) {}
 
         void sample(int b, std::vector<Spike>& spikes) {
             current_sample = b;
             out = &spikes;
-            plan.make(batch, layer, b, all.longest_, true, false);
+            plan.make(batch, layer, b, all.longest_);
             std::copy(layer.start.begin(), layer.start.end(), u.begin());
             std::fill(i.begin(), i.end(), T(0));
             for (size_t w = 0; w < plan.windows.size(); ++w) {
@@ -82,26 +83,25 @@ private:
                 for (; column + kTile * kLanes<T> <= end; column += kTile * kLanes<T>) tile<kTile>(w, column);
                 for (; column + 2 * kLanes<T> <= end; column += 2 * kLanes<T>) tile<2>(w, column);
                 for (; column < end; column += kLanes<T>) tile<1>(w, column);
+                if (num_loud) plan.fill_steps(plan.windows[w], layer);
                 size_t k = 0;
-                for (; k + 4 <= loud.size(); k += 4) replay<4>(plan.windows[w], &loud[k]);
-                for (; k < loud.size(); ++k) replay<1>(plan.windows[w], &loud[k]);
-                loud.clear();
+                for (; k + 4 <= num_loud; k += 4) replay<4>(plan.windows[w], &loud[k]);
+                for (; k + 2 <= num_loud; k += 2) replay<2>(plan.windows[w], &loud[k]);
+                for (; k < num_loud; ++k) replay<1>(plan.windows[w], &loud[k]);
+                num_loud = 0;
+                u.swap(next_u), i.swap(next_i);
                 if (spikes.size() - before > 1) std::sort(spikes.begin() + before, spikes.end(), earlier);
             }
             count();
             for (int n = begin; n < std::min(end, layer.num); ++n)
-                if (!std::isfinite(u[n]) || !std::isfinite(i[n])) not_finite(n);
+                if (!std::isfinite(u[n]) || !std::isfinite(i[n])) not_finite(current_sample, n);
         }
 
+        // All events of window w on N vectors of neurons. The sums live in registers: hence local arrays and unrolling.
         template <int N>
-        struct Sums {
-            Vec<T> current[N], voltage[N], highest[N];
-        };
-
-        // What the events of a window, but for its last, add to N vectors of currents and voltages at its end, and the
-        // largest partial sum of the currents. The sums live in registers: hence the local arrays and the unrolling.
-        template <int N>
-        __attribute__((noinline)) Sums<N> accumulate(const Window& window, int column) const {
+        __attribute__((noinline)) void tile(size_t w, int column) {
+            const Window window = plan.windows[w];
+            // what the events but for the last add to currents and voltages at the end, and the largest partial sum of currents
             Vec<T> current[N], voltage[N], highest[N];
 #pragma GCC unroll 8
             for (int v = 0; v < N; ++v) current[v] = voltage[v] = highest[v] = Vec<T>{};
@@ -117,41 +117,36 @@ private:
                     highest[v] = max<T>(current[v], highest[v]);
                 }
             }
-            Sums<N> sums;
+            const bool many = window.many(), arrives = window.last > window.first;
+            // all that is read more than once is local: otherwise every store might change it, for all that the compiler knows
+            const T *const u0s = u.data(), *const i0s = i.data(), *const gaps = layer.gap.data();
+            T *const u1s = next_u.data(), *const i1s = next_i.data();
+            // the last event arrives at the end; without one, nothing (0 times numbers that are finite)
+            const T size = arrives ? batch.value(window.last - 1) : T(0);
+            const T* const row = arrives ? layer.row(batch.units[window.last - 1]) : u0s;
+            int* const list = loud.data();
+            size_t count = num_loud;
+            Decay<Vec<T>> f = plan.span.at(w, layer, column);
+            Vec<T> growth = plan.span.growth(w, f.y);
 #pragma GCC unroll 8
-            for (int v = 0; v < N; ++v) sums.current[v] = current[v], sums.voltage[v] = voltage[v], sums.highest[v] = highest[v];
-            return sums;
-        }
-
-        // All events of window w on N vectors of neurons.
-        template <int N>
-        void tile(size_t w, int column) {
-            const Window& window = plan.windows[w];
-            const Sums<N> sums = accumulate<N>(window, column);
             for (int v = 0; v < N; ++v) {
                 const int at = column + v * kLanes<T>;
-                const Decay<Vec<T>> f = plan.span.at(w, layer, at);
-                const Vec<T> u0 = load(&u[at]), i0 = load(&i[at]), gap = load(&layer.gap[at]);
-                // Largest current in the window; the voltage relaxes towards it, or the one arrival at the end does not count.
-                // Written so that NaN is not quiet.
+                if (!Shared && v) f = plan.span.at(w, layer, at), growth = plan.span.growth(w, f.y);
+                const Vec<T> u0 = load(u0s + at), i0 = load(i0s + at);
+                // The voltage relaxes towards the current, so it stays below what the largest current would make of it.
                 Vec<T> strongest = max<T>(i0, Vec<T>{}), reach;
-                if (window.many()) {
-                    strongest = max<T>(strongest, i0 + sums.highest[v] * plan.span.growth(w, f.y));
+                if (many) {
+                    strongest = max<T>(i0 + highest[v] * growth, strongest);
                     reach = u0 + max<T>(strongest - u0, Vec<T>{}) * (T(1) - f.x);
                 } else {
                     reach = max<T>(u0, Vec<T>{}) + strongest * plan.span.k_max(w, f.k, layer, at);
                 }
-                const auto quiet = ((strongest < gap) & (gap > T(0)) & (u0 < gap)) | (reach < gap);
-                if (bits<T>(~quiet)) {
-                    loud.push_back(at);
-                    continue;
-                }
-                Vec<T> i1 = i0 * f.y + sums.current[v];
-                if (window.last > window.first)
-                    i1 += batch.value(window.last - 1) * load(layer.row(batch.units[window.last - 1]) + at);
-                store(&u[at], u0 * f.x + i0 * f.k + sums.voltage[v]);
-                store(&i[at], i1);
+                store(u1s + at, u0 * f.x + i0 * f.k + voltage[v]);
+                store(i1s + at, i0 * f.y + current[v] + size * load(row + at));
+                list[count] = at;  // without a branch: it would be mispredicted
+                count += not_less<T>(reach, load(gaps + at)) != 0;
             }
+            num_loud = count;
         }
 
         // The same stretch by stretch, for K vectors at once: their chains of dependent operations overlap.
@@ -166,24 +161,26 @@ private:
                 const double until = tail ? window.end : batch.times[e];
                 const T span = plan.step.s[e - plan.first];
                 Vec<T> u1[K], i1[K];
-                IntVec<T> quiet = ~IntVec<T>{};
+                uint32_t any = 0;
+                // a voltage that rises is concave and stays below its tangent; towards rest it rises no faster than exponentially
+                const auto reach = [&](int k) {
+                    return u0[k] + max<T>(max<T>(i0[k], Vec<T>{}) - u0[k], Vec<T>{}) * (load(&layer.p[columns[k]]) * span);
+                };
 #pragma GCC unroll 4
                 for (int k = 0; k < K; ++k) {
                     const Decay<Vec<T>> f = plan.step.at(e - plan.first, layer, columns[k]);
                     u1[k] = u0[k] * f.x + i0[k] * f.k, i1[k] = i0[k] * f.y;
-                    // a voltage that rises is concave and stays below its tangent
-                    const Vec<T> reach = u0[k] + max<T>(i0[k] - u0[k], Vec<T>{}) * (load(&layer.p[columns[k]]) * span);
-                    quiet &= (reach < gap[k]) & (u1[k] < gap[k]);
+                    any |= not_less<T>(reach(k), gap[k]);
                 }
-                if (bits<T>(~quiet)) {
+                if (any) {
 #pragma GCC unroll 4
                     for (int k = 0; k < K; ++k) {
-                        const Vec<T> reach = u0[k] + max<T>(i0[k] - u0[k], Vec<T>{}) * (load(&layer.p[columns[k]]) * span);
-                        const uint32_t lanes = bits<T>(~((reach < gap[k]) & (u1[k] < gap[k])));
+                        const uint32_t lanes = not_less<T>(reach(k), gap[k]);
                         if (!lanes) continue;
                         const Vec<T> start[2] = {u0[k], i0[k]};
                         Vec<T> result[2] = {u1[k], i1[k]};
-                        cross(lanes, columns[k], start, result, now, until);
+                        if (span < layer.brief) cross_brief(lanes, columns[k], start, result, now, until);
+                        else cross(lanes, columns[k], start, result, now, until);
                         u1[k] = result[0], i1[k] = result[1];
                     }
                 }
@@ -197,7 +194,28 @@ private:
                 now = until;
             }
 #pragma GCC unroll 4
-            for (int k = 0; k < K; ++k) store(&u[columns[k]], u0[k]), store(&i[columns[k]], i0[k]);
+            for (int k = 0; k < K; ++k) store(&next_u[columns[k]], u0[k]), store(&next_i[columns[k]], i0[k]);
+        }
+
+        // Lanes that may cross the threshold in a stretch so short that a few terms of the voltage's series are exact.
+        __attribute__((noinline)) void cross_brief(uint32_t lanes, int column, const Vec<T>* start, Vec<T>* result, double now, double until) {
+            if (column + kLanes<T> > layer.num) lanes &= (1u << (layer.num - column)) - 1;
+            for (; lanes; lanes &= lanes - 1) {
+                const int l = __builtin_ctz(lanes), n = column + l;
+                const Neuron& neuron = layer.neurons[n];
+                const Series<T>& series = layer.series[layer.shared ? 0 : n];
+                double at = now, u = start[0][l], i = start[1][l];
+                if (!std::isfinite(u) || !std::isfinite(i)) not_finite(current_sample, n);
+                if (i <= 0 && neuron.gap <= 0) return cross(lanes, column, start, result, now, until);
+                for (double wait; (wait = series.crossing(u, i, until - at, neuron.gap, kClose)) >= 0;) {
+                    at = std::min(at + wait, until);
+                    i = series.current(i, wait);
+                    u = neuron.rise;
+                    result[0][l] = T(series.voltage(u, i).at(until - at));
+                    out->push_back({at, i, n});
+                    if (++uncounted > 1 << 16) count();
+                }
+            }
         }
 
         // Lanes that may cross the threshold in this stretch, with all their spikes: (u0, i0) are the states at its start;
@@ -218,7 +236,7 @@ private:
                 for (; unsettled; unsettled &= unsettled - 1) {
                     const int l = __builtin_ctz(unsettled);
                     const Neuron& neuron = layer.neurons[column + l];
-                    if (!std::isfinite(u0[l]) || !std::isfinite(i0[l])) not_finite(neuron.index);
+                    if (!std::isfinite(u0[l]) || !std::isfinite(i0[l])) not_finite(current_sample, column + l);
                     double current = i0[l];
                     const double wait = neuron.crossing(u0[l], current, u1[l], i1[l], until - at[l], kClose);
                     if (wait < 0) continue;
@@ -277,11 +295,6 @@ private:
         void count() {
             if ((all.total_ += uncounted) > all.max_spikes_) throw StormError(std::to_string(current_sample));
             uncounted = 0;
-        }
-
-        [[noreturn]] void not_finite(int n) {
-            throw Error("sample " + std::to_string(current_sample) + ", neuron " + std::to_string(n) +
-                        ": the voltage is not finite; weight or values hold NaN, inf or huge numbers");
         }
     };
 

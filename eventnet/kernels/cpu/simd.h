@@ -55,7 +55,7 @@ inline void store(T* p, Vec<T> v) {
 
 template <class T>
 inline Vec<T> splat(T x) {
-    return Vec<T>{} + x;
+    return x - Vec<T>{};  // unlike a sum with zero, this costs nothing
 }
 
 template <class T>
@@ -93,6 +93,17 @@ inline uint32_t bits(IntVec<T> mask) {
     uint32_t result = 0;
     for (int l = 0; l < kLanes<T>; ++l) result |= (mask[l] ? 1u : 0u) << l;
     return result;
+#endif
+}
+
+// Bit l is set where a < b does not hold, NaN included.
+template <class T>
+inline uint32_t not_less(Vec<T> a, Vec<T> b) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLT_UQ);
+    else return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NLT_UQ);
+#else
+    return bits<T>(~(a < b));
 #endif
 }
 
