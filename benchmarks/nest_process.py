@@ -1,6 +1,4 @@
-"""One simulation by NEST's ``iaf_psc_exp_ps``, in a process of its own: ``fidelity.py`` starts it.
-
-    python nest_process.py PROBLEM.npz SPIKES.npz
+"""One simulation by NEST's ``iaf_psc_exp_ps``, in a process of its own.
 
 NEST shares neither memory nor threads with the rest this way, and a crash of it is an error message. Times
 are in milliseconds here, as in NEST.
@@ -8,11 +6,26 @@ are in milliseconds here, as in NEST.
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 DELAY = 1.0  # ms; NEST's connections have one, so that everything happens that much later
+
+
+def simulate_apart(**given: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What ``simulate`` returns, from another process."""
+    with tempfile.TemporaryDirectory() as folder:
+        problem, spikes = Path(folder) / "problem.npz", Path(folder) / "spikes.npz"
+        np.savez(problem, **given)
+        command = [sys.executable, __file__, str(problem), str(spikes)]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        with np.load(spikes) as found:
+            return found["units"], found["times"]
 
 
 def simulate(

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from eventnet.events_checks import as_duration, check_events, check_offsets, check_tensors, locate
+
 __all__ = ["Events"]
 
 
@@ -47,13 +49,13 @@ class Events:
     values: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_tensors(self.times, self.units, self.offsets, self.values)
+        check_tensors(self.times, self.units, self.offsets, self.values)
         object.__setattr__(self, "num_units", int(self.num_units))
         object.__setattr__(self, "units", self.units.to(torch.int32))
         object.__setattr__(self, "offsets", self.offsets.to(torch.int64))
-        _check_offsets(self.offsets, self.times.numel())
-        object.__setattr__(self, "duration", _as_duration(self.duration, self.offsets.numel() - 1, self.times))
-        _check_order(self)
+        check_offsets(self.offsets, self.times.numel())
+        object.__setattr__(self, "duration", as_duration(self.duration, self.offsets.numel() - 1, self.times))
+        check_events(self.times.detach(), self.units, self.offsets, self.num_units, self.values)
 
     # ---- construction -------------------------------------------------------------------------------------------
 
@@ -386,7 +388,7 @@ class Events:
             )
         bad = ~(torch.isfinite(times.detach()) & (times.detach() >= 0))
         if bool(bad.any()):
-            b, k, value = _locate(self.offsets, bad, times)
+            b, k, value = locate(self.offsets, bad, times)
             raise ValueError(f"Events: sample {b}, event {k} would move to {value} s; times must be finite and >= 0")
         return replace_unchecked(self, times=times).sort()
 
@@ -499,6 +501,10 @@ class Events:
         """The same events, cut from the autograd graph."""
         return pytree.tree_map_only(Tensor, Tensor.detach, self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle, loader workers too: a part of a batch goes without the rest of it."""
+        return {name: _own_storage(value) for name, value in self.__dict__.items()}
+
     # ---- inside -------------------------------------------------------------------------------------------------
 
     def _keys(self) -> Tensor:
@@ -534,85 +540,11 @@ def _order(times: Tensor, sample: Tensor) -> Tensor:
     return by_time[sample[by_time].argsort(stable=True)]
 
 
-def _as_duration(duration: Any, batch: int, like: Tensor) -> Tensor:
-    value = torch.as_tensor(duration, dtype=like.dtype, device=like.device).detach()
-    if value.dim() > 1 or (value.dim() == 1 and value.numel() != batch):
-        raise ValueError(
-            f"Events: duration must be one number or ({batch},) for {batch} samples, got {tuple(value.shape)}"
-        )
-    value = value.expand(batch).contiguous()
-    bad = ~(torch.isfinite(value) & (value >= 0))
-    if bool(bad.any()):
-        b = int(bad.nonzero()[0])
-        raise ValueError(f"Events: sample {b}: duration {value[b].item()} s; expected a finite number of seconds >= 0")
+def _own_storage(value: Any) -> Any:
+    """A tensor that shares its memory with a larger one is copied out of it; all else comes back as it is."""
+    if isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.numel() * value.element_size():
+        return value.clone()
     return value
-
-
-def _check_tensors(times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None) -> None:
-    for name, x in (("times", times), ("units", units), ("offsets", offsets), ("values", values)):
-        if name == "values" and x is None:
-            continue
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"Events: {name} must be a tensor, got {type(x).__name__}; Events.from_list takes lists and arrays"
-            )
-        if x.dim() != 1:
-            raise ValueError(f"Events: {name} must be one-dimensional, got shape {tuple(x.shape)}")
-        if x.device != times.device:
-            raise ValueError(f"Events: {name} is on {x.device} but times is on {times.device}; move all to one device")
-    if times.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"Events: times must be float32 or float64 seconds, got {times.dtype}")
-    for name, x in (("units", units), ("offsets", offsets)):
-        if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-            raise TypeError(f"Events: {name} must be integers, got {x.dtype}")
-    if units.numel() != times.numel():
-        raise ValueError(f"Events: {times.numel()} times but {units.numel()} units; every event needs one of each")
-    if values is not None and (values.dtype != times.dtype or values.shape != times.shape):
-        raise ValueError(
-            f"Events: values must be {tuple(times.shape)} {times.dtype} like times, got {tuple(values.shape)} {values.dtype}"
-        )
-
-
-def _check_offsets(offsets: Tensor, events: int) -> None:
-    if offsets.numel() == 0 or offsets[0] != 0 or offsets[-1] != events or bool((offsets[1:] < offsets[:-1]).any()):
-        raise ValueError(
-            f"Events: offsets must ascend from 0 to the number of events, {events} (B + 1 numbers for B samples), "
-            f"got {offsets.tolist()[:8]}{'...' if offsets.numel() > 8 else ''}"
-        )
-
-
-def _check_order(events: Events) -> None:
-    times, units, offsets = events.times.detach(), events.units, events.offsets
-    if times.numel() == 0:
-        return
-    bad = ~(torch.isfinite(times) & (times >= 0))
-    if bool(bad.any()):
-        b, k, value = _locate(offsets, bad, times)
-        raise ValueError(f"Events: sample {b}, event {k}: time {value} s; expected finite seconds >= 0")
-    bad = (units < 0) | (units >= events.num_units)
-    if bool(bad.any()):
-        b, k, value = _locate(offsets, bad, units)
-        raise ValueError(f"Events: sample {b}, event {k}: unit {value} is outside [0, {events.num_units})")
-    bad = times[1:] < times[:-1]
-    starts = offsets[1:-1]
-    bad[starts[(starts > 0) & (starts < times.numel())] - 1] = False
-    if bool(bad.any()):
-        bad = torch.nn.functional.pad(bad, (1, 0))
-        b, k, value = _locate(offsets, bad, times)
-        raise ValueError(
-            f"Events: sample {b}, event {k}: time {value} s comes before its predecessor; each sample must be sorted by "
-            "time (sort=True in from_list and from_structured does it)"
-        )
-    if events.values is not None and not bool(torch.isfinite(events.values).all()):
-        b, k, value = _locate(offsets, ~torch.isfinite(events.values), events.values)
-        raise ValueError(f"Events: sample {b}, event {k}: value {value}; expected a finite number")
-
-
-def _locate(offsets: Tensor, bad: Tensor, of: Tensor) -> tuple[int, int, float]:
-    """Sample, index within the sample, and value of the first bad event."""
-    i = bad.nonzero()[0]
-    b = int(torch.searchsorted(offsets, i, right=True)) - 1
-    return b, int(i - offsets[b]), of[i].item()
 
 
 def _unflatten(children: Iterable[Any], num_units: int) -> Events:

@@ -25,6 +25,8 @@ __all__ = ["Activity", "activity", "firing_rates", "learning_curve", "save"]
 
 # Okabe and Ito: apart from each other for colour-blind eyes too.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#B8BCC2", "#22272E"
+PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = (0, (4, 3))
 MS = 1e3
 
 
@@ -65,50 +67,40 @@ def learning_curve(
         best_epoch: marked by a line; test_accuracy: marked there.
     """
     figure, axes = _figure(1, 3, width=11, height=3.4)
+    loss, accuracy, spikes = axes[0]
     epochs = [row["epoch"] for row in history]
-    for axis, name, percent in ((axes[0, 0], "loss", False), (axes[0, 1], "accuracy", True)):
-        scale = 100 if percent else 1
-        for part, colour in (("train", BLUE), ("validation", ORANGE)):
-            values = [row[f"{part}_{name}"] * scale for row in history]
-            axis.plot(epochs, values, color=colour, linewidth=1.8, label="training" if part == "train" else part)
-        axis.set_title("Loss" if name == "loss" else "Accuracy (%)", loc="left")
+    style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(epochs) < 10 else None, "markersize": 4}
+    for name, colour, label in (("train", BLUE, "training"), ("validation", ORANGE, "validation")):
+        loss.plot(epochs, [row[f"{name}_loss"] for row in history], color=colour, label=label, **style)
+        percent = [row[f"{name}_accuracy"] * 100 for row in history]
+        accuracy.plot(epochs, percent, color=colour, label=label, **style)
+    per_neuron = [row["train_spikes_per_neuron"] for row in history]
+    spikes.plot(epochs, per_neuron, color=BLUE, **style)
+    spikes.set_ylim(0, 1.1 * max(per_neuron) or 1.0)
+    _log_scale_if_wide(loss, [row[f"{part}_loss"] for row in history for part in ("train", "validation")])
+    for axis, title in zip(axes[0], ("Loss", "Accuracy (%)", "Spikes per hidden neuron and sample"), strict=True):
+        _title(axis, title)
         axis.set_xlabel("epoch")
-    losses = [row[f"{part}_loss"] for row in history for part in ("train", "validation")]
-    if min(losses) > 0 and max(losses) > 3 * min(losses):
-        axes[0, 0].set_yscale("log")
-    spikes = axes[0, 2]
-    spikes.plot(epochs, [row["train_spikes_per_neuron"] for row in history], color=BLUE, linewidth=1.8)
-    spikes.set_ylim(bottom=0)
-    spikes.set_title("Spikes per hidden neuron and sample", loc="left")
-    spikes.set_xlabel("epoch")
-    for axis in axes.flat:
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if best_epoch is not None:
-            axis.axvline(best_epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    accuracy = axes[0, 1]
-    if test_accuracy is not None and best_epoch is not None:
-        accuracy.plot(
-            best_epoch,
-            test_accuracy * 100,
-            "o",
-            color=GREEN,
-            markersize=6,
-            zorder=5,
-            label=f"test {test_accuracy:.1%}",
-        )
-    accuracy.legend(frameon=False, loc="lower right")
-    axes[0, 0].legend(frameon=False, loc="upper right")
+            axis.axvline(best_epoch, color=GREY, linewidth=1, linestyle=DASHES, zorder=0)
     if best_epoch is not None:
-        axes[0, 2].annotate(
+        if test_accuracy is not None:
+            label = f"test {test_accuracy:.1%}"
+            accuracy.plot(best_epoch, test_accuracy * 100, "D", color=GREEN, markersize=6, zorder=5, label=label)
+        late = best_epoch > (epochs[0] + epochs[-1]) / 2
+        spikes.annotate(
             f"best validation: epoch {best_epoch}",
             (best_epoch, 0.06),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
-            xytext=(-5, 0) if best_epoch > sum(epochs[:1] + epochs[-1:]) / 2 else (5, 0),
-            ha="right" if best_epoch > sum(epochs[:1] + epochs[-1:]) / 2 else "left",
+            xytext=(-5 if late else 5, 0),
+            ha="right" if late else "left",
             color=INK,
             fontsize=9,
         )
+    _legend(loss)
+    _legend(accuracy)
     return figure
 
 
@@ -116,15 +108,12 @@ def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
     """Rasters of input and hidden layers and the readout's voltage of one sample, before and after training."""
     layers = len(after.hidden)
     heights = [1.3, *[2.0] * layers, 2.2]
-    figure, axes = _figure(layers + 2, 2, width=11, height=1.0 + 1.35 * sum(heights) / 1.5, heights=heights)
+    figure, axes = _figure(layers + 2, 2, width=10, height=1.0 + 1.35 * sum(heights) / 1.5, heights=heights)
     span = float(after.inputs.duration[0]) * MS
     for column, (one, name) in enumerate(((before, "before training"), (after, "after training"))):
-        heading = name if one.predicted is None else f"{name}: predicts {_class(one.predicted)}"
-        if one.label is not None and one.predicted is not None:
-            heading += " (right)" if one.label == one.predicted else f" (wrong: it is {one.label})"
         _raster(axes[0, column], one.inputs, INK, f"input, {one.inputs.num_events} events")
         axes[0, column].annotate(
-            heading,
+            name + _verdict(one),
             (0, 1),
             xycoords="axes fraction",
             xytext=(0, 22),
@@ -135,7 +124,8 @@ def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
         )
         for k, layer in enumerate(one.hidden):
             fired = int(layer.units.unique().numel())
-            text = f"hidden layer{f' {k + 1}' if layers > 1 else ''}, {layer.num_events} spikes of {fired} neurons"
+            which = f"hidden layer{f' {k + 1}' if layers > 1 else ''}"
+            text = f"{which}, {layer.num_events} spikes from {fired} of {layer.num_units} neurons"
             _raster(axes[1 + k, column], layer, BLUE, text)
         _voltage(axes[-1, column], one)
         axes[-1, column].set_xlabel("time (ms)")
@@ -146,12 +136,15 @@ def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
         axis.set_xlim(-0.01 * span, span * 1.01)
     for axis in axes[:-1].flat:
         axis.tick_params(labelbottom=False)
+    for axis in axes[:, 1]:  # as on the left
+        axis.tick_params(labelleft=False)
     axes[0, 0].set_ylabel("unit")
     for k in range(layers):
         axes[1 + k, 0].set_ylabel("neuron")
-    axes[-1, 0].set_ylabel("volts")
+    axes[-1, 0].set_ylabel("voltage (V)")
+    figure.align_ylabels(axes[:, 0])
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=INK)
     return figure
 
 
@@ -161,7 +154,7 @@ def firing_rates(rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[
     Args:
         rates: Hz, per layer and neuron; before: the same before training, as an outline.
     """
-    figure, axes = _figure(1, len(rates), width=max(6.0, 4.2 * len(rates)), height=3.4)
+    figure, axes = _figure(1, len(rates), width=max(6.0, 5.0 * len(rates)), height=3.4)
     for k, layer in enumerate(rates):
         axis = axes[0, k]
         values = torch.as_tensor(layer, dtype=torch.float64)
@@ -173,10 +166,10 @@ def firing_rates(rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[
         axis.hist(values.tolist(), edges, color=BLUE, alpha=0.85, label="after training", rwidth=0.9)
         silent = int((values == 0).sum())
         name = "Hidden layer" + (f" {k + 1}" if len(rates) > 1 else "")
-        axis.set_title(f"{name}: {values.mean():.1f} Hz on average, {silent} of {len(values)} silent", loc="left")
+        _title(axis, f"{name}: {values.mean():.1f} Hz on average, {silent} of {len(values)} silent")
         axis.set_xlabel("mean firing rate (Hz)")
         axis.set_ylabel("neurons")
-        axis.legend(frameon=False, loc="upper right")
+        _legend(axis, loc="upper right")
     return figure
 
 
@@ -200,19 +193,40 @@ def _figure(
 ) -> tuple[Figure, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)  # inches
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(GREY)
         axis.tick_params(colors=INK, labelsize=9, color=GREY)
-        axis.title.set_fontsize(10.5)
-        axis.title.set_color(INK)
         axis.xaxis.label.set_color(INK)
         axis.yaxis.label.set_color(INK)
     return figure, axes
+
+
+def _title(axis: Axes, text: str) -> None:
+    axis.set_title(text, loc="left", fontsize=10.5, color=INK)
+
+
+def _legend(axis: Axes, **options: Any) -> None:
+    """On a white ground, so that a line behind it does not run through its words."""
+    axis.legend(facecolor="white", edgecolor="none", framealpha=0.9, fontsize=9, labelcolor=INK, **options)
+
+
+def _log_scale_if_wide(axis: Axes, values: Sequence[float]) -> None:
+    """Plain numbers at the ticks, three a decade if there are few decades."""
+    from matplotlib.ticker import LogLocator
+
+    ratio = max(values) / min(values) if min(values) > 0 else 0.0
+    if ratio > 3:
+        axis.set_yscale("log")
+        axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 300 else (1,)))
+        axis.yaxis.set_major_formatter("{x:g}")
 
 
 def _raster(axis: Axes, events: Events, colour: str, title: str) -> None:
@@ -220,7 +234,7 @@ def _raster(axis: Axes, events: Events, colour: str, title: str) -> None:
     size = max(1.0, min(9.0, 3000 / max(events.num_events, 1)))
     axis.scatter((events.times.detach() * MS).tolist(), events.units.tolist(), s=size, color=colour, linewidths=0)
     axis.set_ylim(-0.5 - 0.01 * events.num_units, events.num_units * 1.01 - 0.5)
-    axis.set_title(title, loc="left")
+    _title(axis, title)
 
 
 def _voltage(axis: Axes, one: Activity) -> None:
@@ -228,7 +242,7 @@ def _voltage(axis: Axes, one: Activity) -> None:
     times = (one.times.detach() * MS).tolist()
     voltage = one.voltage.detach()
     classes = voltage.shape[1]
-    coloured = dict(zip(range(classes), [BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9"], strict=False))
+    coloured = dict(zip(range(classes), PALETTE, strict=False))
     if one.label is not None:
         coloured = {one.label: GREEN}
         if one.predicted is not None and one.predicted not in (one.label, -1):
@@ -240,19 +254,25 @@ def _voltage(axis: Axes, one: Activity) -> None:
             color=coloured.get(n, GREY),
             linewidth=2.0 if n in coloured else 0.9,
             zorder=3 if n in coloured else 2,
-            label=f"class {n}" if n in coloured else None,
+            label=None if n not in coloured else str(n) if len(coloured) > 2 else f"class {n}",
         )
     if one.output is not None:
         top = one.threshold if one.threshold is not None else float(voltage.max())
         for time, unit in zip((one.output.times.detach() * MS).tolist(), one.output.units.tolist(), strict=True):
             axis.plot(time, top * 1.08, "v", color=coloured.get(unit, GREY), markersize=6, zorder=4, clip_on=False)
     if one.threshold is not None:
-        axis.axhline(one.threshold, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-    axis.set_title("readout voltage", loc="left")
+        axis.axhline(one.threshold, color=GREY, linewidth=0.8, linestyle=DASHES, zorder=1)
+    _title(axis, "readout")
     if len(coloured) < classes:
-        axis.plot([], [], color=GREY, linewidth=0.9, label="other classes")
-    axis.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.17), ncols=4, handlelength=1.2, fontsize=9)
+        axis.plot([], [], color=GREY, linewidth=0.9, label="others")
+    above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderpad": 0}
+    _legend(axis, ncols=7, handlelength=1.0, columnspacing=1.1, **above)
 
 
-def _class(number: int) -> str:
-    return "nothing (all outputs silent)" if number < 0 else str(number)
+def _verdict(one: Activity) -> str:
+    if one.predicted is None:
+        return ""
+    said = f": predicts {one.predicted}" if one.predicted >= 0 else ": all outputs silent"
+    if one.label is None:
+        return said
+    return said + (" (right)" if one.label == one.predicted else f" (wrong: it is {one.label})")

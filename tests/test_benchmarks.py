@@ -23,7 +23,9 @@ import contenders  # noqa: E402
 import error_curve  # noqa: E402
 import fidelity  # noqa: E402
 import grid_gather  # noqa: E402
+import ledger  # noqa: E402
 import measure  # noqa: E402
+import picture  # noqa: E402
 import speed  # noqa: E402
 import tables  # noqa: E402
 from shapes import SHAPES, Problem, Shape  # noqa: E402
@@ -244,31 +246,36 @@ def test_results_are_merged_and_tables_filled(tmp_path: Path) -> None:
         tables.fill("<!-- speed:begin -->", tmp_path)
 
 
-ROOT_ONLY = argparse.Namespace(data_root=os.environ.get("EVENTNET_DATA"))
-
-
 @pytest.mark.parametrize("name", fidelity.CHECKS)
 def test_the_ledger_keeps_its_tolerances(name: str) -> None:
     try:
-        row = fidelity.CHECKS[name](ROOT_ONLY)
-    except fidelity.NotHere as missing:
+        row = fidelity.CHECKS[name](os.environ.get("EVENTNET_DATA"))
+    except ledger.NotHere as missing:
         pytest.skip(f"{missing} is not here")
     assert row.error <= row.tolerance, row
 
 
-def test_a_row_without_its_reference_keeps_its_last_result(monkeypatch) -> None:
-    def gone(_: argparse.Namespace) -> fidelity.Row:
-        raise fidelity.NotHere("the simulator")
+def test_a_row_without_its_reference_keeps_its_last_result() -> None:
+    def gone(_: str | None) -> ledger.Row:
+        raise ledger.NotHere("the simulator")
 
-    def here(_: argparse.Namespace) -> fidelity.Row:
-        return fidelity.Row("LIF", "reference", "times, s", 2e-3, 1e-3, "3 spikes")
+    def here(_: str | None) -> ledger.Row:
+        return ledger.Row("LIF", "reference", "times, s", 2e-3, 1e-3, "3 spikes")
 
-    monkeypatch.setattr(fidelity, "CHECKS", {"gone": gone, "new": gone, "here": here})
     known = {"gone": {"date": "2020-01-01"}, "removed": {}}
-    rows = fidelity.run(ROOT_ONLY, known)
+    rows = ledger.run({"gone": gone, "new": gone, "here": here}, None, known)
     assert list(rows) == ["gone", "here"]
     assert rows["gone"] == {"date": "2020-01-01"}
-    assert "**2.0e-03**" in fidelity.markdown({"here": rows["here"]})  # a miss stands out
+    assert "**2.0e-03**" in ledger.markdown({"here": rows["here"]})  # a miss stands out
+    nan = rows["here"] | {"error": float("nan")}
+    assert "**nan**" in ledger.markdown({"here": nan})
+
+
+def test_spike_trains_differ_by_their_largest_error_or_their_number() -> None:
+    one = Events.from_list([([0.1, 0.2, 0.3], [0, 1, 0]), ([0.1], [1])], 2, 1.0, dtype=torch.float64)
+    other = Events.from_list([([0.1, 0.25, 0.3], [0, 1, 0]), ([0.1], [1])], 2, 1.0, dtype=torch.float64)
+    assert fidelity.largest(fidelity.trains(one), fidelity.trains(other)) == pytest.approx(0.05)
+    assert fidelity.largest(fidelity.trains(one), fidelity.trains(one.keep(one.times < 0.3))) == float("inf")
 
 
 def finished_run(folder: Path, seed: int, score: float, **changes: object) -> Path:
@@ -337,6 +344,17 @@ def test_the_linear_floor_sees_counts_and_latencies() -> None:
         assert score > 0.9
     parts["train"].labels = labels[:150, None].expand(-1, 4)
     assert accuracy.linear_floor(argparse.Namespace(**parts)) is None
+
+
+def test_the_picture_is_the_one_of_the_run(tmp_path: Path, monkeypatch) -> None:
+    drawn = tmp_path / "run" / "plots" / "activity.png"
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(b"picture")
+    monkeypatch.setattr(picture, "PICTURE", tmp_path / "readme.png")
+    monkeypatch.setattr("sys.argv", ["picture.py", str(tmp_path / "run")])
+    picture.main()
+    assert picture.PICTURE.read_bytes() == b"picture"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["readme.png", "run"]
 
 
 def test_the_readme_is_up_to_date() -> None:

@@ -478,6 +478,41 @@ def test_events_travel_from_loader_workers():
         assert_same(batch, graded())
 
 
+class OneOf(torch.utils.data.Dataset):
+    """Samples that share the memory of their batch."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __getitem__(self, i: int) -> Events:
+        return self.events.sample(i)
+
+
+def test_a_sample_is_pickled_without_the_rest_of_its_batch():
+    batch = graded(random_events(torch.Generator().manual_seed(2), [3, 5000], 4, 1.0))
+    alone = batch.sample(0)
+    assert len(pickle.dumps(alone)) < 3000 < 100_000 < len(pickle.dumps(batch))
+    assert_same(pickle.loads(pickle.dumps(alone)), alone)
+    leaf = Events(batch.times.clone().requires_grad_(), batch.units, batch.offsets, 4, 1.0)
+    assert pickle.loads(pickle.dumps(leaf.sample(0))).times.requires_grad
+
+
+def test_a_whole_batch_is_pickled_without_a_copy():
+    batch = graded()
+    assert batch.__getstate__()["times"] is batch.times
+
+
+def test_loader_workers_send_a_sample_without_the_rest_of_its_batch():
+    batch = random_events(torch.Generator().manual_seed(3), [3, 5000], 4, 1.0)
+    loader = torch.utils.data.DataLoader(OneOf(batch), batch_size=None, num_workers=1)
+    for i, found in enumerate(loader):
+        assert_same(found, batch.sample(i))
+        assert found.times.untyped_storage().nbytes() == found.times.nbytes
+
+
 def test_fields_can_not_be_replaced():
     with pytest.raises(AttributeError):
         PAIR.times = torch.zeros(4)  # type: ignore[misc]

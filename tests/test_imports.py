@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own rank and from lower ones. A new module of eventnet/ gets its rank here.
 RANKS = {
     "eventnet.events": 0,
+    "eventnet.events_checks": 0,
     "eventnet.kernels": 1,
     "eventnet.data": 2,
     "eventnet.initial": 2,

@@ -46,7 +46,34 @@ def test_learning_curve_has_every_series(tmp_path):
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_learning_curve_of_a_short_run(tmp_path, epochs):
-    pixels(plots.learning_curve(history(epochs), best_epoch=1, test_accuracy=1.0), tmp_path / "curve.png")
+    """A line through one point shows nothing: every series has its points marked, at ticks that are epochs."""
+    figure = plots.learning_curve(history(epochs), best_epoch=1, test_accuracy=1.0)
+    pixels(figure, tmp_path / "curve.png")
+    for axis, series in zip(figure.axes, (2, 2, 1), strict=True):
+        for line in axis.lines[:series]:
+            assert len(line.get_xdata()) == epochs and line.get_marker() == "o"
+        low, high = axis.get_xlim()
+        assert [tick for tick in axis.get_xticks() if low <= tick <= high] == list(range(1, epochs + 1))
+    figure.draw_without_rendering()  # places everything at the figure's own resolution
+    inside = figure.bbox
+    for text in (text for axis in figure.axes for text in axis.texts):
+        box = text.get_window_extent()
+        assert inside.x0 <= box.x0 and box.x1 <= inside.x1
+
+
+def test_learning_curve_shows_all_spikes_and_plain_losses(tmp_path):
+    rows = history(40)
+    figure = plots.learning_curve(rows, best_epoch=40)
+    pixels(figure, tmp_path / "curve.png")
+    loss, _, spikes = figure.axes
+    assert spikes.get_ylim()[0] == 0
+    assert spikes.get_ylim()[1] > max(row["train_spikes_per_neuron"] for row in rows)
+    low, high = loss.get_ylim()
+    shown = [label.get_text() for label in loss.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert {"0.05", "0.1", "0.5"} <= set(shown)
+    assert loss.lines[0].get_marker() == "None"
+    silent = [row | {"train_spikes_per_neuron": 0.0} for row in rows]
+    assert plots.learning_curve(silent).axes[2].get_ylim() == (0, 1)
 
 
 def test_activity_names_prediction_and_counts(tmp_path):
@@ -55,7 +82,7 @@ def test_activity_names_prediction_and_counts(tmp_path):
     assert "before training: predicts 1 (wrong: it is 2)" in shown
     assert "after training: predicts 2 (right)" in shown
     assert "input, 3 events" in shown
-    assert "hidden layer, 2 spikes of 2 neurons" in shown
+    assert "hidden layer, 2 spikes from 2 of 6 neurons" in shown
     assert pixels(figure, tmp_path / "activity.png").std() > 0.05
 
 
@@ -65,9 +92,15 @@ def test_activity_of_silent_spiking_and_stepwise_readouts(tmp_path):
     output = Events.from_list([([0.01], [2])], num_units=4, duration=0.02)
     after = some_activity(hidden=[silent, silent], predicted=2, output=output, threshold=1.0)
     figure = plots.activity(before, after)
-    assert "all outputs silent" in titles(figure)
+    assert "before training: all outputs silent (wrong: it is 2)" in titles(figure)
     pixels(figure, tmp_path / "silent.png")
-    pixels(plots.activity(*[some_activity(label=None, predicted=None)] * 2), tmp_path / "steps.png")
+    many = torch.linspace(0, 1, 30)[:, None] * torch.arange(9)
+    figure = plots.activity(*[some_activity(label=None, predicted=None, voltage=many)] * 2)
+    pixels(figure, tmp_path / "steps.png")
+    figure.draw_without_rendering()
+    for axis in figure.axes[-2:]:  # six names fit beside the title
+        assert [text.get_text() for text in axis.get_legend().get_texts()] == [*"012345", "others"]
+        assert axis.get_legend().get_window_extent().x0 > axis._left_title.get_window_extent().x1
 
 
 def test_firing_rates_counts_neurons(tmp_path):

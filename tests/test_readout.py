@@ -258,10 +258,33 @@ def test_bad_input_is_refused_with_what_to_do(call, kind, message):
         call(LI(1, 2)(ONE))
 
 
+READINGS = {
+    "max": lambda v: v.max(),
+    "integral": lambda v: v.integral(),
+    "damped integral": lambda v: v.integral(decay=0.01),
+    "mean": lambda v: v.mean(),
+    "at": lambda v: v.at(torch.linspace(0.0, 0.1, 5)),
+}
+
+
 @on_both_backends
-def test_weights_that_are_not_finite_are_refused(backend):
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+@pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(weight, read, backend):
     layer = LI(1, 2, backend=backend)
     with torch.no_grad():
-        layer.weight[0, 1] = math.nan
-    with pytest.raises(ValueError, match=r"sample 0, neuron 1: the voltage is not finite; weight or values hold NaN"):
-        layer(ONE).max()
+        layer.weight[0, 1] = weight
+    events = Events.from_list([([], []), ([0.003], [0])], 1, 0.1)
+    with pytest.raises(ValueError, match=r"sample 1, neuron 1: the voltage is not finite; weight or values hold NaN"):
+        read(layer(events))
+
+
+@on_both_backends
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+def test_weights_of_events_after_the_end_may_be_anything(read, backend):
+    layer = LI(2, 2, backend=backend)
+    with torch.no_grad():
+        layer.weight[1] = math.nan
+    late = Events.from_list([([0.003, 0.2], [0, 1])], 2, 0.1)
+    expected = read(layer(late.crop(0.0, 0.1)))
+    torch.testing.assert_close(read(layer(late)), expected)

@@ -110,14 +110,17 @@ def _arrays(
     *neuron: Tensor,
 ) -> tuple[np.ndarray | None, ...]:
     """Contiguous arrays; times in float64, values and parameters in the weight's dtype."""
-    at, end = times.to(torch.float64), duration.to(torch.float64)
-    sizes = None if values is None else _array(values.to(weight.dtype))
-    own = (_array(p.to(weight.dtype).reshape(-1)) for p in neuron)
-    return (_array(at), _array(units), _array(offsets), sizes, _array(end), _array(weight), *own)
+    own = weight.dtype
+    sizes = None if values is None else _array(values, own)
+    events = (_array(times, torch.float64), _array(units), _array(offsets), sizes, _array(duration, torch.float64))
+    return (*events, _array(weight), *(_array(p, own) for p in neuron))
 
 
-def _array(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().numpy()
+def _array(x: Tensor, dtype: torch.dtype | None = None) -> np.ndarray:
+    x = x.detach()
+    if dtype is not None and x.dtype != dtype:  # asking is cheaper than converting to the same
+        x = x.to(dtype)
+    return x.contiguous().numpy()
 
 
 def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
@@ -138,7 +141,7 @@ def _lif(*args: Any) -> tuple[Tensor, ...]:
 @torch.library.impl(LIF + "_backward", "CPU")
 def _lif_backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, currents: Tensor, *args: Any) -> Any:
     *tensors, inputs, taus = args
-    spikes = (_array(x) for x in (exact, units, offsets, currents, grad.to(torch.float64)))
+    spikes = (*(_array(x) for x in (exact, units, offsets, currents)), _array(grad, torch.float64))
     return _tensors(_kernel().lif_backward(*_arrays(*tensors), *spikes, inputs, taus, torch.get_num_threads()))
 
 

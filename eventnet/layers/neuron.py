@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import inf
 
 import torch
@@ -27,7 +28,7 @@ def as_neuron(
     given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
     neuron = Neuron(**{name: _as_tensor(name, value, num, like) for name, value in given.items()})
     if neuron.is_scalar():  # plain numbers are several times faster to compare than tensors
-        tm, ts, top, low, rest = (float(p.detach()) for p in neuron)
+        tm, ts, top, low, rest = (p.item() for p in neuron)
         sound = tm > 0 and ts > 0 and top > low and abs(rest) < inf
     else:
         bounds = (neuron.tau_mem > 0) & (neuron.tau_syn > 0) & (neuron.threshold > neuron.reset)
@@ -39,12 +40,18 @@ def as_neuron(
 
 def _as_tensor(name: str, value: float | Tensor, num: int, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
-        return torch.tensor(float(value), dtype=like.dtype, device=like.device)
+        return _constant(float(value), like.dtype, like.device)
     if value.numel() != 1 and value.shape != (num,):
         raise ValueError(f"{name} must be one number or a tensor of shape ({num},), got shape {tuple(value.shape)}")
     if value.device != like.device:
         raise ValueError(f"{name} is on {value.device} but weight is on {like.device}; move both to one device")
-    return value.to(like.dtype)
+    return value if value.dtype == like.dtype else value.to(like.dtype)
+
+
+@cache
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # made while evaluating, it serves training too
+        return torch.tensor(value, dtype=dtype, device=device)
 
 
 def _explain(neuron: Neuron) -> None:

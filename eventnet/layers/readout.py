@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.kernels.reference import Neuron, decay_integral, synaptic_kernel
+from eventnet.kernels.reference import Neuron, check_finite, decay_integral, synaptic_kernel
 from eventnet.layers.neuron import as_neuron, as_parameter, register
 
 __all__ = ["LI", "Voltage"]
@@ -90,6 +90,7 @@ class Voltage:
         if self.spikes is not None:
             trace = self.spikes.to_trace(grid, tau_mem if tau_mem.numel() > 1 else tau_mem[0])
             total = total - (neuron.threshold - neuron.reset) * trace.to(dtype)
+        check_finite(total)
         return total[:, back.argsort()]
 
     def _sum_of_resets(self, rate: float) -> Tensor:

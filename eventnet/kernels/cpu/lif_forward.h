@@ -221,18 +221,24 @@ private:
         // Lanes that may cross the threshold in this stretch, with all their spikes: (u0, i0) are the states at its start;
         // (u1, i1), those at its end without a spike, become the true ones.
         __attribute__((noinline)) void cross(uint32_t lanes, int column, const Vec<T>* start, Vec<T>* result, double now, double until) {
-            Vec<T> u0 = start[0], i0 = start[1], u1 = result[0], i1 = result[1];
+            Vec<T> u0 = start[0], i0 = start[1], u1 = result[0];
+            const Vec<T> i1 = result[1];  // spikes leave the current alone
             const Vec<T> gap = load(&layer.gap[column]), rise = load(&layer.rise[column]);
             const Vec<T> p = load(&layer.p[column]), q = load(&layer.q[column]);
             double at[kLanes<T>];
             std::fill_n(at, kLanes<T>, now);
             Vec<T> left = splat(T(until - now));
+            Decay<Vec<T>> f = decay<T>(left, p, q);
             if (column + kLanes<T> > layer.num) lanes &= (1u << (layer.num - column)) - 1;
-            while (lanes) {
+            while (true) {
+                // none of a neuron's past and of its current can make more than this of its voltage
+                const Vec<T> most = select<T>(left < load(&layer.s_peak[column]), f.k, load(&layer.k_peak[column]));
+                lanes &= not_less<T>(max<T>(u0, Vec<T>{}) + max<T>(i0, Vec<T>{}) * most, gap);
+                if (!lanes) break;
                 Vec<T> s{}, i_at = i0;
                 uint32_t unsettled = lanes;  // one or two are solved faster one by one
                 uint32_t hits = 0;
-                if (__builtin_popcount(lanes) > 2) hits = climb(lanes, u0, i0, u1, left, gap, p, q, s, i_at, unsettled);
+                if (__builtin_popcount(lanes) > 2) hits = climb(lanes, u0, i0, left, gap, p, q, s, i_at, unsettled);
                 for (; unsettled; unsettled &= unsettled - 1) {
                     const int l = __builtin_ctz(unsettled);
                     const Neuron& neuron = layer.neurons[column + l];
@@ -243,48 +249,49 @@ private:
                     s[l] = T(wait), i_at[l] = T(current);
                     hits |= 1u << l;
                 }
+                T waits[kLanes<T>], currents[kLanes<T>];
+                store(waits, s), store(currents, i_at);
                 for (uint32_t rest = hits; rest; rest &= rest - 1) {
                     const int l = __builtin_ctz(rest);
-                    at[l] = std::min(at[l] + s[l], until);
-                    left[l] = T(until - at[l]);
-                    out->push_back({at[l], i_at[l], column + l});
+                    at[l] = std::min(at[l] + waits[l], until);
+                    out->push_back({at[l], currents[l], column + l});
                 }
                 if ((uncounted += __builtin_popcount(hits)) > 1 << 16) count();
                 const IntVec<T> hit = mask<T>(hits);
-                const Decay<Vec<T>> f = decay<T>(left, p, q);
+                left = max<T>(left - s, Vec<T>{});
+                f = decay<T>(left, p, q);
                 u0 = select<T>(hit, rise, u0), i0 = select<T>(hit, i_at, i0);
-                u1 = select<T>(hit, u0 * f.x + i0 * f.k, u1), i1 = select<T>(hit, i0 * f.y, i1);
+                u1 = select<T>(hit, u0 * f.x + i0 * f.k, u1);
                 lanes = hits;
             }
-            result[0] = u1, result[1] = i1;
+            result[0] = u1;
         }
 
-        // First crossings s of many lanes at once, and the currents there: Newton's method as in Neuron::climb. Its steps
-        // from a point where the voltage rises land at or before a crossing, so a step beyond the end of the stretch means
-        // that there is none, and so does a step from below beyond the peak. Lanes that it can't decide are left unsettled.
-        static uint32_t climb(uint32_t lanes, Vec<T> u, Vec<T> i, Vec<T> u_end, Vec<T> left, Vec<T> gap, Vec<T> p, Vec<T> q,
-                              Vec<T>& s, Vec<T>& i_at, uint32_t& unsettled) {
-            const Vec<T> missing = gap - u, speed = (i - u) * p;
-            const Vec<T> bend = -(i * q + speed) * p, square = speed * speed + T(2) * bend * missing;
+        // First crossings s of many lanes at once, and the currents there. Up to its peak, or to the end of the stretch if that
+        // comes first, a voltage that rises is concave; it crosses there or not at all. Newton's method starts from the root of
+        // the parabola through both ends. Lanes that this can't decide are left unsettled.
+        static uint32_t climb(uint32_t lanes, Vec<T> u, Vec<T> i, Vec<T> left, Vec<T> gap, Vec<T> p, Vec<T> q, Vec<T>& s,
+                              Vec<T>& i_at, uint32_t& unsettled) {
+            const Vec<T> zero{}, tm = T(1) / p, ts = T(1) / q, apart = tm - ts;
+            const Vec<T> below = ts + u / i * apart;  // without peak: not positive
+            const Vec<T> peak = tm * ts / apart * log<T>(tm / max<T>(below, splat(std::numeric_limits<T>::min())));
+            const Vec<T> end = select<T>((below > zero) & (peak < left), peak, left);
+            const uint32_t clear = lanes & bits<T>((u < gap) & (i > zero) & (max<T>(apart, -apart) > T(1e-3) * tm));
+            const uint32_t rising = clear & bits<T>(i > u);
+            unsettled = lanes & ~clear;
+            Decay<Vec<T>> f = decay<T>(end, p, q);
+            const Vec<T> missing = gap - u, top = u * f.x + i * f.k, speed = (i - u) * p, bend = (top - u - speed * end) / (end * end);
             const Vec<T> close = T(kClose) * (max<T>(gap, -gap) + max<T>(u, -u) + i);
-            const uint32_t sure = bits<T>(u_end >= gap), driven = bits<T>(i > T(0));
-            Vec<T> t = T(2) * missing / (speed + square_root<T>(max<T>(square, Vec<T>{})));
-            t = select<T>(square > T(0), max<T>(select<T>(t < left, t, left), Vec<T>{}), Vec<T>{});
-            uint32_t found = 0, restarted = 0;
-            uint32_t open = lanes & driven & bits<T>(speed > T(0));
-            unsettled = lanes & ~bits<T>((i <= u) & (u_end < gap)) & ~open;  // what falls from the start does not cross
-            for (int step = 0; step < 16 && open; ++step) {
-                const Decay<Vec<T>> f = decay<T>(t, p, q);
+            uint32_t found = 0, open = rising & bits<T>(top >= gap);
+            Vec<T> t = T(2) * missing / (speed + square_root<T>(max<T>(speed * speed + T(4) * bend * missing, zero)));
+            for (int step = 0; step < 8 && open; ++step) {
+                t = max<T>(select<T>(t < end, t, end), zero);
+                f = decay<T>(t, p, q);
                 const Vec<T> at = u * f.x + i * f.k, short_of = gap - at, slope = (i * f.y - at) * p;
-                const Vec<T> next = t + short_of / slope;
-                const uint32_t rising = bits<T>(slope > T(0));
-                open &= rising | ~restarted;
-                restarted |= ~rising;
-                const uint32_t arrived = open & rising & bits<T>(max<T>(short_of, -short_of) <= close);
-                open &= ~arrived & ~(rising & bits<T>(next > left) & ~sure);
-                found |= arrived;
-                t = select<T>(slope > T(0), max<T>(select<T>(next < left, next, left), Vec<T>{}), Vec<T>{});
-                s = select<T>(mask<T>(arrived), t, s);
+                t += short_of / slope;
+                const uint32_t arrived = open & bits<T>((max<T>(short_of, -short_of) <= close) & (slope > zero));
+                s = select<T>(mask<T>(arrived), max<T>(select<T>(t < end, t, end), zero), s);
+                found |= arrived, open &= ~arrived;
             }
             unsettled |= open;
             i_at = select<T>(mask<T>(found), i * exp(-s * q), i_at);

@@ -128,6 +128,20 @@ inline T sum(Vec<T> v) {
     return total;
 }
 
+// log(x) for normal x > 0, to a few units in the last place of 1 or of the result, whichever is larger.
+// x = 2^n m with m in [sqrt(1/2), sqrt(2)): log m = 2 atanh((m - 1) / (m + 1)), an odd series.
+template <class T>
+inline Vec<T> log(Vec<T> x) {
+    constexpr int kMantissa = sizeof(T) == 4 ? 23 : 52, kTerms = sizeof(T) == 4 ? 5 : 11;
+    using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+    constexpr Int kRootHalf = sizeof(T) == 4 ? 0x3f3504f3 : 0x3fe6a09e667f3bcd;
+    const IntVec<T> bits = (IntVec<T>)x, n = (bits - kRootHalf) >> kMantissa;
+    const Vec<T> m = (Vec<T>)(bits - (n << kMantissa)), s = (m - T(1)) / (m + T(1)), square = s * s;
+    Vec<T> series = splat(T(1) / (2 * kTerms - 1));
+    for (int k = kTerms - 2; k >= 0; --k) series = series * square + T(1) / (2 * k + 1);
+    return __builtin_convertvector(n, Vec<T>) * T(0.69314718055994530942) + T(2) * s * series;
+}
+
 // e^x for x <= 0, to about one unit in the last place; 0 below the smallest normal number.
 // x = n ln 2 + r with |r| <= ln 2 / 2: a Taylor polynomial in r, and 2^n by way of the exponent's bits.
 inline Vec<float> exp(Vec<float> x) {
