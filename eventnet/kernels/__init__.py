@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eventnet.events import Events
 from eventnet.kernels import cpu
-from eventnet.kernels.reference import Neuron, li_integral_reference, li_max_reference, lif_reference
+from eventnet.kernels.reference import Neuron, Packed, li_integral_reference, li_max_reference, lif_reference
 
 __all__ = ["available"]
 
@@ -82,30 +82,30 @@ def check_layer_input(name: str, events: Events, weight: Tensor) -> None:
 def lif(events: Events, weight: Tensor, neuron: Neuron, backend: str, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
     """``times, units, offsets`` of the spikes; times in the dtype of the events' times."""
     if choose(backend, weight.device) == "reference":
-        times, units, offsets, _ = lif_reference(*_packed(events), weight, neuron, max_spikes)
+        times, units, offsets, _ = lif_reference(_packed(events), weight, neuron, max_spikes)
         return times.to(events.dtype), units, offsets
     from eventnet.kernels import ops
 
-    return ops.lif(*_packed(events), weight, neuron, max_spikes)
+    return ops.lif(_packed(events), weight, neuron, max_spikes)
 
 
 def li_max(events: Events, weight: Tensor, neuron: Neuron, backend: str) -> Tensor:
     """``(B, N)`` largest voltage of neurons that never spike."""
     if choose(backend, weight.device) == "reference":
-        return li_max_reference(*_packed(events), weight, neuron).to(weight.dtype)
+        return li_max_reference(_packed(events), weight, neuron).to(weight.dtype)
     from eventnet.kernels import ops
 
-    return ops.li_max(*_packed(events), weight, neuron)
+    return ops.li_max(_packed(events), weight, neuron)
 
 
 def li_integral(events: Events, weight: Tensor, neuron: Neuron, rate: float, backend: str) -> Tensor:
     """``(B, N)`` ``integral_0^T V(t) e^{-rate t} dt`` of neurons that never spike."""
     if choose(backend, weight.device) == "reference":
-        return li_integral_reference(*_packed(events), weight, neuron, rate).to(weight.dtype)
+        return li_integral_reference(_packed(events), weight, neuron, rate).to(weight.dtype)
     from eventnet.kernels import ops
 
-    return ops.li_integral(*_packed(events), weight, neuron, rate)
+    return ops.li_integral(_packed(events), weight, neuron, rate)
 
 
-def _packed(events: Events) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    return events.times, events.units, events.offsets, events.values, events.duration
+def _packed(events: Events) -> Packed:
+    return Packed(events.times, events.units, events.offsets, events.values, events.duration)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from eventnet.kernels import cpu
-from eventnet.kernels.reference import Neuron, too_many_spikes
+from eventnet.kernels.reference import Neuron, Packed, too_many_spikes
 
 # rows of the sums over the batch that the backward kernels return, in the order of impulse.h
 BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN, ROWS = range(8)
@@ -43,50 +43,23 @@ torch.library.define(
     LI_INTEGRAL + "_backward",
     f"(Tensor grad, {EVENTS}, {LAYER}, float rate, bool inputs, bool taus) -> {GRADIENTS}",
 )
-Packed = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]
 
 
-def lif(
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    neuron: Neuron,
-    max_spikes: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+def lif(packed: Packed, weight: Tensor, neuron: Neuron, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Compiled twin of ``reference.lif_reference``: times, units and offsets of the spikes."""
-    out = torch.ops.eventnet.lif(times, units, offsets, values, duration, weight, *neuron, max_spikes)
+    out = torch.ops.eventnet.lif(*packed, weight, *neuron, max_spikes)
     return out[0], out[1], out[2]
 
 
-def li_max(
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    neuron: Neuron,
-) -> Tensor:
+def li_max(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
     """Compiled twin of ``reference.li_max_reference``."""
-    result: Tensor = torch.ops.eventnet.li_max(times, units, offsets, values, duration, weight, *neuron)[0]
+    result: Tensor = torch.ops.eventnet.li_max(*packed, weight, *neuron)[0]
     return result
 
 
-def li_integral(
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    neuron: Neuron,
-    rate: float,
-) -> Tensor:
+def li_integral(packed: Packed, weight: Tensor, neuron: Neuron, rate: float) -> Tensor:
     """Compiled twin of ``reference.li_integral_reference``."""
-    result: Tensor = torch.ops.eventnet.li_integral(times, units, offsets, values, duration, weight, *neuron, rate)
+    result: Tensor = torch.ops.eventnet.li_integral(*packed, weight, *neuron, rate)
     return result
 
 

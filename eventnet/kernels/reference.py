@@ -1,7 +1,7 @@
 """The specification of every kernel, in plain torch: short, float64-safe, differentiable by autograd.
 
-All functions take the packed events of a batch (``times, units, offsets, values, duration`` as in ``eventnet.Events``)
-and the parameters of the neurons. The compiled kernels must return the same numbers.
+All functions take the packed events of a batch and the parameters of the neurons. The compiled kernels must return the same
+numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,16 @@ import torch
 from torch import Tensor
 
 _NEAR = 1e-2  # |x| below which the voltage kernel is summed as a series
+
+
+class Packed(NamedTuple):
+    """Events of a batch, as in ``eventnet.Events``: sample ``b`` owns those in ``offsets[b] .. offsets[b + 1]``."""
+
+    times: Tensor
+    units: Tensor
+    offsets: Tensor
+    values: Tensor | None
+    duration: Tensor
 
 
 class Neuron(NamedTuple):
@@ -125,10 +135,9 @@ def polish_peak(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
     return s
 
 
-def pad_events(
-    times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None, duration: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def pad_events(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
     """``(B, M)`` times, units and sizes of the events that count, the rest filled with unit -1 at the end of the sample."""
+    times, units, offsets, values, duration = packed
     batch = offsets.numel() - 1
     sample = torch.arange(batch, device=times.device).repeat_interleave(offsets.diff())
     column = torch.arange(times.numel(), device=times.device) - offsets[sample]
@@ -143,24 +152,25 @@ def pad_events(
     return time, unit, scale
 
 
+def _begin(
+    packed: Packed, weight: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Neuron, Tensor]:
+    """What a simulation starts from, in one dtype: padded events, durations, weight rows, neurons, ``(B, N)`` voltages."""
+    time, unit, size = pad_events(packed)
+    dtype = torch.promote_types(time.dtype, weight.dtype)
+    batch, num = packed.duration.numel(), weight.shape[1]
+    neuron = neuron.to(dtype).expand(num)
+    voltage = neuron.start().expand(batch, num)
+    rows = _padded(weight.to(dtype))
+    return time.to(dtype), unit, size.to(dtype), packed.duration.to(dtype), rows, neuron, voltage
+
+
 def lif_reference(
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    neuron: Neuron,
-    max_spikes: int,
+    packed: Packed, weight: Tensor, neuron: Neuron, max_spikes: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Spikes of a feed-forward layer: ``times, units, offsets, currents``, sorted by time (then unit) in each sample."""
-    batch, num = duration.numel(), weight.shape[1]
-    time, unit, size = pad_events(times, units, offsets, values, duration)
-    dtype = torch.promote_types(times.dtype, weight.dtype)
-    time, size, duration = time.to(dtype), size.to(dtype), duration.to(dtype)
-    rows = _padded(weight.to(dtype))
-    neuron = neuron.to(dtype).expand(num)
-    v = neuron.start().expand(batch, num)
+    time, unit, size, duration, rows, neuron, v = _begin(packed, weight, neuron)
+    batch, num = v.shape
     i = torch.zeros_like(v)
     now = torch.zeros_like(v)
     spikes: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -186,7 +196,7 @@ def lif_reference(
         if step < time.shape[1]:
             i = i + size[:, step, None] * rows[unit[:, step]]
     check_finite(v)
-    graph = _graph(times, values, weight, neuron)
+    graph = _graph(packed, weight, neuron)
     at, b, n, current = (torch.cat(parts) for parts in zip(*spikes, strict=True)) if spikes else _none(v)
     at = at + graph
     order = n.argsort(stable=True)
@@ -202,9 +212,9 @@ def _padded(weight: Tensor) -> Tensor:
     return torch.nn.functional.pad(weight, (0, 0, 0, 1))
 
 
-def _graph(times: Tensor, values: Tensor | None, weight: Tensor, neuron: Neuron) -> Tensor:
+def _graph(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
     """Zero, connected to everything a layer depends on: a silent layer has a graph too, with zero gradients."""
-    inputs = (times, weight, *neuron, *(() if values is None else (values,)))
+    inputs = (packed.times, weight, *neuron, *(() if packed.values is None else (packed.values,)))
     return torch.stack([x.reshape(-1)[:0].sum().to(torch.float64) for x in inputs]).sum().to(weight.dtype)
 
 
@@ -231,27 +241,13 @@ def _none(v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return v.new_empty(0), index, index, v.new_empty(0)
 
 
-def li_max_reference(
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    neuron: Neuron,
-) -> Tensor:
+def li_max_reference(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
     """``(B, N)`` largest voltage of neurons that never spike.
 
     A maximum is at the start, at the end, where the slope vanishes between two events, or in the kink at an arrival:
     there its time moves with the arrival, which autograd sees because the stretch before it ends at that event.
     """
-    batch, num = duration.numel(), weight.shape[1]
-    time, unit, size = pad_events(times, units, offsets, values, duration)
-    dtype = torch.promote_types(times.dtype, weight.dtype)
-    time, size, duration = time.to(dtype), size.to(dtype), duration.to(dtype)
-    rows = _padded(weight.to(dtype))
-    neuron = neuron.to(dtype).expand(num)
-    v = neuron.start().expand(batch, num)
+    time, unit, size, duration, rows, neuron, v = _begin(packed, weight, neuron)
     i = torch.zeros_like(v)
     best, now = v, torch.zeros_like(duration)
     for step in range(time.shape[1] + 1):
@@ -270,23 +266,15 @@ def li_max_reference(
         if step < time.shape[1]:
             i = i + size[:, step, None] * rows[unit[:, step]]
     check_finite(v)
-    return best + _graph(times, values, weight, neuron)
+    return best + _graph(packed, weight, neuron)
 
 
-def li_integral_reference(
-    times: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    values: Tensor | None,
-    duration: Tensor,
-    weight: Tensor,
-    neuron: Neuron,
-    rate: float,
-) -> Tensor:
+def li_integral_reference(packed: Packed, weight: Tensor, neuron: Neuron, rate: float) -> Tensor:
     """``(B, N)`` ``integral_0^T V(t) e^{-rate t} dt`` of neurons that never spike.
 
     V is a sum over arrivals, so is its integral: no order of events matters.
     """
+    times, units, offsets, values, duration = packed
     batch, num = duration.numel(), weight.shape[1]
     dtype = torch.promote_types(times.dtype, weight.dtype)
     neuron = neuron.to(dtype)
