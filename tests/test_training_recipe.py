@@ -38,7 +38,7 @@ def test_every_field_is_documented():
     fields = {f.name for f in dataclasses.fields(Recipe)} - {"name", "summary"}
     assert set(SETTINGS) == fields
     assert all(setting.help for setting in SETTINGS.values())
-    seconds = {name for name, setting in SETTINGS.items() if setting.unit == "s"}
+    seconds = {name for name, setting in SETTINGS.items() if setting.unit == "s"} | {"tau_spread"}  # a ratio
     assert seconds == {name for name in SETTINGS if "tau" in name or name in ("readout_decay", "readout_step")}
 
 
@@ -140,3 +140,16 @@ def test_labels_that_do_not_fit_are_named():
     outcome = Network(recipe, 5, 2)(Events.from_list([([], [])], num_units=5, duration=0.02))
     with pytest.raises(ValueError, match=r"labels of shape \(1,\) for the readout 'max', got \(1, 4\)"):
         objective.loss(recipe, outcome, torch.zeros(1, 4, dtype=torch.int64))
+
+
+def test_time_constants_are_spread_and_learnt_biases_are_one_per_neuron():
+    plain = Network(Recipe("x", hidden=(5,)), 4, 3)
+    assert plain.hidden[0].tau_mem.dim() == plain.hidden[0].bias.dim() == plain.readout.bias.dim() == 0
+    spread = Network(Recipe("x", hidden=(5,), tau_spread=4.0, learn=("weight", "bias")), 4, 3)
+    for name, tau in (("tau_mem", 20e-3), ("tau_syn", 5e-3)):
+        expected = torch.tensor([tau / 4, tau / 2, tau, tau * 2, tau * 4])
+        torch.testing.assert_close(getattr(spread.hidden[0], name), expected)
+        assert getattr(spread.readout, name).dim() == 0
+    assert spread.hidden[0].bias.shape == (5,) and spread.readout.bias.shape == (3,)
+    with pytest.raises(RecipeError, match="tau_spread: expected a number >= 1"):
+        Recipe("x", tau_spread=0.5)

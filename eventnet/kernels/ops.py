@@ -82,10 +82,10 @@ def _arrays(
     weight: Tensor,
     *neuron: Tensor,
 ) -> tuple[np.ndarray | None, ...]:
-    """Contiguous arrays; times in float64, values and parameters in the weight's dtype."""
+    """Contiguous arrays; values and parameters in the weight's dtype."""
     own = weight.dtype
     sizes = None if values is None else _array(values, own)
-    events = (_array(times, torch.float64), _array(units), _array(offsets), sizes, _array(duration, torch.float64))
+    events = (_array(times), _array(units), _array(offsets), sizes, _array(duration))
     return (*events, _array(weight), *(_array(p, own) for p in neuron))
 
 
@@ -114,7 +114,7 @@ def _lif(*args: Any) -> tuple[Tensor, ...]:
 @torch.library.impl(LIF + "_backward", "CPU")
 def _lif_backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, currents: Tensor, *args: Any) -> Any:
     *tensors, inputs, taus = args
-    spikes = (*(_array(x) for x in (exact, units, offsets, currents)), _array(grad, torch.float64))
+    spikes = (_array(x) for x in (exact, units, offsets, currents, grad))
     return _tensors(_kernel().lif_backward(*_arrays(*tensors), *spikes, inputs, taus, torch.get_num_threads()))
 
 
@@ -140,7 +140,8 @@ def _li_integral(*args: Any) -> Tensor:
 @torch.library.impl(LI_INTEGRAL + "_backward", "CPU")
 def _li_integral_backward(grad: Tensor, *args: Any) -> Any:
     *tensors, rate, inputs, taus = args
-    return _tensors(_kernel().li_integral_backward(*_arrays(*tensors), rate, _array(grad), inputs, taus))
+    threads = torch.get_num_threads()
+    return _tensors(_kernel().li_integral_backward(*_arrays(*tensors), rate, _array(grad), inputs, taus, threads))
 
 
 # ---- shapes, for tracing --------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Voltage:
     def mean(self) -> Tensor:
         """``(B, N)`` average over the trial, ``1/T integral_0^T V dt`` (at T = 0: the voltage at the start)."""
         duration = self.events.duration.to(self.weight.dtype)[:, None]
-        if bool((duration > 0).all()):
+        if duration.numel() > 0 and duration.min().item() > 0:
             return self.integral() / duration
         empty = duration == 0
         return torch.where(empty, self.neuron.start(), self.integral() / torch.where(empty, 1.0, duration))

@@ -45,15 +45,23 @@ class Network(nn.Module):
         common: dict[str, Any] = {"backend": recipe.backend}
         sizes = (num_units, *recipe.hidden)
         self.hidden = nn.ModuleList(
-            LIF(before, after, tau_mem=recipe.tau_mem, tau_syn=recipe.tau_syn, **spiking, **common)
+            LIF(
+                before,
+                after,
+                tau_mem=spread(recipe.tau_mem, recipe.tau_spread, after),
+                tau_syn=spread(recipe.tau_syn, recipe.tau_spread, after),
+                bias=resting(recipe, after),
+                **spiking,
+                **common,
+            )
             for before, after in itertools.pairwise(sizes)
         )
         self.readout: LIF | LI
         if recipe.readout == "first_spike":
-            self.readout = LIF(sizes[-1], num_classes, **read, **spiking, **common)
+            self.readout = LIF(sizes[-1], num_classes, bias=resting(recipe, num_classes), **read, **spiking, **common)
         else:
             learn = tuple(name for name in recipe.learn if name not in ("threshold", "reset"))
-            self.readout = LI(sizes[-1], num_classes, learn=learn, **read, **common)
+            self.readout = LI(sizes[-1], num_classes, bias=resting(recipe, num_classes), learn=learn, **read, **common)
         generator = torch.Generator().manual_seed(recipe.seed)
         for k, layer in enumerate([*self.hidden, self.readout]):
             mean, std = recipe.initial("init_mean", k), recipe.initial("init_std", k)
@@ -101,3 +109,18 @@ class Network(nn.Module):
         step = self.recipe.readout_step
         steps = round(events.duration.max().item() / step) if events.batch_size else 0
         return torch.arange(1, steps + 1, dtype=events.dtype, device=events.device) * step
+
+
+def spread(tau: float, factor: float, num: int) -> float | Tensor:
+    """One time constant per neuron, evenly on a log scale from ``tau / factor`` to ``tau * factor``; at 1 just ``tau``.
+
+    Example:
+        >>> spread(0.02, 2.0, 3)
+        tensor([0.0100, 0.0200, 0.0400])
+    """
+    return tau if factor == 1 else tau * factor ** torch.linspace(-1.0, 1.0, num)
+
+
+def resting(recipe: Recipe, num: int) -> float | Tensor:
+    """The initial bias: 0, and one per neuron where it is learnt (a common one would move all classes alike)."""
+    return torch.zeros(num) if "bias" in recipe.learn else 0.0

@@ -82,6 +82,12 @@ class Recipe:
     )
     tau_mem: float = _set(20e-3, "membrane time constant of the hidden layers", "s", "> 0")
     tau_syn: float = _set(5e-3, "synaptic time constant of the hidden layers", "s", "> 0")
+    tau_spread: float = _set(
+        1.0,
+        "the hidden neurons' time constants lie evenly on a log scale from tau / this to tau * this, the same factor "
+        "for tau-mem and tau-syn of a neuron; 1: all alike",
+        bound=">= 1",
+    )
     threshold: float = _set(1.0, "threshold of all spiking layers", "V", "> 0")
     readout_tau_mem: float = _set(20e-3, "membrane time constant of the readout", "s", "> 0")
     readout_tau_syn: float = _set(5e-3, "synaptic time constant of the readout", "s", "> 0")

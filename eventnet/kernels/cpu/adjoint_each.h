@@ -60,14 +60,14 @@ private:
         }
 
         void neuron(int b, int n, const std::vector<int64_t>& own, T* row) {
-            const double* first = batch.times + batch.offsets[b];
+            const int64_t first = batch.offsets[b];
             State at;
-            int64_t e = std::lower_bound(first, batch.times + batch.offsets[b + 1], impulses.times[own.back()]) - batch.times;
+            int64_t e = batch.times.not_below(first, batch.offsets[b + 1], impulses.times[own.back()]);
             for (size_t m = own.size(); m-- > 0;) {
                 const double now = impulses.times[own[m]];
                 at.v += impulses.sizes[own[m]];
                 const double before = m ? impulses.times[own[m - 1]] : 0.0;
-                const int64_t from = m ? std::lower_bound(first, batch.times + e, before) - batch.times : batch.offsets[b];
+                const int64_t from = m ? batch.times.not_below(first, e, before) : first;
                 for (; e > from; e = std::max(from, e - kLanes<T>)) arrivals(std::max(from, e - kLanes<T>), e, n, now, at, row);
                 at = back(layer.neurons[n], at, now - before);
             }

@@ -16,18 +16,29 @@ public:
     SharedAdjoint(const Batch<T>& batch, const Layer<T>& layer, const Impulses& impulses, bool with_taus)
         : batch_(batch), layer_(layer), impulses_(impulses), with_taus_(with_taus), longest_(kTraceSpan * layer.shortest_tau()) {}
 
-    // Each job owns a range of inputs for the whole batch: nothing to add up, the same result for any number of threads.
+    // A job is a chunk of samples times a range of inputs, small enough that its part of the gradient stays in cache. More
+    // chunks than a few would take more memory than the weight is worth.
     void run(Gradients<T> out, int threads) const {
-        const int vectors = (batch_.inputs + kLanes<T> - 1) / kLanes<T>;
-        const double work = static_cast<double>(impulses_.sizes.size()) * vectors;
-        if (work < 3e3) threads = 1;  // less than waking a thread costs
+        const int64_t vectors = (batch_.inputs + kLanes<T> - 1) / kLanes<T>;
+        if (static_cast<double>(impulses_.sizes.size()) * vectors < 3e3) threads = 1;  // less than waking a thread costs
+        const Split parts = split(batch_, layer_.columns, std::min(threads, kChunks));
+        const int chunks = parts.chunks();
         const int64_t fitting = std::max<int64_t>(1, kTileBytes / (int64_t(sizeof(T)) * kLanes<T> * layer_.num));
-        const int tiles = std::max<int64_t>(1, std::min<int64_t>(vectors, std::max<int64_t>(threads, (vectors + fitting - 1) / fitting)));
-        std::vector<std::vector<double>> taus(tiles);
-        parallel_for(tiles, threads, [&](int t) {
-            const int from = int64_t(vectors) * t / tiles * kLanes<T>, to = int64_t(vectors) * (t + 1) / tiles * kLanes<T>;
-            if (with_taus_) taus[t].assign(2 * layer_.num, 0.0);
-            Worker(*this, out, from, to, taus[t].data()).run();
+        const int64_t wanted = std::max<int64_t>((threads + chunks - 1) / chunks, (vectors + fitting - 1) / fitting);
+        const int tiles = std::max<int64_t>(1, std::min(vectors, wanted));
+        const auto first_input = [&](int tile) { return int(vectors * tile / tiles * kLanes<T>); };
+        std::vector<std::vector<T>> gradients(chunks * tiles);
+        std::vector<std::vector<double>> taus(chunks * tiles);
+        parallel_for(chunks * tiles, threads, [&](int job) {
+            const int chunk = job / tiles, tile = job % tiles, from = first_input(tile), width = first_input(tile + 1) - from;
+            gradients[job].assign(static_cast<size_t>(layer_.num) * width, T(0));
+            if (with_taus_) taus[job].assign(2 * layer_.num, 0.0);
+            Worker(*this, out, from, width, gradients[job].data(), taus[job].data())
+                .run(parts.samples[chunk], parts.samples[chunk + 1]);
+        });
+        parallel_for(tiles, threads, [&](int tile) {  // parts are added in a fixed order: runs repeat bit for bit
+            const int from = first_input(tile), width = first_input(tile + 1) - from;
+            for (int chunk = 0; chunk < chunks; ++chunk) add_transposed(gradients[chunk * tiles + tile].data(), from, width, out.weight);
         });
         for (const auto& part : taus)
             for (size_t n = 0; n < part.size(); ++n) out.sums[kTauMem * layer_.num + n] += part[n];  // kTauSyn follows
@@ -36,6 +47,16 @@ public:
 private:
     static constexpr double kTraceSpan = 0.5;          // of the shortest time constant: windows' factors are inverted
     static constexpr int64_t kTileBytes = 768 << 10;  // of the gradient, to stay in cache
+    static constexpr int kChunks = 4;
+
+    // Adds part (N, width) to the rows [from, from + width) of weight (in, N).
+    void add_transposed(const T* part, int from, int width, T* weight) const {
+        constexpr int kBlock = 16;  // lines of cache read side by side
+        for (int start = 0; start < layer_.num; start += kBlock)
+            for (int j = 0; j < std::min(width, batch_.inputs - from); ++j)
+                for (int n = start; n < std::min(start + kBlock, layer_.num); ++n)
+                    weight[static_cast<size_t>(from + j) * layer_.num + n] += part[static_cast<size_t>(n) * width + j];
+    }
 
     // Events [event, event_end) and impulses [mark, mark_end) within (start, end).
     struct Window {
@@ -50,36 +71,32 @@ private:
         const Impulses& impulses;
         const Gradients<T> out;
         const int from, width, inputs;  // the job's inputs: [from, from + inputs), padded to width
-        double* taus;
-        std::vector<T> gradient, weight;  // (N, width): rows of neurons
-        const int stride;                 // of the traces: room for one more, that of all other inputs
+        T* const gradient;              // (N, width)
+        double* const taus;             // (2, N)
+        std::vector<T> weight;          // (N, width), if needed
+        const int stride;               // of the traces: room for one more, that of all other inputs
         std::vector<T> traces;
         T *const u, *const i, *const u_mem, *const u_syn, *const i_syn;
         std::vector<Window> windows;
         Table<T, true> events, marks, spans;
         int64_t first_event = 0, first_mark = 0;
 
-        Worker(const SharedAdjoint& parent, Gradients<T> gradients, int first, int stop, double* tau_sums)
+        Worker(const SharedAdjoint& parent, Gradients<T> gradients, int first, int padded, T* part, double* tau_sums)
             : all(parent), batch(parent.batch_), layer(parent.layer_), impulses(parent.impulses_), out(gradients), from(first),
-              width(stop - first), inputs(std::min(stop, parent.batch_.inputs) - first), taus(tau_sums),
-              gradient(static_cast<size_t>(parent.layer_.num) * width, T(0)), stride(width + kLanes<T>),
-              traces((parent.with_taus_ ? 5 : 2) * stride), u(traces.data()), i(u + stride), u_mem(i + stride), u_syn(u_mem + stride),
-              i_syn(u_syn + stride) {
+              width(padded), inputs(std::min(padded, parent.batch_.inputs - first)), gradient(part), taus(tau_sums),
+              stride(width + kLanes<T>), traces((parent.with_taus_ ? 5 : 2) * stride), u(traces.data()), i(u + stride),
+              u_mem(i + stride), u_syn(u_mem + stride), i_syn(u_syn + stride) {
             if (!all.with_taus_ && !out.times && !out.values) return;
-            weight.assign(gradient.size(), T(0));
+            weight.assign(static_cast<size_t>(layer.num) * width, T(0));
             for (int j = 0; j < inputs; ++j)
                 for (int n = 0; n < layer.num; ++n) weight[static_cast<size_t>(n) * width + j] = layer.row(from + j)[n];
         }
 
-        void run() {
-            for (int b = 0; b < batch.size; ++b) {
+        void run(int first, int last) {
+            for (int b = first; b < last; ++b) {
                 if (!cut(b)) continue;
                 forward();
                 if (out.times || out.values) reverse();
-            }
-            for (int j = 0; j < inputs; ++j) {
-                T* row = out.weight + static_cast<size_t>(from + j) * layer.num;
-                for (int n = 0; n < layer.num; ++n) row[n] = gradient[static_cast<size_t>(n) * width + j];
             }
         }
 
@@ -89,7 +106,7 @@ private:
             int64_t e = batch.offsets[b], k = impulses.offsets[b];
             const int64_t last = impulses.last(b);
             if (k == last) return false;
-            const int64_t stop = std::lower_bound(batch.times + e, batch.times + batch.offsets[b + 1], impulses.times[last - 1]) - batch.times;
+            const int64_t stop = batch.times.not_below(e, batch.offsets[b + 1], impulses.times[last - 1]);
             while (k < last) {
                 const double start = e < stop ? std::min(batch.times[e], impulses.times[k]) : impulses.times[k];
                 Window w{e, e, k, k, start, start};
@@ -180,7 +197,7 @@ private:
             const Decay<T> f = marks.one(k - first_mark);
             const size_t n = impulses.units[k];
             const T by_u = T(impulses.sizes[k]) / f.x, by_i = -by_u * f.k / f.y;  // the traces as they were at the impulse
-            T *const row = &gradient[n * width], *const u0 = u, *const i0 = i;
+            T *const row = gradient + n * width, *const u0 = u, *const i0 = i;
             for (int j = 0, stop = width; j < stop; j += kLanes<T>)
                 store(row + j, load(row + j) + by_u * load(u0 + j) + by_i * load(i0 + j));
             if (!all.with_taus_) return;

@@ -22,14 +22,27 @@ struct StormError : std::runtime_error {
                 ": the voltage is not finite; weight or values hold NaN, inf or huge numbers");
 }
 
+// An array of float64 or float32 numbers, read as float64: a copy of all times would cost as much as the kernel's own memory.
+struct Reals {
+    const double* wide;
+    const float* narrow;
+
+    double operator[](int64_t i) const { return wide ? wide[i] : narrow[i]; }
+
+    // The first of the sorted numbers [from, to) that is not below x.
+    int64_t not_below(int64_t from, int64_t to, double x) const {
+        return wide ? std::lower_bound(wide + from, wide + to, x) - wide : std::lower_bound(narrow + from, narrow + to, x) - narrow;
+    }
+};
+
 // Events of a batch; sample b owns [offsets[b], offsets[b + 1]). values may be null: every event has size 1.
 template <class T>
 struct Batch {
-    const double* times;
+    Reals times;
     const int32_t* units;
     const T* values;
     const int64_t* offsets;
-    const double* duration;
+    Reals duration;
     int size;
     int inputs;
 
@@ -37,7 +50,7 @@ struct Batch {
 
     // End of the events of sample b that count: those before the end of the trial.
     int64_t counted(int b) const {
-        return std::lower_bound(times + offsets[b], times + offsets[b + 1], duration[b]) - times;
+        return times.not_below(offsets[b], offsets[b + 1], duration[b]);
     }
 };
 

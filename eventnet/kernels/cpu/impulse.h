@@ -52,7 +52,7 @@ void add_start(const Layer<T>& layer, size_t n, double v, double a, double t, do
 // Turns grads = dL/d(spike times) into impulses, and adds to the sums of parameters other than weight and time constants.
 template <class T>
 Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const double* times, const int32_t* units, const int64_t* offsets,
-                            const double* currents, const double* grads, double* sums, int threads) {
+                            const double* currents, Reals grads, double* sums, int threads) {
     Impulses impulses{times, units, offsets, std::vector<double>(offsets[batch])};
     const size_t num = layer.num;
     if (offsets[batch] < 1000) threads = 1;  // less work than waking a thread costs

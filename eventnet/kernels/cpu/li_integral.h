@@ -54,50 +54,65 @@ public:
                     for (int column = from; column < to; column += kLanes<T>)
                         store(&total[column], load(&total[column]) + arrivals.size(i) * arrivals.at(i, column).value * load(row + column));
                 }
+                const double whole = rest(b);
                 for (int n = from; n < std::min(to, layer_.num); ++n) {
                     if (!std::isfinite(total[n])) not_finite(b, n);
-                    out[static_cast<size_t>(b) * layer_.num + n] = total[n] + from_start(b, n);
+                    out[static_cast<size_t>(b) * layer_.num + n] = total[n] + from_start(b, n, whole);
                 }
             }
         });
     }
 
-    // grad (B, N) of the output -> gradients. A readout is small: one thread, no parts to add up.
-    void backward(const T* grad, Gradients<T> out, bool with_taus) const {
-        Arrivals arrivals(*this, with_taus);
-        std::vector<T> g(layer_.columns, T(0)), tau_mem(layer_.columns, T(0)), tau_syn(layer_.columns, T(0));
-        std::vector<T> weight(static_cast<size_t>(batch_.inputs) * layer_.columns, T(0));
-        for (int b = 0; b < batch_.size; ++b) {
-            arrivals.fill(b);
-            std::copy_n(grad + static_cast<size_t>(b) * layer_.num, layer_.num, g.begin());
-            for (size_t i = 0; i < arrivals.units.size(); ++i) {
-                const size_t row = static_cast<size_t>(arrivals.units[i]) * layer_.columns;
-                const T size = arrivals.size(i);
-                Vec<T> plain{}, by_value{}, by_h{};
-                for (int column = 0; column < layer_.columns; column += kLanes<T>) {
-                    const Area<Vec<T>> a = arrivals.at(i, column);
-                    const Vec<T> g0 = load(&g[column]), pull = g0 * load(layer_.weight + row + column);
-                    store(&weight[row + column], load(&weight[row + column]) + size * g0 * a.value);
-                    plain += pull, by_value += pull * a.value, by_h += pull * a.by_h;
-                    if (!with_taus) continue;
-                    store(&tau_mem[column], load(&tau_mem[column]) + size * pull * a.by_tm);
-                    store(&tau_syn[column], load(&tau_syn[column]) + size * pull * a.by_ts);
+    // grad (B, N) of the output -> gradients.
+    void backward(const T* grad, Gradients<T> out, bool with_taus, int threads) const {
+        const Split parts = split(batch_, layer_.columns, threads);
+        const size_t columns = layer_.columns;
+        std::vector<std::vector<T>> weights(parts.chunks()), taus(parts.chunks());
+        parallel_for(parts.chunks(), threads, [&](int chunk) {
+            weights[chunk].assign(batch_.inputs * columns, T(0)), taus[chunk].assign(2 * columns, T(0));
+            T *const weight = weights[chunk].data(), *const tau_mem = taus[chunk].data(), *const tau_syn = tau_mem + columns;
+            Arrivals arrivals(*this, with_taus);
+            std::vector<T> g(columns, T(0));
+            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) {
+                arrivals.fill(b);
+                std::copy_n(grad + static_cast<size_t>(b) * layer_.num, layer_.num, g.begin());
+                for (size_t i = 0; i < arrivals.units.size(); ++i) {
+                    const size_t row = arrivals.units[i] * columns;
+                    const T size = arrivals.size(i);
+                    Vec<T> plain{}, by_value{}, by_h{};
+                    for (size_t column = 0; column < columns; column += kLanes<T>) {
+                        const Area<Vec<T>> a = arrivals.at(i, column);
+                        const Vec<T> g0 = load(&g[column]), pull = g0 * load(layer_.weight + row + column);
+                        store(weight + row + column, load(weight + row + column) + size * g0 * a.value);
+                        plain += pull, by_value += pull * a.value, by_h += pull * a.by_h;
+                        if (!with_taus) continue;
+                        store(tau_mem + column, load(tau_mem + column) + size * pull * a.by_tm);
+                        store(tau_syn + column, load(tau_syn + column) + size * pull * a.by_ts);
+                    }
+                    arrivals.pull(i, plain, by_value, by_h);
                 }
-                arrivals.pull(i, plain, by_value, by_h);
+                arrivals.gradients(out);
             }
-            arrivals.gradients(out);
+        });
+        for (int chunk = 0; chunk < parts.chunks(); ++chunk) {  // in a fixed order: runs repeat bit for bit
+            for (int j = 0; j < batch_.inputs; ++j)
+                for (int n = 0; n < layer_.num; ++n) out.weight[static_cast<size_t>(j) * layer_.num + n] += weights[chunk][j * columns + n];
             for (int n = 0; n < layer_.num; ++n) {
-                const Neuron& neuron = layer_.neurons[n];
-                const double h = batch_.duration[b], slow = neuron.p + rate_, left = std::exp(-slow * h);
-                const double filled = -std::expm1(-slow * h) / slow;
-                sum_of(out, kBefore, n) += double(g[n]) * rest(b);
-                sum_of(out, kStart, n) += double(g[n]) * filled;
-                sum_of(out, kStartTau, n) += double(g[n]) * neuron.p * neuron.p * (filled - h * left) / slow;
+                sum_of(out, kTauMem, n) += taus[chunk][n];
+                sum_of(out, kTauSyn, n) += taus[chunk][columns + n];
             }
         }
-        for (int j = 0; j < batch_.inputs; ++j)
-            std::copy_n(&weight[static_cast<size_t>(j) * layer_.columns], layer_.num, out.weight + static_cast<size_t>(j) * layer_.num);
-        for (int n = 0; n < layer_.num; ++n) sum_of(out, kTauMem, n) += tau_mem[n], sum_of(out, kTauSyn, n) += tau_syn[n];
+        for (int b = 0; b < batch_.size; ++b) {
+            const double whole = rest(b), h = batch_.duration[b];
+            for (int n = 0; n < layer_.num; ++n) {
+                const double g = grad[static_cast<size_t>(b) * layer_.num + n];
+                sum_of(out, kBefore, n) += g * whole;
+                if (!layer_.restless(n)) continue;
+                const double p = layer_.neurons[n].p, slow = p + rate_, filled = -std::expm1(-slow * h) / slow;
+                sum_of(out, kStart, n) += g * filled;
+                sum_of(out, kStartTau, n) += g * p * p * (filled - h * std::exp(-slow * h)) / slow;
+            }
+        }
     }
 
 private:
@@ -199,11 +214,12 @@ private:
         return rate_ > 0 ? -std::expm1(-rate_ * batch_.duration[b]) / rate_ : batch_.duration[b];
     }
 
-    // What bias and start add to the integral.
-    T from_start(int b, int n) const {
+    // What bias and start add to the integral, given that of e^{-kt}.
+    T from_start(int b, int n, double whole) const {
         const Neuron& neuron = layer_.neurons[n];
+        if (!layer_.restless(n)) return T(neuron.bias * whole);
         const double slow = neuron.p + rate_;
-        return T(neuron.bias * rest(b) + double(layer_.start[n]) * -std::expm1(-slow * batch_.duration[b]) / slow);
+        return T(neuron.bias * whole + neuron.rise * -std::expm1(-slow * batch_.duration[b]) / slow);
     }
 
     const Batch<T>& batch_;

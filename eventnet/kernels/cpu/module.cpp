@@ -19,6 +19,7 @@ namespace {
 
 template <class T>
 using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+using InReals = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;  // float64 or float32
 template <class T>
 using Out = nb::ndarray<nb::numpy, T>;
 
@@ -33,17 +34,23 @@ Out<T> make(std::initializer_list<size_t> shape) {
 
 // What every kernel takes: the packed events, the weight and the five parameters of the neurons.
 #define EVENTNET_COMMON                                                                                                   \
-    In<double> times, In<int32_t> units, In<int64_t> offsets, nb::object values, In<double> duration, In<T> weight,       \
+    InReals times, In<int32_t> units, In<int64_t> offsets, nb::object values, InReals duration, In<T> weight,             \
         In<T> tau_mem, In<T> tau_syn, In<T> threshold, In<T> reset, In<T> bias
 #define EVENTNET_COMMON_ARGS                                                                                              \
     nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), \
         nb::arg(), nb::arg()
 #define EVENTNET_BATCH_AND_LAYER                                                                                          \
     const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);                                             \
-    const Batch<T> batch{times.data(),    units.data(),         values.is_none() ? nullptr : sizes.data(), offsets.data(), \
-                         duration.data(), int(duration.size()), int(weight.shape(0))};                                    \
+    const Batch<T> batch{reals(times),    units.data(),         values.is_none() ? nullptr : sizes.data(), offsets.data(),   \
+                         reals(duration), int(duration.size()), int(weight.shape(0))};                                    \
     const Layer<T> layer(weight.data(), batch.inputs, int(weight.shape(1)), as(tau_mem), as(tau_syn), as(threshold),      \
                          as(reset), as(bias))
+
+Reals reals(const InReals& x) {
+    if (x.dtype() == nb::dtype<double>()) return {static_cast<const double*>(x.data()), nullptr};
+    if (x.dtype() == nb::dtype<float>()) return {nullptr, static_cast<const float*>(x.data())};
+    throw Error("expected times in float64 or float32");
+}
 
 template <class T>
 Parameter<T> as(const In<T>& x) {
@@ -101,14 +108,14 @@ void backward(const Batch<T>& batch, const Layer<T>& layer, const Impulses& impu
 
 template <class T>
 nb::tuple lif_backward(EVENTNET_COMMON, In<double> spike_times, In<int32_t> spike_units, In<int64_t> spike_offsets,
-                       In<double> currents, In<double> grad_times, bool inputs, bool taus, int threads) {
+                       In<double> currents, InReals grad_times, bool inputs, bool taus, int threads) {
     EVENTNET_BATCH_AND_LAYER;
     Arrays<T> arrays(batch, layer, inputs);
     {
         nb::gil_scoped_release release;
         const Impulses impulses =
             impulses_of_spikes(layer, batch.size, spike_times.data(), spike_units.data(), spike_offsets.data(),
-                               currents.data(), grad_times.data(), arrays.sums.data(), threads);
+                               currents.data(), reals(grad_times), arrays.sums.data(), threads);
         backward(batch, layer, impulses, arrays.out(), taus, threads);
     }
     return arrays.tuple();
@@ -159,13 +166,14 @@ Out<T> li_integral(EVENTNET_COMMON, double rate, int threads) {
 }
 
 template <class T>
-nb::tuple li_integral_backward(EVENTNET_COMMON, double rate, In<T> grad, bool inputs, bool taus) {
+nb::tuple li_integral_backward(EVENTNET_COMMON, double rate, In<T> grad, bool inputs, bool taus,
+                               int threads) {
     EVENTNET_BATCH_AND_LAYER;
     Arrays<T> arrays(batch, layer, inputs);
     if (layer.num > 0) {
         nb::gil_scoped_release release;
-        if (layer.shared) LiIntegral<T, true>(batch, layer, rate).backward(grad.data(), arrays.out(), taus);
-        else LiIntegral<T, false>(batch, layer, rate).backward(grad.data(), arrays.out(), taus);
+        if (layer.shared) LiIntegral<T, true>(batch, layer, rate).backward(grad.data(), arrays.out(), taus, threads);
+        else LiIntegral<T, false>(batch, layer, rate).backward(grad.data(), arrays.out(), taus, threads);
     }
     return arrays.tuple();
 }
@@ -190,7 +198,8 @@ void bind(nb::module_& m) {
     m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());
     m.def("li_integral", &li_integral<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg());
-    m.def("li_integral_backward", &li_integral_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg());
+    m.def("li_integral_backward", &li_integral_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg());
 }
 
 }  // namespace
