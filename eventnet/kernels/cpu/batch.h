@@ -135,7 +135,8 @@ public:
         if constexpr (Shared) {
             const Vec<T> p = splat(T(layer.neurons[0].p)), q = splat(T(layer.neurons[0].q));
             for (size_t i = from; i < to; i += kLanes<T>) {
-                const Decay<Vec<T>> f = decay<T>(load(&s[i]), p, q);
+                const bool brief = !not_less<T>(load(&s[i]), splat(layer.brief));
+                const Decay<Vec<T>> f = brief ? layer.series[0].decay(load(&s[i])) : decay<T>(load(&s[i]), p, q);
                 store(&x_[i], f.x), store(&y_[i], f.y), store(&k_[i], f.k);
                 if (!with_slopes) continue;
                 const TauSlope<Vec<T>> g = tau_slope<T>(load(&s[i]), p, q);

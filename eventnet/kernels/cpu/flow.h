@@ -167,7 +167,7 @@ private:
 template <class T>
 class Series {
 public:
-    static constexpr double kReach = 0.25;
+    static constexpr double kReach = 0.31;
     static constexpr int kOrder = sizeof(T) == 4 ? 7 : 13;  // the next term is below kReach^(kOrder + 1) / (kOrder + 1)!
 
     // u'' and so on by the differential equations: the n-th coefficient is of_u[n] u + of_i[n] i
@@ -178,9 +178,18 @@ public:
             of_i_[n] = p / n * (fade_[n - 1] - of_i_[n - 1]);
             fade_[n] = -q / n * fade_[n - 1];
         }
+        for (int n = 0; n <= kOrder; ++n) x_[n] = T(of_u_[n]), y_[n] = T(fade_[n]), k_[n] = T(of_i_[n]);
     }
 
     double current(double i, double s) const { return i * horner(fade_, s); }
+
+    // The factors over many stretches.
+    Decay<Vec<T>> decay(Vec<T> s) const {
+        Decay<Vec<T>> f{splat(x_[kOrder]), splat(y_[kOrder]), splat(k_[kOrder])};
+#pragma GCC unroll 16
+        for (int n = kOrder - 1; n >= 0; --n) f.x = f.x * s + x_[n], f.y = f.y * s + y_[n], f.k = f.k * s + k_[n];
+        return f;
+    }
 
     struct Voltage {
         double c[kOrder + 1];
@@ -228,6 +237,7 @@ private:
     }
 
     double of_u_[kOrder + 1], of_i_[kOrder + 1], fade_[kOrder + 1];
+    T x_[kOrder + 1], y_[kOrder + 1], k_[kOrder + 1];  // the same in T
 };
 
 }  // namespace eventnet
