@@ -29,6 +29,13 @@ struct Reals {
 
     double operator[](int64_t i) const { return wide ? wide[i] : narrow[i]; }
 
+    // Those in [from, to) as float64, for loops that the compiler can then vectorise.
+    void copy(int64_t from, int64_t to, std::vector<double>& out) const {
+        out.resize(to - from);
+        if (wide) std::copy(wide + from, wide + to, out.begin());
+        else std::copy(narrow + from, narrow + to, out.begin());
+    }
+
     // The first of the sorted numbers [from, to) that is not below x.
     int64_t not_below(int64_t from, int64_t to, double x) const {
         return wide ? std::lower_bound(wide + from, wide + to, x) - wide : std::lower_bound(narrow + from, narrow + to, x) - narrow;
@@ -197,27 +204,30 @@ struct Plan {
         first = batch.offsets[b];
         const int64_t stop = batch.counted(b);
         count = stop - first;
+        batch.times.copy(first, stop, times_);
+        const double* const times = times_.data();
         windows.clear();
         double now = 0;
-        int64_t e = first;
-        while (e < stop) {
+        for (int64_t e = 0; e < count;) {
             int64_t last = e + 1;
-            while (last < stop && last - e < kWindowEvents && batch.times[last] - now <= longest) ++last;
-            windows.push_back({e, last, now, batch.times[last - 1]});
-            now = batch.times[last - 1];
+            const int64_t limit = std::min(count, e + kWindowEvents);
+            while (last < limit && times[last] - now <= longest) ++last;
+            windows.push_back({first + e, first + last, now, times[last - 1]});
+            now = times[last - 1];
             e = last;
         }
-        windows.push_back({stop, stop, now, batch.duration[b]});
+        const double end = batch.duration[b];
+        windows.push_back({stop, stop, now, end});
         span.resize(windows.size());
         to_end.resize(count);
         step.resize(count + 1);
         for (size_t w = 0; w < windows.size(); ++w) {
-            const double end = windows[w].end;
-            span.s[w] = T(end - windows[w].start);
-            for (int64_t i = windows[w].first; i < windows[w].last; ++i) to_end.s[i - first] = T(end - batch.times[i]);
+            const Window& window = windows[w];
+            span.s[w] = T(window.end - window.start);
+            for (int64_t i = window.first - first; i < window.last - first; ++i) to_end.s[i] = T(window.end - times[i]);
         }
-        for (int64_t i = 0; i <= count; ++i)
-            step.s[i] = T((i < count ? batch.times[first + i] : batch.duration[b]) - (i ? batch.times[first + i - 1] : 0.0));
+        for (int64_t i = 0; i < count; ++i) step.s[i] = T(times[i] - (i ? times[i - 1] : 0.0));
+        step.s[count] = T(end - now);
         span.fill(0, windows.size(), layer);
         to_end.fill(0, count, layer);
     }
@@ -226,6 +236,9 @@ struct Plan {
     void fill_steps(const Window& w, const Layer<T>& layer) {
         step.fill(w.first - first, std::max(w.last, w.first + 1) - first, layer);
     }
+
+private:
+    std::vector<double> times_;
 };
 
 // How the batch is cut for threads: `chunks` ranges of samples with about equally many events, times `groups` ranges of

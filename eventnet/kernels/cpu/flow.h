@@ -181,8 +181,6 @@ public:
         for (int n = 0; n <= kOrder; ++n) x_[n] = T(of_u_[n]), y_[n] = T(fade_[n]), k_[n] = T(of_i_[n]);
     }
 
-    double current(double i, double s) const { return i * horner(fade_, s); }
-
     // The factors over many stretches.
     Decay<Vec<T>> decay(Vec<T> s) const {
         Decay<Vec<T>> f{splat(x_[kOrder]), splat(y_[kOrder]), splat(k_[kOrder])};
@@ -191,49 +189,43 @@ public:
         return f;
     }
 
-    struct Voltage {
-        double c[kOrder + 1];
+    // Voltage s seconds after (u, i).
+    double voltage(double u, double i, double s) const { return u * sum(of_u_, s) + i * sum(of_i_, s); }
 
-        double at(double s) const { return horner(c, s); }
-        double slope(double s) const {
-            double sum = kOrder * c[kOrder];
-            for (int n = kOrder - 1; n > 0; --n) sum = sum * s + n * c[n];
-            return sum;
-        }
-    };
-
-    Voltage voltage(double u, double i) const {
-        Voltage v;
-        for (int n = 0; n <= kOrder; ++n) v.c[n] = of_u_[n] * u + of_i_[n] * i;
-        return v;
-    }
-
-    // Seconds until u first reaches gap within h seconds, or -1. Where u rises it is concave: Newton's steps from the left
-    // climb to the crossing without overshooting, and pass the end or the peak if there is none.
-    double crossing(double u, double i, double h, double gap, double close) const {
-        const double missing = gap - u, speed = (i - u) * of_i_[1];
+    // Seconds until u first reaches gap within h seconds, or -1. At a crossing i becomes the current there. Where u rises it
+    // is concave: Newton's steps from the left climb to the crossing without overshooting, and pass the end or the peak if
+    // there is none.
+    double crossing(double u, double& i, double h, double gap, double close) const {
+        const double p = of_i_[1], missing = gap - u, speed = (i - u) * p;
         if (speed <= 0 || missing > speed * h) return -1;
         if (missing <= 0) return 0;
-        const Voltage v = voltage(u, i);
+        double c[kOrder + 1];
+        for (int n = 0; n <= kOrder; ++n) c[n] = of_u_[n] * u + of_i_[n] * i;
         close *= std::abs(gap) + std::abs(u) + std::abs(i);
-        const double tangent = missing / speed, bend = v.c[2] / speed * tangent;
+        const double tangent = missing / speed, bend = c[2] / speed * tangent;
         double s = bend > -0.1 ? tangent * (1 - bend) : tangent;  // the second-order guess, where it is good
         for (int step = 0; step < 50; ++step) {
-            const double short_of = gap - v.at(s), slope = v.slope(s);
+            const double at = sum(c, s), current = i * sum(fade_, s), slope = (current - at) * p;
             if (slope <= 0) return -1;
-            s += short_of / slope;
-            if (std::abs(short_of) <= close) break;
+            const double ahead = (gap - at) / slope;
+            s += ahead;
             if (s > h) return -1;
+            if (std::abs(gap - at) > close) continue;
+            i = current * (1 + fade_[1] * ahead);
+            return std::max(s, 0.0);
         }
-        return s > h ? -1 : std::max(s, 0.0);
+        return -1;
     }
 
 private:
-    template <int N>
-    static double horner(const double (&c)[N], double s) {
-        double sum = c[N - 1];
-        for (int n = N - 2; n >= 0; --n) sum = sum * s + c[n];
-        return sum;
+    // Even and odd powers apart: two short chains of operations instead of a long one.
+    static double sum(const double (&c)[kOrder + 1], double s) {
+        static_assert(kOrder % 2);
+        const double square = s * s;
+        double even = c[kOrder - 1], odd = c[kOrder];
+#pragma GCC unroll 8
+        for (int n = kOrder - 3; n >= 0; n -= 2) even = even * square + c[n], odd = odd * square + c[n + 1];
+        return even + s * odd;
     }
 
     double of_u_[kOrder + 1], of_i_[kOrder + 1], fade_[kOrder + 1];

@@ -209,9 +209,8 @@ private:
                 if (i <= 0 && neuron.gap <= 0) return cross(lanes, column, start, result, now, until);
                 for (double wait; (wait = series.crossing(u, i, until - at, neuron.gap, kClose)) >= 0;) {
                     at = std::min(at + wait, until);
-                    i = series.current(i, wait);
                     u = neuron.rise;
-                    result[0][l] = T(series.voltage(u, i).at(until - at));
+                    result[0][l] = T(series.voltage(u, i, until - at));
                     out->push_back({at, i, n});
                     if (++uncounted > 1 << 16) count();
                 }
