@@ -47,19 +47,19 @@ torch.library.define(
 
 def lif(packed: Packed, weight: Tensor, neuron: Neuron, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Compiled twin of ``reference.lif_reference``: times, units and offsets of the spikes."""
-    out = torch.ops.eventnet.lif(*packed, weight, *neuron, max_spikes)
+    out = torch.ops.eventnet.lif.default(*packed, weight, *neuron, max_spikes)
     return out[0], out[1], out[2]
 
 
 def li_max(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
     """Compiled twin of ``reference.li_max_reference``."""
-    result: Tensor = torch.ops.eventnet.li_max(*packed, weight, *neuron)[0]
+    result: Tensor = torch.ops.eventnet.li_max.default(*packed, weight, *neuron)[0]
     return result
 
 
 def li_integral(packed: Packed, weight: Tensor, neuron: Neuron, rate: float) -> Tensor:
     """Compiled twin of ``reference.li_integral_reference``."""
-    result: Tensor = torch.ops.eventnet.li_integral(*packed, weight, *neuron, rate)
+    result: Tensor = torch.ops.eventnet.li_integral.default(*packed, weight, *neuron, rate)
     return result
 
 
@@ -90,10 +90,12 @@ def _arrays(
 
 
 def _array(x: Tensor, dtype: torch.dtype | None = None) -> np.ndarray:
-    x = x.detach()
-    if dtype is not None and x.dtype != dtype:  # asking is cheaper than converting to the same
+    # a small layer's call spends as long here as in its kernel, and asking is cheaper than doing nothing
+    if x.requires_grad:
+        x = x.detach()
+    if dtype is not None and x.dtype != dtype:
         x = x.to(dtype)
-    return x.contiguous().numpy()
+    return (x if x.is_contiguous() else x.contiguous()).numpy()
 
 
 def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
@@ -204,7 +206,7 @@ def _save_spikes(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 
 def _from_spikes(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
-    found = torch.ops.eventnet.lif_backward(grad, *spikes, *tensors, *_wanted(ctx))
+    found = torch.ops.eventnet.lif_backward.default(grad, *spikes, *tensors, *_wanted(ctx))
     return (*_gradients(ctx, tensors, found, spiking=True), None)
 
 
@@ -216,7 +218,7 @@ def _save_peaks(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 
 def _from_peaks(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     peaks, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
-    found = torch.ops.eventnet.li_max_backward(grad, *peaks, *tensors, *_wanted(ctx))
+    found = torch.ops.eventnet.li_max_backward.default(grad, *peaks, *tensors, *_wanted(ctx))
     return _gradients(ctx, tensors, found, spiking=False)
 
 
@@ -227,7 +229,7 @@ def _save_integral(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _from_integral(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
-    found = torch.ops.eventnet.li_integral_backward(grad, *tensors, ctx.rate, *_wanted(ctx))
+    found = torch.ops.eventnet.li_integral_backward.default(grad, *tensors, ctx.rate, *_wanted(ctx))
     return (*_gradients(ctx, tensors, found, spiking=False), None)
 
 

@@ -16,12 +16,14 @@ public:
     SharedAdjoint(const Batch<T>& batch, const Layer<T>& layer, const Impulses& impulses, bool with_taus)
         : batch_(batch), layer_(layer), impulses_(impulses), with_taus_(with_taus), longest_(kTraceSpan * layer.shortest_tau()) {}
 
-    // A job is a chunk of samples times a range of inputs, small enough that its part of the gradient stays in cache. More
-    // chunks than a few would take more memory than the weight is worth.
+    // A job is a chunk of samples times a range of inputs, small enough that its part of the gradient stays in cache. Each chunk
+    // takes a gradient of its own, each range goes through all events: so chunks only, and few, where there are more events.
     void run(Gradients<T> out, int threads) const {
         const int64_t vectors = (batch_.inputs + kLanes<T> - 1) / kLanes<T>;
         if (static_cast<double>(impulses_.sizes.size()) * vectors < 3e3) threads = 1;  // less than waking a thread costs
-        const Split parts = split(batch_, layer_.columns, std::min(threads, kChunks));
+        const size_t passed = batch_.offsets[batch_.size] + impulses_.sizes.size();
+        const bool chunked = passed > static_cast<size_t>(batch_.inputs) * layer_.num;
+        const Split parts = split(batch_, layer_.columns, chunked ? std::min(threads, kChunks) : 1);
         const int chunks = parts.chunks();
         const int64_t fitting = std::max<int64_t>(1, kTileBytes / (int64_t(sizeof(T)) * kLanes<T> * layer_.num));
         const int64_t wanted = std::max<int64_t>((threads + chunks - 1) / chunks, (vectors + fitting - 1) / fitting);
