@@ -48,7 +48,7 @@ public:
 
 private:
     static constexpr double kTraceSpan = 0.5;          // of the shortest time constant: windows' factors are inverted
-    static constexpr int64_t kTileBytes = 768 << 10;  // of the gradient, to stay in cache
+    static constexpr int64_t kTileBytes = 3 << 20;   // of the gradient, to stay in cache
     static constexpr int kChunks = 4;
 
     // Adds part (N, width) to the rows [from, from + width) of weight (in, N).
