@@ -161,8 +161,9 @@ def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
         ours = rows[-1]
         axis.loglog(1e3 * ours["seconds"], ours[key], "D", color="tab:red", label="eventnet, float32")
         for r in rows:
-            name = r["method"].removeprefix("grid ")
-            axis.annotate(name, (1e3 * r["seconds"], r[key]), xytext=(5, 5), textcoords="offset points", fontsize=8)
+            name, first = r["method"].removeprefix("grid "), r is rows[0]
+            side = {"xytext": (-6, 5), "ha": "right"} if first else {"xytext": (6, 5), "ha": "left"}
+            axis.annotate(name, (1e3 * r["seconds"], r[key]), textcoords="offset points", fontsize=8, **side)
         axis.set_xlabel("forward + backward (ms)")
         axis.set_ylabel(label)
         axis.grid(True, alpha=0.25)

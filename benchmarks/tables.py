@@ -93,7 +93,7 @@ def error_table(results: Path) -> str | None:
     for r in curve["rows"]:
         lines.append(
             f"| {r['method']} | {1e6 * r['spike_time_error_median']:.2g} µs | {r['unmatched_fraction']:.1%} "
-            f"| {r['gradient_cosine']:.9g} | {r['gradient_norm_ratio']:.3g}× | {1e3 * r['seconds']:.3g} ms |"
+            f"| {r['gradient_cosine']:.4f} | {r['gradient_norm_ratio']:.3g}× | {1e3 * r['seconds']:.3g} ms |"
         )
     return "\n".join(lines)
 
@@ -113,7 +113,7 @@ def accuracy_table(results: Path) -> str | None:
         spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
         floor, published = recipe.get("linear_floor"), recipe.get("published")
         cells = [
-            recipe["recipe"],
+            path.stem,
             f"{statistics.mean(scores):.2f}{spread} %",
             str(len(scores)),
             "" if floor is None else f"{100 * floor:.1f} %",
