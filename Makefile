@@ -17,7 +17,7 @@ ANY_TEST := -m "slow or not slow" --timeout 1800
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-demo: $(VENV)/.stamp ## train on real events, show accuracy, spikes, energy, and the fixed-point twin
+demo: $(VENV)/.stamp ## train on real events, check the gradient, draw what was learnt
 	@$(BIN)/eventnet demo
 
 test: $(VENV)/.stamp ## the test suite (at most ten minutes on two cores)

@@ -342,8 +342,18 @@ def test_the_linear_floor_sees_counts_and_latencies() -> None:
         score, what = accuracy.linear_floor(argparse.Namespace(**parts))
         assert what == expected
         assert score > 0.9
-    parts["train"].labels = labels[:150, None].expand(-1, 4)
-    assert accuracy.linear_floor(argparse.Namespace(**parts)) is None
+
+
+def test_the_linear_floor_of_labelled_steps_sees_traces() -> None:
+    generator = torch.Generator().manual_seed(0)
+    times = torch.rand(60, generator=generator) * 0.1
+    events = Events.from_list([([float(t)], [0]) for t in times], 1, 0.1)
+    labels = (torch.arange(1, 11) * 0.01 > times[:, None]).long()  # whether the event has been
+    cuts = {"train": slice(0, 30), "validation": slice(30, 40), "test": slice(40, 60)}
+    parts = {name: argparse.Namespace(events=events[cut], labels=labels[cut]) for name, cut in cuts.items()}
+    score, what = accuracy.linear_floor(argparse.Namespace(**parts))
+    assert what == "ridge on 5 traces per unit"
+    assert score > 0.95
 
 
 def test_the_picture_is_the_one_of_the_run(tmp_path: Path, monkeypatch) -> None:
