@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,11 @@ class Events:
     def __post_init__(self) -> None:
         check_tensors(self.times, self.units, self.offsets, self.values)
         object.__setattr__(self, "num_units", int(self.num_units))
-        object.__setattr__(self, "units", self.units.to(torch.int32))
         object.__setattr__(self, "offsets", self.offsets.to(torch.int64))
         check_offsets(self.offsets, self.times.numel())
         object.__setattr__(self, "duration", as_duration(self.duration, self.offsets.numel() - 1, self.times))
         check_events(self.times.detach(), self.units, self.offsets, self.num_units, self.values)
+        object.__setattr__(self, "units", self.units.to(torch.int32))  # after the check: a huge unit would wrap
 
     # ---- construction -------------------------------------------------------------------------------------------
 
@@ -122,8 +123,10 @@ class Events:
         """
         if raster.dim() != 3:
             raise ValueError(f"Events.from_dense: expected a raster of shape (T, B, N), got {tuple(raster.shape)}")
-        if not dt > 0:
+        if not 0 < dt < inf:
             raise ValueError(f"Events.from_dense: dt must be a positive number of seconds, got {dt}")
+        if raster.dtype == torch.bool:
+            raster = raster.to(torch.float32)
         counts = raster.round()
         if raster.numel() and (not torch.equal(counts, raster.to(counts.dtype)) or bool((raster < 0).any())):
             raise ValueError(
@@ -210,7 +213,7 @@ class Events:
             raise ValueError(
                 f"Events.from_latency: expected float values of shape (B, N), got {tuple(values.shape)} {values.dtype}"
             )
-        if not 0 <= t_min <= t_max:
+        if not 0 <= t_min <= t_max < inf:
             raise ValueError(f"Events.from_latency: expected 0 <= t_min <= t_max seconds, got {t_min} and {t_max}")
         bad = ~((values >= 0) & (values <= 1))
         if bool(bad.any()):
@@ -223,12 +226,7 @@ class Events:
         times = t_max - values[sample, unit] * (t_max - t_min)
         order = _order(times.detach(), sample)
         offsets = _offsets(kept.sum(1))
-        end = torch.full(
-            (values.shape[0],),
-            t_max if duration is None else duration,
-            dtype=times.dtype,
-            device=times.device,
-        )
+        end = as_duration(t_max if duration is None else duration, values.shape[0], times)
         return cls.trusted(times[order], unit[order].to(torch.int32), offsets, values.shape[1], end)
 
     @classmethod
@@ -483,6 +481,8 @@ class Events:
     def to(self, *args: Any, **kwargs: Any) -> Events:
         """Move to a device or convert times and values to a float dtype, as ``Tensor.to``; units and offsets stay integers."""
         moved = self.times.to(*args, **kwargs)
+        if moved.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"Events.to: times are float32 or float64 seconds, not {moved.dtype}")
         device = moved.device
         return Events.trusted(
             moved,

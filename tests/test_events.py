@@ -516,3 +516,19 @@ def test_loader_workers_send_a_sample_without_the_rest_of_its_batch():
 def test_fields_can_not_be_replaced():
     with pytest.raises(AttributeError):
         PAIR.times = torch.zeros(4)  # type: ignore[misc]
+
+
+def test_numbers_out_of_range_are_refused_where_they_enter():
+    with pytest.raises(ValueError, match=r"unit 4294967297 is outside \[0, 3\)"):
+        Events(torch.tensor([0.1]), torch.tensor([2**32 + 1]), torch.tensor([0, 1]), 3, torch.tensor(1.0))
+    values = torch.rand(1, 2)
+    with pytest.raises(ValueError, match="t_min <= t_max"):
+        Events.from_latency(values, 0.0, torch.inf)
+    for duration in (torch.nan, -1.0):
+        with pytest.raises(ValueError, match="sample 0: duration"):
+            Events.from_latency(values, 0.0, 0.02, duration=duration)
+    with pytest.raises(ValueError, match="dt must be a positive"):
+        Events.from_dense(torch.ones(1, 1, 1), dt=torch.inf)
+    with pytest.raises(TypeError, match=r"float32 or float64 seconds, not torch\.int32"):
+        Events.from_latency(values, 0.0, 0.02).to(torch.int32)
+    assert Events.from_dense(torch.ones(2, 1, 1, dtype=torch.bool), dt=1e-3).num_events == 2

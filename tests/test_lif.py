@@ -444,3 +444,30 @@ def test_as_many_spikes_as_allowed_are_no_storm(backend):
     assert lif(ONE, 10 * W, max_spikes=count, backend=backend).num_events == count
     with pytest.raises(RuntimeError, match="max_spikes"):
         lif(ONE, 10 * W, max_spikes=count - 1, backend=backend)
+
+
+# ---- numbers at the edge ------------------------------------------------------------------------------------
+
+
+@on_both_backends
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_rounding_does_not_bring_a_neuron_to_a_threshold_that_it_only_tends_to(backend, dtype):
+    events = Events.from_list([([], [])], 1, 3.0, dtype=dtype)
+    assert lif(events, torch.zeros(1, 1, dtype=dtype), bias=1.0, threshold=1.0, backend=backend).num_events == 0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-10])
+def test_float32_gradients_do_not_depend_on_the_unit_of_voltage(scale):
+    events = Events.from_list([([0.0, 0.004, 0.009], [0, 1, 0])], 2, 0.05)
+    grads = []
+    for factor in (1.0, scale):
+        weight = torch.tensor([[6.0], [4.0]]).mul_(factor).requires_grad_()
+        lif(events, weight, threshold=factor).times.sum().backward()
+        grads.append(weight.grad * factor)
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name, value", [("tau_mem", torch.inf), ("tau_syn", torch.inf), ("reset", -torch.inf)])
+def test_infinite_parameters_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"{name} of neuron 0 is -?inf; .*finite"):
+        lif(ONE, torch.ones(1, 1, dtype=F64), **{name: value})

@@ -288,3 +288,37 @@ def test_weights_of_events_after_the_end_may_be_anything(read, backend):
     late = Events.from_list([([0.003, 0.2], [0, 1])], 2, 0.1)
     expected = read(layer(late.crop(0.0, 0.1)))
     torch.testing.assert_close(read(layer(late)), expected)
+
+
+@pytest.mark.parametrize("late", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
+def test_float32_integral_of_a_late_arrival(late):
+    """Area and its derivatives are tiny differences here; a series keeps their digits."""
+    found = []
+    for dtype in (torch.float32, F64):
+        layer = LI(1, 1, dtype=dtype, learn=("weight", "tau_mem", "tau_syn"))
+        with torch.no_grad():
+            layer.weight.fill_(1.0)
+        total = layer(Events.from_list([([1.0 - late], [0])], 1, 1.0, dtype=F64)).integral()
+        total.sum().backward()
+        found.append([x.item() for x in (total, layer.weight.grad, layer.tau_mem.grad, layer.tau_syn.grad)])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+@on_both_backends
+@pytest.mark.parametrize("apart", [0.0, 1e-7, 9e-7, 2e-6])
+def test_maximum_where_time_constants_almost_agree(backend, apart):
+    events = Events.from_list([([0.0, 0.002], [0, 1])], 2, 0.1, dtype=F64)
+    events, given, moved = leaves(events, [1.0, 0.3], 0.01, 0.01 * (1 + apart))
+    slopes = gradients(run_li(events, given, backend).max().sum(), moved)
+    equal = leaves(Events.from_list([([0.0, 0.002], [0, 1])], 2, 0.1, dtype=F64), [1.0, 0.3], 0.01, 0.01 * (1 + 3e-6))
+    near = gradients(run_li(equal[0], equal[1], "reference").max().sum(), equal[2])
+    for name in ("tau_mem", "tau_syn", "weight"):
+        assert error(slopes[name], near[name]) < 1e-5
+
+
+def test_reference_maximum_with_an_event_that_adds_nothing_has_gradients():
+    layer = LI(2, 1, bias=0.5, backend="reference", dtype=F64, learn=("weight", "tau_syn"))
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.3923], [0.0]]))
+    layer(Events.from_list([([0.0, 0.314], [0, 1])], 2, 0.5, dtype=F64)).max().sum().backward()
+    assert layer.tau_syn.grad.item() == pytest.approx(8.8622, abs=1e-3)

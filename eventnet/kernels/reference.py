@@ -87,14 +87,14 @@ def slope(v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
 
 def peak_time(v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
     """Time of the voltage's maximum in an event-free stretch that starts at ``(v, i)``: 0 if it falls from the start,
-    ``inf`` if it rises for ever. At most one exists, and none for ``i <= 0``."""
-    tm, ts = neuron.tau_mem, neuron.tau_syn
+    ``inf`` if it rises for ever. At most one exists, and none for ``i <= 0``. No gradient: see ``polish_peak``."""
+    tm, ts = neuron.tau_mem.detach(), neuron.tau_syn.detach()
     positive = i > 0
-    r = (v - neuron.bias) / torch.where(positive, i, torch.ones_like(i))
+    r = (v - neuron.bias.detach()) / torch.where(positive, i, torch.ones_like(i))
     below = ts + r * (tm - ts)
     x = (1 - r) * (tm - ts) / torch.where(below > 0, below, torch.ones_like(below))
     difference = tm - ts
-    close = difference.abs() < 1e-6 * tm
+    close = difference == 0
     wide = torch.where(close, torch.ones_like(tm), difference)
     # log1p(x) / (tm - ts), with its limit where the time constants coincide
     stretch = torch.where(close, (1 - r) / torch.where(below > 0, below, torch.ones_like(below)), torch.log1p(x) / wide)
@@ -109,6 +109,7 @@ def first_crossing(v: Tensor, i: Tensor, horizon: Tensor, neuron: Neuron) -> Ten
         # The only place where the voltage can be highest: its peak, or the end of the stretch.
         best = torch.minimum(peak_time(v, i, neuron), horizon)
         hit = (best > 0) & (flow(v, i, best, neuron)[0] >= neuron.threshold)
+        hit &= (i > 0) | (neuron.bias > neuron.threshold)  # else it rises to its rest at most, which rounding may reach
         low, high = torch.zeros_like(best), torch.where(hit, best, torch.zeros_like(best))
         for _ in range(80):  # bisection, so that it cannot fail; polish() mends the last digits
             middle = (low + high) / 2
@@ -218,11 +219,15 @@ def _graph(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
     return torch.stack([x.reshape(-1)[:0].sum().to(torch.float64) for x in inputs]).sum().to(weight.dtype)
 
 
-def too_many_spikes(max_spikes: int, sample: int) -> RuntimeError:
+class SpikeStorm(RuntimeError):
+    """More spikes in one call than allowed."""
+
+
+def too_many_spikes(max_spikes: int, sample: int) -> SpikeStorm:
     """The error for a spike storm."""
-    return RuntimeError(
+    return SpikeStorm(
         f"lif: more than max_spikes = {max_spikes} spikes in one call (reached in sample {sample}); lower the weights or "
-        "the input rate, raise the threshold, or allow more with max_spikes"
+        "the input rate, raise the threshold, or allow more: eventnet.lif(..., max_spikes=...)"
     )
 
 

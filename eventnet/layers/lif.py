@@ -7,7 +7,7 @@ spike times are solved to machine precision. The gradient is the exact one of th
 Wunderlich & Pehle, "Event-based backpropagation can compute exact gradients for spiking neural networks" (2021).
 
 - An arrival changes the current only: the voltage is continuous. Simultaneous arrivals add up.
-- Events after the end of the trial (``events.duration``) do not count, and have zero gradient.
+- Events at or after the end of the trial (``events.duration``) do not count, and have zero gradient.
 - V starts at rest, ``bias`` (at ``reset`` if bias >= threshold: such a neuron has no rest and fires by itself).
 - In continuous time V is exactly the threshold at a spike: "reset by subtraction" and "reset to 0" are the same thing.
 - The gradient does not see spikes appear or vanish, so a neuron that never fires gets none: see ``losses`` and ``initial``.
@@ -27,7 +27,7 @@ from eventnet.layers.readout import Voltage
 
 __all__ = ["LIF", "lif"]
 
-MAX_SPIKES = 2**26  # about 1.5 GB; a storm beyond it is an error, never a silent cap
+MAX_SPIKES = 2**26  # about 3 GB; a storm beyond it is an error, never a silent cap
 
 
 @overload

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import inf
 
 import torch
@@ -29,10 +28,11 @@ def as_neuron(
     neuron = Neuron(**{name: _as_tensor(name, value, num, like) for name, value in given.items()})
     if neuron.is_scalar():  # plain numbers are several times faster to compare than tensors
         tm, ts, top, low, rest = (p.item() for p in neuron)
-        sound = tm > 0 and ts > 0 and top > low and abs(rest) < inf
+        sound = 0 < tm < inf and 0 < ts < inf and -inf < low < top and abs(rest) < inf
     else:
+        finite = [torch.isfinite(p) for p in (neuron.tau_mem, neuron.tau_syn, neuron.reset, neuron.bias)]
         bounds = (neuron.tau_mem > 0) & (neuron.tau_syn > 0) & (neuron.threshold > neuron.reset)
-        sound = bool((bounds & torch.isfinite(neuron.bias)).all())
+        sound = bool((bounds & finite[0] & finite[1] & finite[2] & finite[3]).all())
     if not sound:
         _explain(neuron.expand(num))
     return neuron
@@ -40,7 +40,7 @@ def as_neuron(
 
 def _as_tensor(name: str, value: float | Tensor, num: int, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
-        return _constant(float(value), like.dtype, like.device)
+        return torch.tensor(float(value), dtype=like.dtype, device=like.device)
     if value.numel() != 1 and value.shape != (num,):
         raise ValueError(f"{name} must be one number or a tensor of shape ({num},), got shape {tuple(value.shape)}")
     if value.device != like.device:
@@ -48,21 +48,15 @@ def _as_tensor(name: str, value: float | Tensor, num: int, like: Tensor) -> Tens
     return value if value.dtype == like.dtype else value.to(like.dtype)
 
 
-@cache
-def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # made while evaluating, it serves training too
-        return torch.tensor(value, dtype=dtype, device=device)
-
-
 def _explain(neuron: Neuron) -> None:
     """Raise the error that names the neuron and the number."""
     for name in ("tau_mem", "tau_syn"):
-        bad = ~(getattr(neuron, name) > 0)
+        bad = ~((getattr(neuron, name) > 0) & torch.isfinite(getattr(neuron, name)))
         if bool(bad.any()):
             n = int(bad.nonzero()[0])
             value = getattr(neuron, name)[n].item()
             raise ValueError(
-                f"{name} of neuron {n} is {value}; time constants are positive seconds "
+                f"{name} of neuron {n} is {value}; time constants are positive, finite seconds "
                 "(eventnet.constrain_(module) after each optimiser step keeps them so)"
             )
     bad = ~(neuron.threshold > neuron.reset)
@@ -72,8 +66,11 @@ def _explain(neuron: Neuron) -> None:
             f"threshold of neuron {n} is {neuron.threshold[n].item()}, its reset is {neuron.reset[n].item()}; the threshold "
             "must be above the reset (eventnet.constrain_(module) after each optimiser step keeps it so)"
         )
-    n = int((~torch.isfinite(neuron.bias)).nonzero()[0])
-    raise ValueError(f"bias of neuron {n} is {neuron.bias[n].item()}; expected a finite voltage")
+    for name in ("reset", "bias"):
+        bad = ~torch.isfinite(getattr(neuron, name))
+        if bool(bad.any()):
+            n = int(bad.nonzero()[0])
+            raise ValueError(f"{name} of neuron {n} is {getattr(neuron, name)[n].item()}; expected a finite voltage")
 
 
 def register(module: nn.Module, learn: tuple[str, ...], **parameters: Tensor) -> None:

@@ -65,7 +65,7 @@ class Voltage:
     def at(self, times: Tensor) -> Tensor:
         """``(B, K, N)`` voltage at ``times`` ``(K,)`` seconds (just after a spike at that very time).
 
-        Memory is O(K (K + B N)); per-neuron time constants take O(K^2 N).
+        Memory is O(E N + K (K + B N)) for E events; per-neuron time constants take O(K^2 N).
         """
         dtype, neuron = self.weight.dtype, self.neuron
         grid, back = torch.as_tensor(times, dtype=self.events.dtype, device=self.weight.device).sort()
@@ -133,6 +133,8 @@ class LI(nn.Module):
     tau_mem: Tensor
     tau_syn: Tensor
     bias: Tensor
+    _never: Tensor
+    _zero: Tensor
 
     def __init__(
         self,
@@ -151,18 +153,19 @@ class LI(nn.Module):
         weight = torch.randn(in_features, out_features, dtype=dtype) / max(in_features, 1) ** 0.5
         taus = {"tau_mem": as_parameter(tau_mem, dtype), "tau_syn": as_parameter(tau_syn, dtype)}
         register(self, learn, weight=weight, **taus, bias=as_parameter(bias, dtype))
+        for name, value in (("_never", torch.inf), ("_zero", 0.0)):  # its threshold and reset: it never spikes
+            self.register_buffer(name, as_parameter(value, dtype), persistent=False)
 
     def forward(self, events: Events) -> Voltage:
         """``Voltage`` of ``out_features`` units for events of ``in_features`` units."""
         kernels.check_layer_input("LI", events, self.weight)
-        never = torch.inf
         neuron = as_neuron(
             self.out_features,
             self.weight,
             tau_mem=self.tau_mem,
             tau_syn=self.tau_syn,
-            threshold=never,
-            reset=0.0,
+            threshold=self._never,
+            reset=self._zero,
             bias=self.bias,
         )
         return Voltage(events, self.weight, neuron, backend=self.backend)

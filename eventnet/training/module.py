@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eventnet import Events, constrain_, losses
+from eventnet.kernels.reference import SpikeStorm
 from eventnet.training import objective
 from eventnet.training.errors import TrainingError
 from eventnet.training.network import Network, Outcome
@@ -167,6 +168,8 @@ class Classifier(lightning.LightningModule):
             if "not finite" not in str(error):
                 raise
             raise TrainingError(f"{where}: {error}; {_REMEDY}") from error
+        except SpikeStorm as error:
+            raise TrainingError(f"{where}: {error}; {_REMEDY}, or a lower init_firing") from error
         loss = objective.loss(self.recipe, outcome, labels)
         if not math.isfinite(loss.item()):
             raise TrainingError(f"{where}: the loss is {loss.item()}; {_REMEDY}")

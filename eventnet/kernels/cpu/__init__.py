@@ -29,4 +29,4 @@ def describe() -> str:
     module = load()
     if module is None:
         return "not compiled: this installation was built without the C++ kernels (a C++20 compiler was missing)"
-    return f"compiled C++ for {module.isa}, threads over the batch"
+    return f"compiled C++ for {module.isa}, on torch's threads"

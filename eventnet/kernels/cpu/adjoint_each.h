@@ -49,7 +49,8 @@ private:
             of.resize(to - from);
             for (int b = 0; b < batch.size; ++b) {
                 for (auto& list : of) list.clear();
-                for (int64_t k = impulses.offsets[b]; k < impulses.last(b); ++k)
+                const int64_t last = impulses.last(b);
+                for (int64_t k = impulses.offsets[b]; k < last; ++k)
                     if (const int n = impulses.units[k]; n >= from && n < to) of[n - from].push_back(k);
                 for (int n = from; n < to; ++n)
                     if (!of[n - from].empty()) neuron(b, n, of[n - from], &gradient[static_cast<size_t>(n - from) * batch.inputs]);

@@ -149,9 +149,9 @@ private:
         }
 
         // The traces at the border of window w, or seen in reverse from there at that of the one before.
-        __attribute__((noinline)) void flow(size_t w) {
+        __attribute__((noinline)) void flow(size_t w, bool with_taus) {
             const Decay<T> f = spans.one(w);
-            if (all.with_taus_) {
+            if (with_taus) {
                 const TauSlope<T> g = spans.slope_one(w);
                 for (int j = 0; j < width; j += kLanes<T>) {
                     store(&u_mem[j], load(&u_mem[j]) * f.x + load(&u[j]) * g.x_tm + load(&i[j]) * g.k_tm);
@@ -172,7 +172,7 @@ private:
             rest();
             for (size_t w = 0; w < windows.size(); ++w) {
                 const Window& window = windows[w];
-                if (w) flow(w);
+                if (w) flow(w, all.with_taus_);
                 int64_t e = window.event;
                 for (int64_t k = window.mark; k < window.mark_end; ++k) {
                     for (; e < window.event_end && batch.times[e] < impulses.times[k]; ++e) arrive(e);
@@ -224,7 +224,7 @@ private:
             rest();
             for (size_t w = windows.size(); w-- > 0;) {
                 const Window& window = windows[w];
-                if (w + 1 < windows.size()) flow(w + 1);
+                if (w + 1 < windows.size()) flow(w + 1, false);
                 int64_t e = window.event_end;
                 for (int64_t k = window.mark_end; k-- > window.mark;) {
                     for (; e > window.event && batch.times[e - 1] >= impulses.times[k]; --e) read(e - 1);

@@ -105,7 +105,7 @@ struct Neuron {
         const double r = u / i, below = ts + r * (tm - ts);
         if (r >= 1) return 0;
         if (below <= 0) return INFINITY;
-        if (std::abs(tm - ts) < 1e-6 * tm) return tm * ts * (1 - r) / below;
+        if (tm == ts) return tm * ts * (1 - r) / below;
         return tm * ts / (tm - ts) * std::log1p((1 - r) * (tm - ts) / below);
     }
 
@@ -113,7 +113,7 @@ struct Neuron {
     // At a crossing i becomes the current there.
     double crossing(double u, double& i, double u_end, double i_end, double h, double close) const {
         if (i > 0) return i > u && may_cross(u, i, u_end, i_end, h) ? climb(u, i, h, close) : -1;
-        return u_end >= gap ? bisect(u, i, h) : -1;
+        return gap < 0 && u_end >= gap ? bisect(u, i, h) : -1;
     }
 
 private:

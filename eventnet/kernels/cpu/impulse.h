@@ -82,7 +82,7 @@ Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const double* time
                 a[n] = a[n] * x + v[n] * x * wait[k - first] * neuron.p * neuron.p;
                 v[n] *= x;
                 // the slope before a spike is positive; float32 rounding must not make that of a grazing one zero or negative
-                const double least = std::numeric_limits<T>::epsilon() * std::max(1.0, std::abs(neuron.gap));
+                const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(currents[k]));
                 const double before = std::max(currents[k] - neuron.gap, least), after = currents[k] - neuron.rise;
                 const double size = ((after - before) * v[n] - grads[k] * neuron.tm) / before;
                 mine[kAfter * num + n] += v[n];

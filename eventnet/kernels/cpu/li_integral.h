@@ -18,18 +18,46 @@ inline Vec<T> decay_area(Vec<T> rate, Vec<T> h) {
     return h * phi<T>(d, exp(-d));
 }
 
+// With a = slow h and b = fast h below kNear: M = integral_0^h G, G = (e^{-slow s} - e^{-fast s}) / (fast - slow), as the series
+// h^2 sum_n (-1)^n H_n / (n+2)! with H_n = a^n + a^{n-1} b + ... + b^n; and its derivatives in both rates.
+template <class V>
+struct Mass {
+    V value, by_slow, by_fast;
+};
+
+template <class T>
+inline Mass<Vec<T>> mass_series(Vec<T> h, Vec<T> a, Vec<T> b) {
+    constexpr int kTerms = sizeof(T) == 4 ? 8 : 16;
+    Vec<T> all = splat(T(1)), by_a{}, by_b{}, powers = all;  // H_n, its derivatives, b^n
+    Mass<Vec<T>> m{splat(T(0.5)), {}, {}};
+    T coefficient = T(0.5);
+    for (int n = 1; n < kTerms; ++n) {
+        coefficient /= -T(n + 2);
+        by_a = all + a * by_a, by_b = all + b * by_b;
+        powers *= b;
+        all = a * all + powers;
+        m.value += coefficient * all, m.by_slow += coefficient * by_a, m.by_fast += coefficient * by_b;
+    }
+    const Vec<T> square = h * h;
+    return {square * m.value, square * h * m.by_slow, square * h * m.by_fast};
+}
+
 template <class T>
 inline Area<Vec<T>> area(Vec<T> h, Vec<T> p, Vec<T> q, T k, bool with_taus) {
     const Vec<T> slow = p + k, fast = q + k;
     const Decay<Vec<T>> f = decay<T>(h, slow, fast);  // f.k = slow G, with G symmetric in both rates
     const Vec<T> kernel = f.k / slow, filled = decay_area<T>(fast, h);
-    const Vec<T> mass = (filled - kernel) / slow;
+    const auto near = h * max<T>(slow, fast) < T(kNear);  // there the differences below would cancel
+    const Mass<Vec<T>> series = mass_series<T>(h, h * slow, h * fast);
+    const Vec<T> mass = select<T>(near, series.value, (filled - kernel) / slow);
     Area<Vec<T>> a{p * mass, p * kernel, {}, {}};
     if (!with_taus) return a;
     const TauSlope<Vec<T>> g = tau_slope<T>(h, slow, fast);
-    const Vec<T> by_slow = -(g.k_tm / (slow * slow) + kernel) / slow, by_fast = -g.k_ts / (fast * fast * slow);
-    a.by_tm = -p * p * (mass - p * (mass + by_slow) / slow);
-    a.by_ts = -q * q * p * ((h * f.y - filled) / fast - by_fast) / slow;
+    const Vec<T> kernel_by_slow = -(g.k_tm / (slow * slow) + kernel) / slow, kernel_by_fast = -g.k_ts / (fast * fast * slow);
+    const Vec<T> by_slow = select<T>(near, series.by_slow, -(mass + kernel_by_slow) / slow);
+    const Vec<T> by_fast = select<T>(near, series.by_fast, ((h * f.y - filled) / fast - kernel_by_fast) / slow);
+    a.by_tm = -p * p * (mass + p * by_slow);
+    a.by_ts = -q * q * p * by_fast;
     return a;
 }
 

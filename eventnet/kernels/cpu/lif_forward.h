@@ -49,7 +49,7 @@ public:
     }
 
 private:
-    static constexpr int kTile = sizeof(T) == 8 && kVectorBytes == 64 ? 8 : kVectorBytes == 64 ? 8 : 4;  // vectors in registers
+    static constexpr int kTile = kVectorBytes == 64 ? 8 : 4;  // vectors in registers
 
     // Newton's method stops one step after the voltage is this close to the threshold, relative: then rounding is left.
     static constexpr double kClose = sizeof(T) == 4 ? 1e-6 : 1e-12;
@@ -206,7 +206,7 @@ private:
                 const Series<T>& series = layer.series[layer.shared ? 0 : n];
                 double at = now, u = start[0][l], i = start[1][l];
                 if (!std::isfinite(u) || !std::isfinite(i)) not_finite(current_sample, n);
-                if (i <= 0 && neuron.gap <= 0) return cross(lanes, column, start, result, now, until);
+                if (i <= 0 && neuron.gap < 0) return cross(lanes, column, start, result, now, until);
                 for (double wait; (wait = series.crossing(u, i, until - at, neuron.gap, kClose)) >= 0;) {
                     at = std::min(at + wait, until);
                     u = neuron.rise;
