@@ -30,7 +30,7 @@ inline Vec<T> phi_series(Vec<T> d) {
     return sum;
 }
 
-// phi(d) and phi'(d) for all d >= 0, given e = e^{-d}.
+// phi(d) for all d >= 0, given e = e^{-d}; below, its derivative.
 template <class T>
 inline Vec<T> phi(Vec<T> d, Vec<T> e) {
     const auto near = d < T(kNear);

@@ -14,7 +14,8 @@
 
 namespace eventnet {
 
-// Calls job(0) ... job(count - 1), each once, on up to `threads` threads; rethrows the first exception.
+// Calls job(0) ... job(count - 1), each once, on up to `threads` threads. After an exception no more are started;
+// that of the earliest job is rethrown.
 inline void parallel_for(int count, int threads, const std::function<void(int)>& job) {
     struct Team {
         const std::function<void(int)>& job;
@@ -22,6 +23,7 @@ inline void parallel_for(int count, int threads, const std::function<void(int)>&
         std::atomic<int> next{0};
         std::mutex mutex{};
         std::exception_ptr error{};
+        int failed = count;
 
         void work() {
             for (int i = next++; i < count; i = next++) {
@@ -29,7 +31,8 @@ inline void parallel_for(int count, int threads, const std::function<void(int)>&
                     job(i);
                 } catch (...) {
                     std::lock_guard lock(mutex);
-                    if (!error) error = std::current_exception();
+                    if (i < failed) failed = i, error = std::current_exception();
+                    next = count;
                 }
             }
         }
