@@ -116,7 +116,8 @@ class LIF(nn.Module):
     """A layer of leaky integrate-and-fire neurons; see ``lif`` for the equations and the arguments.
 
     Args:
-        in_features, out_features: units in and out. ``weight`` is ``(in_features, out_features)``.
+        in_features, out_features: units in and out. ``weight`` is ``(in_features, out_features)``, normal with standard
+            deviation in^-1/2: often too small to fire. ``initial.fire_fraction_`` scales it to the input.
         tau_mem, tau_syn, threshold, reset, bias: one number, or ``(out_features,)`` to have one per neuron.
         learn: names of the parameters that require grad; call ``eventnet.constrain_`` after optimiser steps on the others
             than the weight.
