@@ -353,3 +353,11 @@ def test_gradient_check_refuses_what_it_cannot_check():
         max_relative_error(nn.Linear(2, 1).requires_grad_(False), lambda: torch.zeros(()))
     with pytest.raises(ValueError, match="expected a loss function"):
         max_relative_error(nn.Linear(2, 1))
+
+
+def test_what_cannot_start_leaves_no_folder(tmp_path):
+    with pytest.raises(RecipeError, match="accelerator: expected cpu, gpu, auto, got 'gpuu'; did you mean 'gpu'"):
+        train(find("digits"), tmp_path / "run", accelerator="gpuu")
+    with pytest.raises(DataError):
+        train(find("nmnist"), tmp_path / "run", data_root=tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []

@@ -35,7 +35,7 @@ from eventnet.training.checkpoint import (
     version,
     write_files,
 )
-from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError
+from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, nearest
 from eventnet.training.evaluation import Evaluation, evaluate_network
 from eventnet.training.network import Network
 from eventnet.training.recipe import Recipe, settings
@@ -44,6 +44,7 @@ __all__ = ["Result", "evaluate", "fresh_folder", "load_data", "recipe_of", "trai
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 CALIBRATION_SAMPLES = 256
+ACCELERATORS = ("cpu", "gpu", "auto")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def train(
         resume: go on after the last finished epoch, to the same numbers as if it had not been stopped.
         data_root: where the recordings are; see ``eventnet.data.load``.
         splits: data that is loaded already, instead of ``recipe.data``.
-        accelerator: as Lightning's; compiled kernels run on the CPU, others need ``backend="reference"``.
+        accelerator: "cpu", "gpu" or "auto"; compiled kernels run on the CPU, others need ``backend="reference"``.
         progress: show the progress bar.
         callbacks: further Lightning callbacks.
 
@@ -89,13 +90,19 @@ def train(
         >>> train(find("digits"), "runs/digits").test.accuracy  # doctest: +SKIP
     """
     folder = Path(folder)
+    _check_accelerator(accelerator)
     if resume:
         recipe, data_root = _to_resume(folder, recipe, data_root)
     elif recipe is None:
         raise RecipeError("train: expected a recipe, got None; only a resumed run knows its own")
     else:
         _claim(folder)
-    splits = load_data(recipe, data_root) if splits is None else splits
+    try:
+        splits = load_data(recipe, data_root) if splits is None else splits
+    except DataError:
+        if not any(folder.iterdir()):
+            folder.rmdir()  # nothing was started: leave nothing behind
+        raise
     if not resume:
         _describe(folder, recipe, data_root, splits)
     with torch.random.fork_rng(devices=[]):
@@ -114,6 +121,13 @@ def evaluate(
     if part not in ("train", "validation", "test"):
         raise RecipeError(f"part: expected train, validation or test, got {part!r}")
     return evaluate_network(network, getattr(splits, part))
+
+
+def _check_accelerator(name: str) -> None:
+    if name not in ACCELERATORS:
+        raise RecipeError(f"accelerator: expected {', '.join(ACCELERATORS)}, got {name!r}{nearest(name, ACCELERATORS)}")
+    if name == "gpu" and not torch.cuda.is_available():
+        raise RecipeError("accelerator 'gpu': torch sees no GPU here; use cpu, or auto to take what there is")
 
 
 def fresh_folder(wanted: str | os.PathLike[str]) -> Path:
