@@ -75,7 +75,7 @@ def as_csv(rows: list[dict[str, float]]) -> bytes:
 
 
 class Progress(Callback):
-    """A progress bar with loss, accuracy, spikes per neuron and time left; a line per epoch if output is a file."""
+    """A line per epoch, and on a terminal a bar with loss, accuracy, spikes per neuron and time left."""
 
     def __init__(self, epochs: int, print_line: Callable[[str], None] | None = None) -> None:
         from rich.console import Console
@@ -123,15 +123,12 @@ class Progress(Callback):
         self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: Any, module: Classifier) -> None:  # type: ignore[override]
-        if self.live:
-            return
         done = module.epoch + 1
-        left = clock(self._left(done - module.first_epoch, self.epochs - done))
         training, validation = module.training_tally.metrics(), module.validation_tally.metrics()
-        self.print_line(
-            f"epoch {done}/{self.epochs}: {_numbers(training)}, "
-            f"validation accuracy {validation['accuracy']:.1%}, {left} left"
-        )
+        line = f"epoch {done}/{self.epochs}: {_numbers(training)}, validation accuracy {validation['accuracy']:.1%}"
+        if not self.live:  # the bar shows it
+            line += f", {clock(self._left(done - module.first_epoch, self.epochs - done))} left"
+        self.print_line(line)
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         self._stop()
