@@ -7,6 +7,7 @@ of the input times and values (empty unless asked for).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -272,8 +273,32 @@ def _no_double_backward(ctx: Any, *_: Any) -> None:
     )
 
 
-torch.library.register_autograd(LIF, _from_spikes, setup_context=_save_spikes)
-torch.library.register_autograd(LI_MAX, _from_peaks, setup_context=_save_peaks)
-torch.library.register_autograd(LI_INTEGRAL, _from_integral, setup_context=_save_integral)
+def _register_autograd(name: str, save: Callable[..., None], gradients: Callable[..., Any]) -> None:
+    """What ``torch.library.register_autograd`` does, at half the cost of a call: a small layer's kernel takes no longer."""
+    op = getattr(torch.ops.eventnet, name.removeprefix("eventnet::")).default
+
+    class Differentiable(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = below(*inputs)
+            save(ctx, inputs, output)
+            return output
+
+        backward = staticmethod(gradients)
+
+    def below(*inputs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*inputs)
+
+    def call(*inputs: Any) -> Any:
+        wanted = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+        return Differentiable.apply(*inputs) if wanted else below(*inputs)
+
+    torch.library.impl(name, "Autograd")(call)
+
+
+_register_autograd(LIF, _save_spikes, _from_spikes)
+_register_autograd(LI_MAX, _save_peaks, _from_peaks)
+_register_autograd(LI_INTEGRAL, _save_integral, _from_integral)
 for _name in (LIF, LI_MAX, LI_INTEGRAL):
     torch.library.register_autograd(_name + "_backward", _no_double_backward)
