@@ -152,14 +152,10 @@ public:
         }
     }
 
-    Decay<Vec<T>> at(size_t i, const Layer<T>& layer, int column) const {
+    // Those of stretch i for a vector of neurons with rates p, q.
+    Decay<Vec<T>> at(size_t i, Vec<T> p, Vec<T> q) const {
         if constexpr (Shared) return {splat(x_[i]), splat(y_[i]), splat(k_[i])};
-        else return decay<T>(splat(s[i]), load(&layer.p[column]), load(&layer.q[column]));
-    }
-
-    TauSlope<Vec<T>> slope_at(size_t i, const Layer<T>& layer, int column) const {
-        if constexpr (Shared) return {splat(x_tm_[i]), splat(y_ts_[i]), splat(k_tm_[i]), splat(k_ts_[i])};
-        else return tau_slope<T>(splat(s[i]), load(&layer.p[column]), load(&layer.q[column]));
+        else return decay<T>(splat(s[i]), p, q);
     }
 
     // The same as numbers, where all neurons share them.
@@ -173,9 +169,7 @@ public:
     }
 
     // Largest K within stretch i.
-    Vec<T> k_max(size_t i, Vec<T> k, const Layer<T>& layer, int column) const {
-        return select<T>(splat(s[i]) < load(&layer.s_peak[column]), k, load(&layer.k_peak[column]));
-    }
+    Vec<T> k_max(size_t i, Vec<T> k, Vec<T> s_peak, Vec<T> k_peak) const { return select<T>(splat(s[i]) < s_peak, k, k_peak); }
 
 private:
     std::vector<T> x_, y_, k_, x_tm_, y_ts_, k_tm_, k_ts_;

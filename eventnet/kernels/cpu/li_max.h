@@ -47,9 +47,9 @@ private:
             const bool tail = k == plan.count;
             const int64_t e = plan.first + k;
             const double until = tail ? batch_.duration[b] : batch_.times[e];
-            const Decay<Vec<T>> f = plan.step.at(k, layer_, column);
+            const Decay<Vec<T>> f = plan.step.at(k, load(&layer_.p[column]), load(&layer_.q[column]));
             const Vec<T> u1 = u * f.x + i * f.k, i1 = i * f.y;
-            const Vec<T> reach = max<T>(u, Vec<T>{}) + max<T>(i, Vec<T>{}) * plan.step.k_max(k, f.k, layer_, column);
+            const Vec<T> reach = max<T>(u, Vec<T>{}) + max<T>(i, Vec<T>{}) * plan.step.k_max(k, f.k, load(&layer_.s_peak[column]), load(&layer_.k_peak[column]));
             // lanes whose maximum cannot be in this stretch are passed over: within it, or rising to its end
             for (uint32_t lanes = bits<T>(~((reach <= best) & (u1 <= best))); lanes; lanes &= lanes - 1) {
                 const int l = __builtin_ctz(lanes);

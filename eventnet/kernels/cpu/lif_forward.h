@@ -61,7 +61,11 @@ private:
         const int begin, end;
         Plan<T, Shared> plan;
         std::vector<T> u, i, next_u, next_i;  // at the start and at the end of the window at hand
-        std::vector<int> loud;                // columns of the vectors whose bound reached the threshold in it
+        struct Loud {
+            int column;
+            uint32_t lanes;
+        };
+        std::vector<Loud> loud;               // vectors with lanes whose bound reached the threshold in it
         size_t num_loud = 0;
         std::vector<Spike>* out = nullptr;
         int current_sample = 0;
@@ -84,11 +88,7 @@ private:
                 for (; column + 2 * kLanes<T> <= end; column += 2 * kLanes<T>) tile<2>(w, column);
                 for (; column < end; column += kLanes<T>) tile<1>(w, column);
                 if (num_loud) plan.fill_steps(plan.windows[w], layer);
-                size_t k = 0;
-                for (; k + 4 <= num_loud; k += 4) replay<4>(plan.windows[w], &loud[k]);
-                for (; k + 2 <= num_loud; k += 2) replay<2>(plan.windows[w], &loud[k]);
-                for (; k < num_loud; ++k) replay<1>(plan.windows[w], &loud[k]);
-                num_loud = 0;
+                replay_loud(plan.windows[w]);
                 u.swap(next_u), i.swap(next_i);
                 if (spikes.size() - before > 1) std::sort(spikes.begin() + before, spikes.end(), earlier);
             }
@@ -101,6 +101,7 @@ private:
         template <int N>
         __attribute__((noinline)) void tile(size_t w, int column) {
             const Window window = plan.windows[w];
+            const T *const ps = &layer.p[column], *const qs = &layer.q[column];
             // what the events but for the last add to currents and voltages at the end, and the largest partial sum of currents
             Vec<T> current[N], voltage[N], highest[N];
 #pragma GCC unroll 8
@@ -110,7 +111,7 @@ private:
                 const T size = batch.value(e);
 #pragma GCC unroll 8
                 for (int v = 0; v < N; ++v) {
-                    const Decay<Vec<T>> f = plan.to_end.at(e - plan.first, layer, column + v * kLanes<T>);
+                    const Decay<Vec<T>> f = plan.to_end.at(e - plan.first, load(ps + v * kLanes<T>), load(qs + v * kLanes<T>));
                     const Vec<T> drive = load(row + v * kLanes<T>);
                     current[v] += f.y * size * drive;
                     voltage[v] += f.k * size * drive;
@@ -124,14 +125,14 @@ private:
             // the last event arrives at the end; without one, nothing (0 times numbers that are finite)
             const T size = arrives ? batch.value(window.last - 1) : T(0);
             const T* const row = arrives ? layer.row(batch.units[window.last - 1]) : u0s;
-            int* const list = loud.data();
+            Loud* const list = loud.data();
             size_t count = num_loud;
-            Decay<Vec<T>> f = plan.span.at(w, layer, column);
+            Decay<Vec<T>> f = plan.span.at(w, load(ps), load(qs));
             Vec<T> growth = plan.span.growth(w, f.y);
 #pragma GCC unroll 8
             for (int v = 0; v < N; ++v) {
                 const int at = column + v * kLanes<T>;
-                if (!Shared && v) f = plan.span.at(w, layer, at), growth = plan.span.growth(w, f.y);
+                if (!Shared && v) f = plan.span.at(w, load(ps + v * kLanes<T>), load(qs + v * kLanes<T>)), growth = plan.span.growth(w, f.y);
                 const Vec<T> u0 = load(u0s + at), i0 = load(i0s + at);
                 // The voltage relaxes towards the current, so it stays below what the largest current would make of it.
                 Vec<T> strongest = max<T>(i0, Vec<T>{}), reach;
@@ -139,99 +140,114 @@ private:
                     strongest = max<T>(i0 + highest[v] * growth, strongest);
                     reach = u0 + max<T>(strongest - u0, Vec<T>{}) * (T(1) - f.x);
                 } else {
-                    reach = max<T>(u0, Vec<T>{}) + strongest * plan.span.k_max(w, f.k, layer, at);
+                    reach = max<T>(u0, Vec<T>{}) + strongest * plan.span.k_max(w, f.k, load(&layer.s_peak[at]), load(&layer.k_peak[at]));
                 }
                 store(u1s + at, u0 * f.x + i0 * f.k + voltage[v]);
                 store(i1s + at, i0 * f.y + current[v] + size * load(row + at));
-                list[count] = at;  // without a branch: it would be mispredicted
-                count += not_less<T>(reach, load(gaps + at)) != 0;
+                const uint32_t lanes = not_less<T>(reach, load(gaps + at));
+                list[count] = {at, lanes};  // without a branch: it would be mispredicted
+                count += lanes != 0;
             }
             num_loud = count;
         }
 
-        // The same stretch by stretch, for K vectors at once: their chains of dependent operations overlap.
-        template <int K>
-        __attribute__((noinline)) void replay(const Window& window, const int* columns) {
-            Vec<T> u0[K], i0[K], gap[K];
-#pragma GCC unroll 4
-            for (int k = 0; k < K; ++k) u0[k] = load(&u[columns[k]]), i0[k] = load(&i[columns[k]]), gap[k] = load(&layer.gap[columns[k]]);
-            const bool tail = window.first == window.last;
-            double now = window.start;
-            for (int64_t e = window.first; e < window.last + tail; ++e) {
-                const double until = tail ? window.end : batch.times[e];
-                const T span = plan.step.s[e - plan.first];
-                Vec<T> u1[K], i1[K];
-                uint32_t any = 0;
-                // a voltage that rises is concave and stays below its tangent; towards rest it rises no faster than exponentially
-                const auto reach = [&](int k) {
-                    return u0[k] + max<T>(max<T>(i0[k], Vec<T>{}) - u0[k], Vec<T>{}) * (load(&layer.p[columns[k]]) * span);
-                };
-#pragma GCC unroll 4
-                for (int k = 0; k < K; ++k) {
-                    const Decay<Vec<T>> f = plan.step.at(e - plan.first, layer, columns[k]);
-                    u1[k] = u0[k] * f.x + i0[k] * f.k, i1[k] = i0[k] * f.y;
-                    any |= not_less<T>(reach(k), gap[k]);
+        // Packs the loud neurons of all vectors, so that few of them cost as little as one vector.
+        void replay_loud(const Window& window) {
+            int neurons[kLanes<T>], count = 0;
+            for (size_t k = 0; k < num_loud; ++k)
+                for (uint32_t lanes = loud[k].lanes; lanes; lanes &= lanes - 1) {
+                    const int n = loud[k].column + __builtin_ctz(lanes);
+                    if (n >= layer.num) break;
+                    neurons[count++] = n;
+                    if (count == kLanes<T>) replay(window, neurons, count), count = 0;
                 }
-                if (any) {
-#pragma GCC unroll 4
-                    for (int k = 0; k < K; ++k) {
-                        const uint32_t lanes = not_less<T>(reach(k), gap[k]);
-                        if (!lanes) continue;
-                        const Vec<T> start[2] = {u0[k], i0[k]};
-                        Vec<T> result[2] = {u1[k], i1[k]};
-                        if (span < layer.brief) cross_brief(lanes, columns[k], start, result, now, until);
-                        else cross(lanes, columns[k], start, result, now, until);
-                        u1[k] = result[0], i1[k] = result[1];
-                    }
-                }
-                const T* row = tail ? nullptr : layer.row(batch.units[e]);
-                const T size = tail ? T(0) : batch.value(e);
-#pragma GCC unroll 4
-                for (int k = 0; k < K; ++k) {
-                    u0[k] = u1[k];
-                    i0[k] = tail ? i1[k] : i1[k] + size * load(row + columns[k]);
-                }
-                now = until;
-            }
-#pragma GCC unroll 4
-            for (int k = 0; k < K; ++k) store(&next_u[columns[k]], u0[k]), store(&next_i[columns[k]], i0[k]);
+            if (count) replay(window, neurons, count);
+            num_loud = 0;
         }
 
-        // Lanes that may cross the threshold in a stretch so short that a few terms of the voltage's series are exact.
-        __attribute__((noinline)) void cross_brief(uint32_t lanes, int column, const Vec<T>* start, Vec<T>* result, double now, double until) {
-            if (column + kLanes<T> > layer.num) lanes &= (1u << (layer.num - column)) - 1;
+        // The same stretch by stretch, for up to a vector of neurons, wherever they are.
+        __attribute__((noinline)) void replay(const Window& window, const int* neurons, int count) {
+            const bool tail = window.first == window.last;
+            const int stretches = tail ? 1 : static_cast<int>(window.last - window.first);
+            T drive[kWindowEvents][kLanes<T>];
+            for (int k = 0; k < stretches; ++k) {
+                store(drive[k], Vec<T>{});
+                if (tail) break;
+                const T* const row = layer.row(batch.units[window.first + k]);
+                const T size = batch.value(window.first + k);
+#pragma GCC unroll 1
+                for (int l = 0; l < count; ++l) drive[k][l] = size * row[neurons[l]];
+            }
+            Vec<T> u0 = gather(u, neurons, count), i0 = gather(i, neurons, count);
+            const Vec<T> gap = gather(layer.gap, neurons, count);
+            const Vec<T> p = Shared ? splat(layer.p[0]) : gather(layer.p, neurons, count, T(1));
+            const Vec<T> q = Shared ? splat(layer.q[0]) : gather(layer.q, neurons, count, T(1));
+            const uint32_t all_lanes = (1u << count) - 1;
+            const size_t first = window.first - plan.first;
+            for (int k = 0; k < stretches; ++k) {
+                const T span = plan.step.s[first + k];
+                const Decay<Vec<T>> f = plan.step.at(first + k, p, q);
+                // a voltage that rises is concave and stays below its tangent; towards rest it rises no faster than exponentially
+                const Vec<T> reach = u0 + max<T>(max<T>(i0, Vec<T>{}) - u0, Vec<T>{}) * (p * span);
+                Vec<T> u1 = u0 * f.x + i0 * f.k;
+                if (const uint32_t lanes = all_lanes & not_less<T>(reach, gap)) {
+                    const double now = k ? batch.times[window.first + k - 1] : window.start;
+                    const double until = tail ? window.end : batch.times[window.first + k];
+                    if (span < layer.brief) cross_brief(lanes, neurons, u0, i0, u1, now, until);
+                    else cross(lanes, neurons, u0, i0, u1, now, until);
+                }
+                u0 = u1, i0 = i0 * f.y + load(drive[k]);
+            }
+            T end_u[kLanes<T>], end_i[kLanes<T>];
+            store(end_u, u0), store(end_i, i0);
+#pragma GCC unroll 1
+            for (int l = 0; l < count; ++l) next_u[neurons[l]] = end_u[l], next_i[neurons[l]] = end_i[l];
+        }
+
+        static Vec<T> gather(const std::vector<T>& from, const int* places, int count, T rest = 0) {
+            T to[kLanes<T>];
+            store(to, splat(rest));
+#pragma GCC unroll 1
+            for (int l = 0; l < count; ++l) to[l] = from[places[l]];
+            return load(to);
+        }
+
+        // Lanes that may cross the threshold in a stretch so short that a few terms of the voltage's series are exact: with all
+        // their spikes u1, the voltages at its end without a spike, become the true ones.
+        __attribute__((noinline)) void cross_brief(uint32_t lanes, const int* neurons, const Vec<T>& u0, const Vec<T>& i0, Vec<T>& u1,
+                                                   double now, double until) {
             for (; lanes; lanes &= lanes - 1) {
-                const int l = __builtin_ctz(lanes), n = column + l;
+                const int l = __builtin_ctz(lanes), n = neurons[l];
                 const Neuron& neuron = layer.neurons[n];
                 const Series<T>& series = layer.series[layer.shared ? 0 : n];
-                double at = now, u = start[0][l], i = start[1][l];
+                double at = now, u = u0[l], i = i0[l];
                 if (!std::isfinite(u) || !std::isfinite(i)) not_finite(current_sample, n);
-                if (i <= 0 && neuron.gap < 0) return cross(lanes, column, start, result, now, until);
+                // rising towards a bias above the threshold while the current falls: not concave
+                if (i <= 0 && neuron.gap < 0) return cross(lanes, neurons, u0, i0, u1, now, until);
                 for (double wait; (wait = series.crossing(u, i, until - at, neuron.gap, kClose)) >= 0;) {
                     at = std::min(at + wait, until);
                     u = neuron.rise;
-                    result[0][l] = T(series.voltage(u, i, until - at));
+                    u1[l] = T(series.voltage(u, i, until - at));
                     out->push_back({at, i, n});
                     if (++uncounted > 1 << 16) count();
                 }
             }
         }
 
-        // Lanes that may cross the threshold in this stretch, with all their spikes: (u0, i0) are the states at its start;
-        // (u1, i1), those at its end without a spike, become the true ones.
-        __attribute__((noinline)) void cross(uint32_t lanes, int column, const Vec<T>* start, Vec<T>* result, double now, double until) {
-            Vec<T> u0 = start[0], i0 = start[1], u1 = result[0];
-            const Vec<T> i1 = result[1];  // spikes leave the current alone
-            const Vec<T> gap = load(&layer.gap[column]), rise = load(&layer.rise[column]);
-            const Vec<T> p = load(&layer.p[column]), q = load(&layer.q[column]);
+        // The same in a stretch of any length.
+        __attribute__((noinline)) void cross(uint32_t lanes, const int* neurons, Vec<T> u0, Vec<T> i0, Vec<T>& u1, double now, double until) {
+            const int num = 32 - __builtin_clz(lanes);
+            const Vec<T> gap = gather(layer.gap, neurons, num), rise = gather(layer.rise, neurons, num);
+            const Vec<T> p = gather(layer.p, neurons, num, T(1)), q = gather(layer.q, neurons, num, T(1));
+            const Vec<T> s_peak = gather(layer.s_peak, neurons, num), k_peak = gather(layer.k_peak, neurons, num);
             double at[kLanes<T>];
             std::fill_n(at, kLanes<T>, now);
             Vec<T> left = splat(T(until - now));
             Decay<Vec<T>> f = decay<T>(left, p, q);
-            if (column + kLanes<T> > layer.num) lanes &= (1u << (layer.num - column)) - 1;
+            const Vec<T> i1 = i0 * f.y;  // spikes leave the current alone
             while (true) {
                 // none of a neuron's past and of its current can make more than this of its voltage
-                const Vec<T> most = select<T>(left < load(&layer.s_peak[column]), f.k, load(&layer.k_peak[column]));
+                const Vec<T> most = select<T>(left < s_peak, f.k, k_peak);
                 lanes &= not_less<T>(max<T>(u0, Vec<T>{}) + max<T>(i0, Vec<T>{}) * most, gap);
                 if (!lanes) break;
                 Vec<T> s{}, i_at = i0;
@@ -240,8 +256,8 @@ private:
                 if (__builtin_popcount(lanes) > 2) hits = climb(lanes, u0, i0, left, gap, p, q, s, i_at, unsettled);
                 for (; unsettled; unsettled &= unsettled - 1) {
                     const int l = __builtin_ctz(unsettled);
-                    const Neuron& neuron = layer.neurons[column + l];
-                    if (!std::isfinite(u0[l]) || !std::isfinite(i0[l])) not_finite(current_sample, column + l);
+                    const Neuron& neuron = layer.neurons[neurons[l]];
+                    if (!std::isfinite(u0[l]) || !std::isfinite(i0[l])) not_finite(current_sample, neurons[l]);
                     double current = i0[l];
                     const double wait = neuron.crossing(u0[l], current, u1[l], i1[l], until - at[l], kClose);
                     if (wait < 0) continue;
@@ -253,7 +269,7 @@ private:
                 for (uint32_t rest = hits; rest; rest &= rest - 1) {
                     const int l = __builtin_ctz(rest);
                     at[l] = std::min(at[l] + waits[l], until);
-                    out->push_back({at[l], currents[l], column + l});
+                    out->push_back({at[l], currents[l], neurons[l]});
                 }
                 if ((uncounted += __builtin_popcount(hits)) > 1 << 16) count();
                 const IntVec<T> hit = mask<T>(hits);
@@ -263,7 +279,6 @@ private:
                 u1 = select<T>(hit, u0 * f.x + i0 * f.k, u1);
                 lanes = hits;
             }
-            result[0] = u1;
         }
 
         // First crossings s of many lanes at once, and the currents there. Up to its peak, or to the end of the stretch if that
