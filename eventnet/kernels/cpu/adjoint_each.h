@@ -45,7 +45,7 @@ private:
         std::vector<std::vector<int64_t>> of{};  // impulses of each neuron in the sample at hand
 
         void run(int from, int to) {
-            std::vector<T> gradient(static_cast<size_t>(to - from) * batch.inputs, T(0));
+            Array<T> gradient(static_cast<size_t>(to - from) * batch.inputs, T(0));
             of.resize(to - from);
             for (int b = 0; b < batch.size; ++b) {
                 for (auto& list : of) list.clear();

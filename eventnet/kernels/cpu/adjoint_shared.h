@@ -29,7 +29,7 @@ public:
         const int64_t wanted = std::max<int64_t>((threads + chunks - 1) / chunks, (vectors + fitting - 1) / fitting);
         const int tiles = std::max<int64_t>(1, std::min(vectors, wanted));
         const auto first_input = [&](int tile) { return int(vectors * tile / tiles * kLanes<T>); };
-        std::vector<std::vector<T>> gradients(chunks * tiles);
+        std::vector<Array<T>> gradients(chunks * tiles);
         std::vector<std::vector<double>> taus(chunks * tiles);
         parallel_for(chunks * tiles, threads, [&](int job) {
             const int chunk = job / tiles, tile = job % tiles, from = first_input(tile), width = first_input(tile + 1) - from;
@@ -50,6 +50,7 @@ private:
     static constexpr double kTraceSpan = 0.5;          // of the shortest time constant: windows' factors are inverted
     static constexpr int64_t kTileBytes = 3 << 20;   // of the gradient, to stay in cache
     static constexpr int kChunks = 4;
+    static constexpr int kBlockEvents = 512;         // whose decay factors are tabulated at once, to stay in cache
 
     // Adds part (N, width) to the rows [from, from + width) of weight (in, N).
     void add_transposed(const T* part, int from, int width, T* weight) const {
@@ -60,9 +61,9 @@ private:
                     weight[static_cast<size_t>(from + j) * layer_.num + n] += part[static_cast<size_t>(n) * width + j];
     }
 
-    // Events [event, event_end) and impulses [mark, mark_end) within (start, end).
+    // Events [event, event_end) and impulses [impulse, impulse_end) of a sample, from start to end.
     struct Window {
-        int64_t event, event_end, mark, mark_end;
+        int64_t event, event_end, impulse, impulse_end;
         double start, end;
     };
 
@@ -75,13 +76,14 @@ private:
         const int from, width, inputs;  // the job's inputs: [from, from + inputs), padded to width
         T* const gradient;              // (N, width)
         double* const taus;             // (2, N)
-        std::vector<T> weight;          // (N, width), if needed
+        Array<T> weight;          // (N, width), if needed
         const int stride;               // of the traces: room for one more, that of all other inputs
-        std::vector<T> traces;
+        Array<T> traces;
         T *const u, *const i, *const u_mem, *const u_syn, *const i_syn;
-        std::vector<Window> windows;
-        Table<T, true> events, marks, spans;
-        int64_t first_event = 0, first_mark = 0;
+        std::vector<Window> windows;                 // of the sample at hand
+        int64_t first_event = 0, first_impulse = 0;  // of the block of windows at hand
+        std::vector<double> times;                   // of its events
+        Table<T, true> events, moments, gaps;        // of its events, impulses, windows: see tabulate
 
         Worker(const SharedAdjoint& parent, Gradients<T> gradients, int first, int padded, T* part, double* tau_sums)
             : all(parent), batch(parent.batch_), layer(parent.layer_), impulses(parent.impulses_), out(gradients), from(first),
@@ -112,47 +114,49 @@ private:
             while (k < last) {
                 const double start = e < stop ? std::min(batch.times[e], impulses.times[k]) : impulses.times[k];
                 Window w{e, e, k, k, start, start};
-                const double limit = start + all.longest_;
-                while (e < stop && batch.times[e] <= limit) ++e;
-                while (k < last && impulses.times[k] <= limit) ++k;
+                double limit = start + all.longest_;
+                while (e < stop && e - w.event < kBlockEvents && batch.times[e] <= limit) ++e;
                 if (e > w.event) w.end = batch.times[e - 1];
-                if (k > w.mark) w.end = std::max(w.end, impulses.times[k - 1]);
-                w.event_end = e, w.mark_end = k;
+                if (e - w.event == kBlockEvents) limit = w.end;
+                while (k < last && impulses.times[k] <= limit) ++k;
+                if (k > w.impulse) w.end = std::max(w.end, impulses.times[k - 1]);
+                w.event_end = e, w.impulse_end = k;
                 windows.push_back(w);
             }
             return true;
         }
 
-        // Decay factors over the stretches from (or to) border(w) of its window: of each event, each impulse, and each window
-        // from (or to) that of the window before.
-        template <class Border>
-        void tabulate(Border border, bool slopes) {
-            first_event = windows.front().event, first_mark = windows.front().mark;
-            const size_t num_events = windows.back().event_end - first_event, num_marks = windows.back().mark_end - first_mark;
-            events.resize(num_events, slopes), marks.resize(num_marks, slopes), spans.resize(windows.size(), slopes);
-            double before = border(windows.front());
-            for (size_t w = 0; w < windows.size(); ++w) {
+        // Decay factors of the stretches between the border of each window of [from, to), its end or its start, and its events, its
+        // impulses, and the border of the window that comes before it in this direction.
+        void tabulate(size_t from, size_t to, bool to_ends, bool slopes) {
+            first_event = windows[from].event, first_impulse = windows[from].impulse;
+            batch.times.copy(first_event, windows[to - 1].event_end, times);
+            const size_t num_impulses = windows[to - 1].impulse_end - first_impulse;
+            events.make_room(times.size(), slopes), moments.make_room(num_impulses, slopes), gaps.make_room(to - from, slopes);
+            for (size_t w = from; w < to; ++w) {
                 const Window& window = windows[w];
-                const double at = border(window);
-                spans.s[w] = T(at - before);
-                before = at;
-                for (int64_t e = window.event; e < window.event_end; ++e) events.s[e - first_event] = T(std::abs(at - batch.times[e]));
-                for (int64_t k = window.mark; k < window.mark_end; ++k) marks.s[k - first_mark] = T(std::abs(at - impulses.times[k]));
+                const double border = to_ends ? window.end : window.start;
+                const double before = to_ends ? windows[w ? w - 1 : 0].end : windows[std::min(w + 1, windows.size() - 1)].start;
+                gaps.s[w - from] = T(std::abs(border - before));
+                for (int64_t e = window.event - first_event; e < window.event_end - first_event; ++e)
+                    events.s[e] = T(std::abs(border - times[e]));
+                for (int64_t k = window.impulse; k < window.impulse_end; ++k)
+                    moments.s[k - first_impulse] = T(std::abs(border - impulses.times[k]));
             }
-            events.fill(0, num_events, layer, slopes);
-            marks.fill(0, num_marks, layer, slopes);
-            spans.fill(0, windows.size(), layer, slopes);
+            events.fill(times.size(), layer, slopes);
+            moments.fill(num_impulses, layer, slopes);
+            gaps.fill(to - from, layer, slopes);
         }
 
         void rest() {
             std::fill(traces.begin(), traces.end(), T(0));
         }
 
-        // The traces at the border of window w, or seen in reverse from there at that of the one before.
+        // The traces at the border of a window, from those at the one before: w counts from the block's first.
         __attribute__((noinline)) void flow(size_t w, bool with_taus) {
-            const Decay<T> f = spans.one(w);
+            const Decay<T> f = gaps.one(w);
             if (with_taus) {
-                const TauSlope<T> g = spans.slope_one(w);
+                const TauSlope<T> g = gaps.slope_one(w);
                 for (int j = 0; j < width; j += kLanes<T>) {
                     store(&u_mem[j], load(&u_mem[j]) * f.x + load(&u[j]) * g.x_tm + load(&i[j]) * g.k_tm);
                     store(&u_syn[j], load(&u_syn[j]) * f.x + load(&i_syn[j]) * f.k + load(&i[j]) * g.k_ts);
@@ -168,17 +172,19 @@ private:
 
         // Traces of the inputs, valid at the end of the window at hand, read at the impulses.
         void forward() {
-            tabulate([](const Window& w) { return w.end; }, all.with_taus_);
             rest();
-            for (size_t w = 0; w < windows.size(); ++w) {
-                const Window& window = windows[w];
-                if (w) flow(w, all.with_taus_);
-                int64_t e = window.event;
-                for (int64_t k = window.mark; k < window.mark_end; ++k) {
-                    for (; e < window.event_end && batch.times[e] < impulses.times[k]; ++e) arrive(e);
-                    if (impulses.sizes[k] != 0) meet(k);
+            for (size_t from = 0, to; from < windows.size(); from = to) {
+                for (to = from + 1; to < windows.size() && windows[to].event_end - windows[from].event <= kBlockEvents;) ++to;
+                tabulate(from, to, true, all.with_taus_);
+                for (size_t w = from; w < to; ++w) {
+                    flow(w - from, all.with_taus_);
+                    int64_t e = windows[w].event;
+                    for (int64_t k = windows[w].impulse; k < windows[w].impulse_end; ++k) {
+                        for (; e < windows[w].event_end && times[e - first_event] < impulses.times[k]; ++e) arrive(e);
+                        if (impulses.sizes[k] != 0) meet(k);
+                    }
+                    for (; e < windows[w].event_end; ++e) arrive(e);
                 }
-                for (; e < window.event_end; ++e) arrive(e);
             }
         }
 
@@ -196,7 +202,7 @@ private:
         }
 
         __attribute__((noinline)) void meet(int64_t k) {
-            const Decay<T> f = marks.one(k - first_mark);
+            const Decay<T> f = moments.one(k - first_impulse);
             const size_t n = impulses.units[k];
             const T by_u = T(impulses.sizes[k]) / f.x, by_i = -by_u * f.k / f.y;  // the traces as they were at the impulse
             T *const row = gradient + n * width, *const u0 = u, *const i0 = i;
@@ -210,7 +216,7 @@ private:
                 of_u += w * load(&u[j]), of_i += w * load(&i[j]);
                 of_mem += w * load(&u_mem[j]), of_syn += w * load(&u_syn[j]), of_i_syn += w * load(&i_syn[j]);
             }
-            const TauSlope<T> g = marks.slope_one(k - first_mark);
+            const TauSlope<T> g = moments.slope_one(k - first_impulse);
             const double size = impulses.sizes[k], x = f.x, y = f.y;
             const double current = sum<T>(of_i) / y, voltage = (sum<T>(of_u) - current * f.k) / x;
             const double current_syn = (sum<T>(of_i_syn) - current * g.y_ts) / y;
@@ -220,22 +226,24 @@ private:
 
         // Traces of the impulses times their neurons' weights, valid at the start of the window at hand, read at the events.
         void reverse() {
-            tabulate([](const Window& w) { return w.start; }, false);
             rest();
-            for (size_t w = windows.size(); w-- > 0;) {
-                const Window& window = windows[w];
-                if (w + 1 < windows.size()) flow(w + 1, false);
-                int64_t e = window.event_end;
-                for (int64_t k = window.mark_end; k-- > window.mark;) {
-                    for (; e > window.event && batch.times[e - 1] >= impulses.times[k]; --e) read(e - 1);
-                    if (impulses.sizes[k] != 0) send(k);
+            for (size_t to = windows.size(), from; to > 0; to = from) {
+                for (from = to - 1; from > 0 && windows[to - 1].event_end - windows[from - 1].event <= kBlockEvents;) --from;
+                tabulate(from, to, false, false);
+                for (size_t w = to; w-- > from;) {
+                    flow(w - from, false);
+                    int64_t e = windows[w].event_end;
+                    for (int64_t k = windows[w].impulse_end; k-- > windows[w].impulse;) {
+                        for (; e > windows[w].event && times[e - 1 - first_event] >= impulses.times[k]; --e) read(e - 1);
+                        if (impulses.sizes[k] != 0) send(k);
+                    }
+                    for (; e > windows[w].event; --e) read(e - 1);
                 }
-                for (; e > window.event; --e) read(e - 1);
             }
         }
 
         void send(int64_t k) {
-            const Decay<T> f = marks.one(k - first_mark);
+            const Decay<T> f = moments.one(k - first_impulse);
             const T by_u = T(impulses.sizes[k]) * f.k, by_i = T(impulses.sizes[k]) * f.y;
             const T* const own = &weight[static_cast<size_t>(impulses.units[k]) * width];
             T *const u0 = u, *const i0 = i;

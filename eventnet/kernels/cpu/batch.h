@@ -1,4 +1,4 @@
-// The arguments that all kernels share, padded to whole vectors, and the cutting of a sample into windows of events.
+// The arguments that all kernels share, padded to whole vectors; tables of decay factors; the cutting of a batch for threads.
 #pragma once
 
 #include <cstdint>
@@ -77,8 +77,8 @@ struct Layer {
     std::vector<Neuron> neurons;
     std::vector<Series<T>> series;  // of each neuron, one if the time constants are shared
     T brief = 0;                    // stretches up to here are summed as series
-    std::vector<T> p, q, gap, rise, start, k_peak, s_peak;
-    std::vector<T> padded;
+    Array<T> p, q, gap, rise, start, k_peak, s_peak;
+    Array<T> padded;
     const T* weight;
 
     Layer(const T* w, int inputs, int n, Parameter<T> tau_mem, Parameter<T> tau_syn, Parameter<T> threshold,
@@ -124,24 +124,26 @@ struct Layer {
     }
 };
 
-// Decay factors of many stretches: tabulated once per sample if all neurons share their time constants, otherwise
-// computed where they are needed, a vector of neurons at a time.
+// Decay factors of the stretches s[0], s[1], ...: tabulated if all neurons share their time constants, otherwise computed where
+// they are needed, a vector of neurons at a time.
 template <class T, bool Shared>
 class Table {
 public:
-    std::vector<T> s;  // the stretches; resize, set, then fill those that are needed
+    Array<T> s;  // make room, set the first n, then fill
 
-    void resize(size_t n, bool with_slopes = false) {
-        s.resize(n + kLanes<T> - 1);  // room for whole vectors from any place
+    void make_room(size_t n, bool with_slopes = false) {
+        n += kLanes<T>;  // for a whole vector from any place
+        if (n > s.size()) s.resize(n);
         if constexpr (!Shared) return;
-        for (auto* column : {&x_, &y_, &k_}) column->resize(s.size());
-        if (with_slopes) for (auto* column : {&x_tm_, &y_ts_, &k_tm_, &k_ts_}) column->resize(s.size());
+        if (n > x_.size()) for (auto* column : {&x_, &y_, &k_}) column->resize(n);
+        if (with_slopes && n > x_tm_.size()) for (auto* column : {&x_tm_, &y_ts_, &k_tm_, &k_ts_}) column->resize(n);
     }
 
-    void fill(size_t from, size_t to, const Layer<T>& layer, bool with_slopes = false) {
+    void fill(size_t n, const Layer<T>& layer, bool with_slopes = false) {
         if constexpr (Shared) {
+            store(&s[n], Vec<T>{});  // what was there before must not decide how the last few are computed
             const Vec<T> p = splat(T(layer.neurons[0].p)), q = splat(T(layer.neurons[0].q));
-            for (size_t i = from; i < to; i += kLanes<T>) {
+            for (size_t i = 0; i < n; i += kLanes<T>) {
                 const bool brief = !not_less<T>(load(&s[i]), splat(layer.brief));
                 const Decay<Vec<T>> f = brief ? layer.series[0].decay(load(&s[i])) : decay<T>(load(&s[i]), p, q);
                 store(&x_[i], f.x), store(&y_[i], f.y), store(&k_[i], f.k);
@@ -172,67 +174,7 @@ public:
     Vec<T> k_max(size_t i, Vec<T> k, Vec<T> s_peak, Vec<T> k_peak) const { return select<T>(splat(s[i]) < s_peak, k, k_peak); }
 
 private:
-    std::vector<T> x_, y_, k_, x_tm_, y_ts_, k_tm_, k_ts_;
-};
-
-// Events [first, last) of a sample, in (start, end]; the last one is at `end`. Without events: the stretch to the end.
-struct Window {
-    int64_t first, last;
-    double start, end;
-    bool many() const { return last - first > 1; }
-};
-
-constexpr int kWindowEvents = 24;
-constexpr double kWindowSpan = 0.3;  // of the shortest time constant: keeps bounds tight and growing exponentials small
-
-// The windows of one sample and the decay factors inside them.
-template <class T, bool Shared>
-struct Plan {
-    std::vector<Window> windows;
-    Table<T, Shared> span;    // start to end of window w
-    Table<T, Shared> to_end;  // event e (from the sample's first) to the end of its window
-    Table<T, Shared> step;    // previous event to event e; one more: last event to the end of the trial. See fill_steps
-    int64_t first = 0, count = 0;
-
-    void make(const Batch<T>& batch, const Layer<T>& layer, int b, double longest) {
-        first = batch.offsets[b];
-        const int64_t stop = batch.counted(b);
-        count = stop - first;
-        batch.times.copy(first, stop, times_);
-        const double* const times = times_.data();
-        windows.clear();
-        double now = 0;
-        for (int64_t e = 0; e < count;) {
-            int64_t last = e + 1;
-            const int64_t limit = std::min(count, e + kWindowEvents);
-            while (last < limit && times[last] - now <= longest) ++last;
-            windows.push_back({first + e, first + last, now, times[last - 1]});
-            now = times[last - 1];
-            e = last;
-        }
-        const double end = batch.duration[b];
-        windows.push_back({stop, stop, now, end});
-        span.resize(windows.size());
-        to_end.resize(count);
-        step.resize(count + 1);
-        for (size_t w = 0; w < windows.size(); ++w) {
-            const Window& window = windows[w];
-            span.s[w] = T(window.end - window.start);
-            for (int64_t i = window.first - first; i < window.last - first; ++i) to_end.s[i] = T(window.end - times[i]);
-        }
-        for (int64_t i = 0; i < count; ++i) step.s[i] = T(times[i] - (i ? times[i - 1] : 0.0));
-        step.s[count] = T(end - now);
-        span.fill(0, windows.size(), layer);
-        to_end.fill(0, count, layer);
-    }
-
-    // Factors of the steps within a window: only where some neuron is near its threshold.
-    void fill_steps(const Window& w, const Layer<T>& layer) {
-        step.fill(w.first - first, std::max(w.last, w.first + 1) - first, layer);
-    }
-
-private:
-    std::vector<double> times_;
+    Array<T> x_, y_, k_, x_tm_, y_ts_, k_tm_, k_ts_;
 };
 
 // How the batch is cut for threads: `chunks` ranges of samples with about equally many events, times `groups` ranges of

@@ -73,7 +73,7 @@ public:
             const int chunk = job / parts.groups(), group = job % parts.groups();
             const int from = parts.columns[group], to = parts.columns[group + 1];
             Arrivals arrivals(*this, false);
-            std::vector<T> total(layer_.columns);
+            Array<T> total(layer_.columns);
             for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) {
                 arrivals.fill(b);
                 std::fill(total.begin() + from, total.begin() + to, T(0));
@@ -95,12 +95,12 @@ public:
     void backward(const T* grad, Gradients<T> out, bool with_taus, int threads) const {
         const Split parts = split(batch_, layer_.columns, threads);
         const size_t columns = layer_.columns;
-        std::vector<std::vector<T>> weights(parts.chunks()), taus(parts.chunks());
+        std::vector<Array<T>> weights(parts.chunks()), taus(parts.chunks());
         parallel_for(parts.chunks(), threads, [&](int chunk) {
             weights[chunk].assign(batch_.inputs * columns, T(0)), taus[chunk].assign(2 * columns, T(0));
             T *const weight = weights[chunk].data(), *const tau_mem = taus[chunk].data(), *const tau_syn = tau_mem + columns;
             Arrivals arrivals(*this, with_taus);
-            std::vector<T> g(columns, T(0));
+            Array<T> g(columns, T(0));
             for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) {
                 arrivals.fill(b);
                 std::copy_n(grad + static_cast<size_t>(b) * layer_.num, layer_.num, g.begin());
@@ -226,10 +226,10 @@ private:
         const T rate_;
         const bool with_taus_;
         int64_t first_ = 0, count_ = 0;
-        std::vector<T> left_, discount_;  // of each arrival: time left, e^{-rate t}
-        std::vector<T> pull_, pull_by_h_;
+        Array<T> left_, discount_;  // of each arrival: time left, e^{-rate t}
+        Array<T> pull_, pull_by_h_;
         // where neurons share their time constants
-        std::vector<T> value_, by_h_;  // of each arrival
+        Array<T> value_, by_h_;  // of each arrival
         std::vector<int> place_of_;    // of each arrival: its sum
         std::vector<int> place_;       // of each input: its sum, or -1
         std::vector<Area<T>> sums_;

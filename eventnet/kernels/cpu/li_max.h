@@ -25,31 +25,50 @@ public:
         const Split parts = split(batch_, layer_.columns, threads);
         parallel_for(parts.jobs(), threads, [&](int job) {
             const int chunk = job / parts.groups(), group = job % parts.groups();
-            Plan<T, Shared> plan;
+            Steps steps;
             for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) {
-                plan.make(batch_, layer_, b, 0.0);
-                plan.step.fill(0, plan.count + 1, layer_);
+                fill(steps, b);
                 for (int column = parts.columns[group]; column < parts.columns[group + 1]; column += kLanes<T>)
-                    vector(b, column, plan, out);
+                    vector(b, column, steps, out);
             }
         });
     }
 
 private:
-    void vector(int b, int column, const Plan<T, Shared>& plan, Highest<T> out) const {
+    // A sample's stretches from event to event, and to the end of the trial.
+    struct Steps {
+        int64_t first, count;
+        Table<T, Shared> factors;
+    };
+
+    void fill(Steps& steps, int b) const {
+        steps.first = batch_.offsets[b], steps.count = batch_.counted(b) - steps.first;
+        steps.factors.make_room(steps.count + 1);
+        double now = 0;
+        for (int64_t k = 0; k <= steps.count; ++k) {
+            const double until = k < steps.count ? batch_.times[steps.first + k] : batch_.duration[b];
+            steps.factors.s[k] = T(until - now);
+            now = until;
+        }
+        steps.factors.fill(steps.count + 1, layer_);
+    }
+
+    void vector(int b, int column, const Steps& steps, Highest<T> out) const {
+        const Vec<T> p = load(&layer_.p[column]), q = load(&layer_.q[column]);
+        const Vec<T> s_peak = load(&layer_.s_peak[column]), k_peak = load(&layer_.k_peak[column]);
         Vec<T> u = load(&layer_.start[column]), i{}, best = u;
         double time[kLanes<T>] = {};
         int64_t event[kLanes<T>];
         T slope[kLanes<T>] = {};
         std::fill_n(event, kLanes<T>, int64_t(-1));
         double now = 0;
-        for (int64_t k = 0; k <= plan.count; ++k) {
-            const bool tail = k == plan.count;
-            const int64_t e = plan.first + k;
+        for (int64_t k = 0; k <= steps.count; ++k) {
+            const bool tail = k == steps.count;
+            const int64_t e = steps.first + k;
             const double until = tail ? batch_.duration[b] : batch_.times[e];
-            const Decay<Vec<T>> f = plan.step.at(k, load(&layer_.p[column]), load(&layer_.q[column]));
+            const Decay<Vec<T>> f = steps.factors.at(k, p, q);
             const Vec<T> u1 = u * f.x + i * f.k, i1 = i * f.y;
-            const Vec<T> reach = max<T>(u, Vec<T>{}) + max<T>(i, Vec<T>{}) * plan.step.k_max(k, f.k, load(&layer_.s_peak[column]), load(&layer_.k_peak[column]));
+            const Vec<T> reach = max<T>(u, Vec<T>{}) + max<T>(i, Vec<T>{}) * steps.factors.k_max(k, f.k, s_peak, k_peak);
             // lanes whose maximum cannot be in this stretch are passed over: within it, or rising to its end
             for (uint32_t lanes = bits<T>(~((reach <= best) & (u1 <= best))); lanes; lanes &= lanes - 1) {
                 const int l = __builtin_ctz(lanes);

@@ -22,11 +22,79 @@ struct Spike {
 
 inline bool earlier(const Spike& a, const Spike& b) { return a.time != b.time ? a.time < b.time : a.unit < b.unit; }
 
+// Events [first, last) of a sample, in (start, end]; the last one is at `end`. Without events: the stretch to the end.
+struct Window {
+    int64_t first, last;
+    double start, end;
+    int events() const { return static_cast<int>(last - first); }
+};
+
+// Windows of a sample, some hundred events of them at a time, and the decay factors inside them.
+template <class T, bool Shared>
+struct Plan {
+    static constexpr int kEvents = 512;        // bounds the memory
+    static constexpr int kWindowEvents = 24;
+    static constexpr double kWindowSpan = 0.3;  // of the shortest time constant: keeps bounds tight and growing exponentials small
+
+    std::vector<Window> windows;
+    Table<T, Shared> span;    // start to end of window w
+    Table<T, Shared> to_end;  // event e (from `first`) to the end of its window
+    Table<T, Shared> step;    // from event to event, or to the end of the trial, in one window: see fill_steps
+    int64_t first = 0;
+
+    explicit Plan(const Layer<T>& layer) : longest_(kWindowSpan * layer.shortest_tau()) {}
+
+    // The next windows of sample b, from event `from` at time `now` on; `stop` is the end of its events that count.
+    void make(const Batch<T>& batch, const Layer<T>& layer, int b, int64_t from, int64_t stop, double now) {
+        first = from;
+        const int64_t end = std::min(stop, from + kEvents);
+        windows.clear();
+        batch.times.copy(from, end, times_);
+        const double* const times = times_.data() - from;
+        for (int64_t e = from; e < end;) {
+            int64_t last = e + 1;
+            const int64_t limit = std::min(end, e + kWindowEvents);
+            while (last < limit && times[last] - now <= longest_) ++last;
+            windows.push_back({e, last, now, times[last - 1]});
+            now = times[last - 1];
+            e = last;
+        }
+        if (end == stop) windows.push_back({stop, stop, now, batch.duration[b]});
+        span.make_room(windows.size());
+        to_end.make_room(end - from);
+        for (size_t w = 0; w < windows.size(); ++w) {
+            const Window& window = windows[w];
+            span.s[w] = T(window.end - window.start);
+            for (int64_t e = window.first; e < window.last; ++e) to_end.s[e - from] = T(window.end - times[e]);
+        }
+        span.fill(windows.size(), layer);
+        to_end.fill(end - from, layer);
+    }
+
+    // The steps within window w: only where some neuron is near its threshold.
+    void fill_steps(const Window& w, const Layer<T>& layer) {
+        const int num = w.events();
+        step.make_room(num + 1);
+        double now = w.start;
+        for (int k = 0; k < num; ++k) {
+            const double until = times_[w.first + k - first];
+            step.s[k] = T(until - now);
+            now = until;
+        }
+        if (!num) step.s[0] = T(w.end - w.start);
+        step.fill(std::max(num, 1), layer);
+    }
+
+private:
+    const double longest_;
+    std::vector<double> times_;
+};
+
 template <class T, bool Shared>
 class LifForward {
 public:
     LifForward(const Batch<T>& batch, const Layer<T>& layer, int64_t max_spikes)
-        : batch_(batch), layer_(layer), max_spikes_(max_spikes), longest_(kWindowSpan * layer.shortest_tau()) {}
+        : batch_(batch), layer_(layer), max_spikes_(max_spikes) {}
 
     // Spikes of every sample, sorted.
     std::vector<std::vector<Spike>> run(int threads) {
@@ -60,7 +128,7 @@ private:
         const Layer<T>& layer;
         const int begin, end;
         Plan<T, Shared> plan;
-        std::vector<T> u, i, next_u, next_i;  // at the start and at the end of the window at hand
+        Array<T> u, i, next_u, next_i;  // at the start and at the end of the window at hand
         struct Loud {
             int column;
             uint32_t lanes;
@@ -72,29 +140,36 @@ private:
         int64_t uncounted = 0;
 
         Worker(LifForward& parent, int from, int to)
-            : all(parent), batch(parent.batch_), layer(parent.layer_), begin(from), end(to), u(parent.layer_.columns),
+            : all(parent), batch(parent.batch_), layer(parent.layer_), begin(from), end(to), plan(parent.layer_), u(parent.layer_.columns),
               i(parent.layer_.columns), next_u(i), next_i(i), loud(parent.layer_.columns / kLanes<T> + 1) {}
 
         void sample(int b, std::vector<Spike>& spikes) {
             current_sample = b;
             out = &spikes;
-            plan.make(batch, layer, b, all.longest_);
             std::copy(layer.start.begin(), layer.start.end(), u.begin());
             std::fill(i.begin(), i.end(), T(0));
-            for (size_t w = 0; w < plan.windows.size(); ++w) {
-                const size_t before = spikes.size();
-                int column = begin;
-                for (; column + kTile * kLanes<T> <= end; column += kTile * kLanes<T>) tile<kTile>(w, column);
-                for (; column + 2 * kLanes<T> <= end; column += 2 * kLanes<T>) tile<2>(w, column);
-                for (; column < end; column += kLanes<T>) tile<1>(w, column);
-                if (num_loud) plan.fill_steps(plan.windows[w], layer);
-                replay_loud(plan.windows[w]);
-                u.swap(next_u), i.swap(next_i);
-                if (spikes.size() - before > 1) std::sort(spikes.begin() + before, spikes.end(), earlier);
-            }
+            const int64_t stop = batch.counted(b);
+            Window at{batch.offsets[b], batch.offsets[b], 0, 0};
+            do {
+                plan.make(batch, layer, b, at.last, stop, at.end);
+                for (size_t w = 0; w < plan.windows.size(); ++w) advance(w, spikes);
+                at = plan.windows.back();
+            } while (at.events());  // the last window is that without events, to the end of the trial
             count();
             for (int n = begin; n < std::min(end, layer.num); ++n)
                 if (!std::isfinite(u[n]) || !std::isfinite(i[n])) not_finite(current_sample, n);
+        }
+
+        // All neurons from the start to the end of window w.
+        void advance(size_t w, std::vector<Spike>& spikes) {
+            const size_t before = spikes.size();
+            int column = begin;
+            for (; column + kTile * kLanes<T> <= end; column += kTile * kLanes<T>) tile<kTile>(w, column);
+            for (; column + 2 * kLanes<T> <= end; column += 2 * kLanes<T>) tile<2>(w, column);
+            for (; column < end; column += kLanes<T>) tile<1>(w, column);
+            if (num_loud) replay_loud(plan.windows[w]);
+            u.swap(next_u), i.swap(next_i);
+            if (spikes.size() - before > 1) std::sort(spikes.begin() + before, spikes.end(), earlier);
         }
 
         // All events of window w on N vectors of neurons. The sums live in registers: hence local arrays and unrolling.
@@ -118,7 +193,7 @@ private:
                     highest[v] = max<T>(current[v], highest[v]);
                 }
             }
-            const bool many = window.many(), arrives = window.last > window.first;
+            const bool many = window.events() > 1, arrives = window.events() > 0;
             // all that is read more than once is local: otherwise every store might change it, for all that the compiler knows
             const T *const u0s = u.data(), *const i0s = i.data(), *const gaps = layer.gap.data();
             T *const u1s = next_u.data(), *const i1s = next_i.data();
@@ -153,6 +228,7 @@ private:
 
         // Packs the loud neurons of all vectors, so that few of them cost as little as one vector.
         void replay_loud(const Window& window) {
+            plan.fill_steps(window, layer);
             int neurons[kLanes<T>], count = 0;
             for (size_t k = 0; k < num_loud; ++k)
                 for (uint32_t lanes = loud[k].lanes; lanes; lanes &= lanes - 1) {
@@ -168,8 +244,8 @@ private:
         // The same stretch by stretch, for up to a vector of neurons, wherever they are.
         __attribute__((noinline)) void replay(const Window& window, const int* neurons, int count) {
             const bool tail = window.first == window.last;
-            const int stretches = tail ? 1 : static_cast<int>(window.last - window.first);
-            T drive[kWindowEvents][kLanes<T>];
+            const int stretches = tail ? 1 : window.events();
+            T drive[Plan<T, Shared>::kWindowEvents][kLanes<T>];
             for (int k = 0; k < stretches; ++k) {
                 store(drive[k], Vec<T>{});
                 if (tail) break;
@@ -183,10 +259,9 @@ private:
             const Vec<T> p = Shared ? splat(layer.p[0]) : gather(layer.p, neurons, count, T(1));
             const Vec<T> q = Shared ? splat(layer.q[0]) : gather(layer.q, neurons, count, T(1));
             const uint32_t all_lanes = (1u << count) - 1;
-            const size_t first = window.first - plan.first;
             for (int k = 0; k < stretches; ++k) {
-                const T span = plan.step.s[first + k];
-                const Decay<Vec<T>> f = plan.step.at(first + k, p, q);
+                const T span = plan.step.s[k];
+                const Decay<Vec<T>> f = plan.step.at(k, p, q);
                 // a voltage that rises is concave and stays below its tangent; towards rest it rises no faster than exponentially
                 const Vec<T> reach = u0 + max<T>(max<T>(i0, Vec<T>{}) - u0, Vec<T>{}) * (p * span);
                 Vec<T> u1 = u0 * f.x + i0 * f.k;
@@ -204,7 +279,7 @@ private:
             for (int l = 0; l < count; ++l) next_u[neurons[l]] = end_u[l], next_i[neurons[l]] = end_i[l];
         }
 
-        static Vec<T> gather(const std::vector<T>& from, const int* places, int count, T rest = 0) {
+        static Vec<T> gather(const Array<T>& from, const int* places, int count, T rest = 0) {
             T to[kLanes<T>];
             store(to, splat(rest));
 #pragma GCC unroll 1
@@ -322,7 +397,6 @@ private:
     const Batch<T>& batch_;
     const Layer<T>& layer_;
     const int64_t max_spikes_;
-    const double longest_;
     std::atomic<int64_t> total_{0};
 };
 

@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <type_traits>
+#include <vector>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -40,6 +42,21 @@ template <class T>
 using IntVec = typename VectorOf<T>::integer;
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+// Numbers in memory that starts with a line of the cache: a vector across two lines costs twice.
+template <class T>
+struct Aligned {
+    using value_type = T;
+    static constexpr std::align_val_t kLine{64};
+    Aligned() = default;
+    template <class U>
+    Aligned(const Aligned<U>&) {}
+    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kLine)); }
+    void deallocate(T* p, size_t) { ::operator delete(p, kLine); }
+    bool operator==(const Aligned&) const { return true; }
+};
+template <class T>
+using Array = std::vector<T, Aligned<T>>;
 
 template <class T>
 inline Vec<T> load(const T* p) {
