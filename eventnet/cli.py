@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from eventnet import __version__
 from eventnet.training.errors import UserError
 from eventnet.training.recipe import PANELS, Recipe, Setting, parse, settings
 from eventnet.training.recipes import RECIPES, find
@@ -25,6 +26,7 @@ from eventnet.training.recipes import RECIPES, find
 __all__ = ["app", "main"]
 
 RUNS = Path("runs")
+INTERRUPTED = 130  # exit code of a command stopped by Ctrl+C, as in shells
 
 DataRoot = Annotated[
     Path | None,
@@ -47,17 +49,32 @@ class _RecipeGroup(TyperGroup):
 
 app = typer.Typer(
     name="eventnet",
-    help="Train event-based networks with exact gradients.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
 )
 recipes_app = typer.Typer(cls=_RecipeGroup)
+
 app.add_typer(
     recipes_app,
     name="train",
     help="Train by a recipe; eventnet train RECIPE --help shows its fields.",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _out().print(f"eventnet {__version__}", highlight=False)
+        raise typer.Exit()
+
+
+@app.callback()
+def _eventnet(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train event-based networks with exact gradients."""
 
 
 @recipes_app.callback(invoke_without_command=True)
@@ -276,20 +293,32 @@ def _call(action: Callable[[], Any]) -> int:
         problem.print(f"eventnet: error: {line}", highlight=False, markup=False, soft_wrap=True)
 
     try:
-        code = action()
+        code = int(action() or 0)
     except UserError as error:
         say(error)
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted")
-        return 130
+        code = INTERRUPTED
     except Exception as error:
         # typer's usage errors: their classes are click's in some versions and typer's own in others
         if not hasattr(error, "format_message"):
             raise
-        say(f"{error.format_message()} (--help shows what there is)")
+        if text := _usage_error(error):  # none where help was shown instead
+            say(f"{text} (--help shows what there is)")
         return int(getattr(error, "exit_code", 2))
-    return int(code or 0)
+    if code == INTERRUPTED:  # what newer typers make of Ctrl+C
+        say("interrupted")
+    return code
+
+
+def _usage_error(error: Any) -> str:
+    """The text of an error of typer's; an unknown option may be the first letters of one: --lr, --learning-rate."""
+    if hasattr(error, "possibilities"):
+        options = [name for parameter in error.ctx.command.params for name in parameter.opts]
+        letters = error.option_name.removeprefix("--")
+        meant = [name for name in options if letters == "".join(word[:1] for word in name.split("-"))]
+        error.possibilities = meant or error.possibilities
+    return str(error.format_message())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -297,6 +326,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     return _call(lambda: app(given, standalone_mode=False, prog_name="eventnet"))
 
-
-if __name__ == "__main__":
-    sys.exit(main())

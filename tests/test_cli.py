@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
+import eventnet
 from eventnet import cli
 from eventnet.training import RECIPES, find
 from eventnet.training.recipe import settings
@@ -57,6 +59,8 @@ def test_help_shows_type_unit_and_default_of_every_field(capsys, name):
         (["train", "digit"], 1, "unknown recipe 'digit'; did you mean 'digits'"),
         (["train", "digits", "--epoch", "3"], 2, "--epochs"),
         (["train", "digits", "--lerning-rate", "3"], 2, "--learning-rate"),
+        (["train", "digits", "--lr", "3"], 2, "--learning-rate"),
+        (["train", "digits", "--bs", "3"], 2, "--batch-size"),
         (["train", "digits", "--epochs", "many"], 1, "epochs: expected INT, got 'many'"),
         (["train", "digits", "--tau-mem", "fast"], 1, "tau_mem: expected FLOAT (s), got 'fast'"),
         (["train", "digits", "--tau-mem", "-1"], 1, "tau_mem: expected a number > 0 (s), got -1"),
@@ -149,6 +153,21 @@ def test_recipes_and_kernels(capsys):
     code, out, _ = run(capsys, "kernels")
     assert code == 0
     assert "cpu" in out and "reference" in out
+
+
+def test_version(capsys):
+    assert run(capsys, "--version")[:2] == (0, f"eventnet {eventnet.__version__}\n")
+    as_module = [sys.executable, "-m", "eventnet", "--version"]
+    result = subprocess.run(as_module, capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout == f"eventnet {metadata.version('eventnet')}\n"
+
+
+def test_ctrl_c_is_one_line(capsys, monkeypatch):
+    def interrupt(facts):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_show", interrupt)
+    assert run(capsys, "kernels") == (130, "", "eventnet: error: interrupted\n")
 
 
 def test_help_does_not_load_what_it_does_not_need():

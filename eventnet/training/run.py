@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from eventnet import data, kernels
+from eventnet import __version__, data, kernels
 from eventnet.training.batches import Batches
 from eventnet.training.checkpoint import (
     FORMAT,
@@ -32,7 +32,6 @@ from eventnet.training.checkpoint import (
     load_state,
     read_json,
     to_json,
-    version,
     write_files,
 )
 from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, nearest
@@ -201,7 +200,7 @@ def environment() -> dict[str, Any]:
     names = ("torch", "lightning", "numpy", "tonic", "safetensors", "scikit-learn")
     versions = {name: metadata.version(name) for name in names}
     return {
-        "eventnet": version(),
+        "eventnet": __version__,
         "python": platform.python_version(),
         **versions,
         "platform": platform.platform(),
@@ -230,7 +229,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT or "recipe" not in config:
         raise CheckpointError(
-            f"{folder / CONFIG}: not a run of format {FORMAT}, which eventnet {version()} reads; "
+            f"{folder / CONFIG}: not a run of format {FORMAT}, which eventnet {__version__} reads; "
             "use the version it was written with, or start another run"
         )
     return config
