@@ -7,6 +7,7 @@ starts.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,7 +84,8 @@ def _train(
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.", show_default=False)] = None,
     data_root: DataRoot = None,
 ) -> None:
-    if context.invoked_subcommand is not None:
+    if context.invoked_subcommand is not None:  # what stands before the recipe's name counts as if it stood after it
+        context.default_map = {context.invoked_subcommand: {"resume": resume, "data_root": data_root}}
         return
     if resume is None:
         _out().print(context.get_help(), markup=False, highlight=False)
@@ -94,7 +96,12 @@ def _train(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
-    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="train, validation or test. " + escape("[default: test, if the run is finished]"), show_default=False
+        ),
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Measure the network of a run on a part of its data."""
@@ -103,7 +110,7 @@ def evaluate(
     found = training.evaluate(run, part=part, data_root=data_root)
     _show(
         {
-            f"{part} accuracy": f"{found.accuracy:.2%} of {found.samples} samples",
+            f"{part or 'test'} accuracy": f"{found.accuracy:.2%} of {found.samples} samples",
             "loss": f"{found.loss:.4f}",
             "spikes per inference": f"{found.spikes_per_inference:.1f}",
             "input events per inference": f"{found.input_events_per_inference:.1f}",
@@ -295,7 +302,7 @@ def _call(action: Callable[[], Any]) -> int:
     try:
         code = int(action() or 0)
     except UserError as error:
-        say(error)
+        say(_with_options(str(error)))
         return 1
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -309,6 +316,16 @@ def _call(action: Callable[[], Any]) -> int:
     if code == INTERRUPTED:  # what newer typers make of Ctrl+C
         say("interrupted")
     return code
+
+
+def _with_options(text: str) -> str:
+    """An error in the words of the command line: ``--batch-size`` for ``batch_size``, ``--part test`` for ``part=test``."""
+    for name in (*(setting.name for setting in settings()), "accelerator", "data_root", "part"):
+        option, word = f"--{name.replace('_', '-')}", rf"(?<![\w./-]){name}"
+        text = re.sub(f"{word}=", f"{option} ", text)
+        # a field of one word, such as data, is meant only where it says what was expected of it
+        text = re.sub(rf"{word}\b" if "_" in name else f"{word}(?=: expected|: unknown)", option, text)
+    return text.replace("download=True", "--data-options download=true")
 
 
 def _usage_error(error: Any) -> str:
@@ -325,4 +342,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 1 for an error in data, files or values, 2 for a wrong command line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     return _call(lambda: app(given, standalone_mode=False, prog_name="eventnet"))
-
