@@ -25,6 +25,7 @@ from eventnet.training import (
     evaluate_network,
     find,
     load_model,
+    run,
     train,
 )
 from eventnet.training.batches import Batches, shift_units
@@ -120,8 +121,19 @@ def test_evaluate_reads_the_data_itself(tmp_path):
     result = train(recipe, tmp_path / "run", progress=False)
     assert evaluate(tmp_path / "run") == result.test
     assert evaluate(tmp_path / "run", part="validation").accuracy == result.validation_accuracy
-    with pytest.raises(RecipeError, match="part: expected train, validation or test, got 'all'"):
-        evaluate(tmp_path / "run", part="all")
+
+
+def test_a_run_that_is_not_finished_is_tested_only_if_asked_to(tmp_path, monkeypatch):
+    with pytest.raises(InterruptedError):
+        train(SMALL, tmp_path / "run", progress=False, callbacks=[StopAt(1, 0)])
+    assert evaluate(tmp_path / "run", part="validation").samples == 180
+    assert evaluate(tmp_path / "run", part="test").samples == 360
+    monkeypatch.setattr(run, "load_model", None)  # what cannot be evaluated is refused before anything is loaded
+    monkeypatch.setattr(run, "load_data", None)
+    with pytest.raises(CheckpointError, match=r"run is not finished, .*part='validation'"):
+        evaluate(tmp_path / "run")
+    with pytest.raises(RecipeError, match="part: expected train, validation, test, got 'tset'; did you mean 'test'"):
+        evaluate(tmp_path / "run", part="tset")
 
 
 def test_the_global_random_state_is_left_alone(splits, tmp_path):
@@ -207,8 +219,9 @@ def test_shift_moves_each_sample_as_a_whole():
     assert edge.num_events < 50 and int(edge.units.max()) <= 1
 
 
-def test_a_stopped_run_resumes_to_the_same_numbers(finished, splits, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_numbers(finished, splits, tmp_path, monkeypatch):
     folder = tmp_path / "run"
+    monkeypatch.setattr(run, "_unclaim", lambda folder: None)  # as where the power fails
     for epoch in (0, 2):  # once before there is anything to go on from, once in the third epoch
         with pytest.raises(InterruptedError):
             train(SMALL, folder, splits=splits, progress=False, resume=epoch > 0, callbacks=[StopAt(epoch, 3)])
@@ -276,7 +289,7 @@ def test_nan_loss_stops_and_keeps_what_was_saved(splits, tmp_path):
                 with torch.no_grad():
                     module.network.readout.weight.fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match=r"epoch 2, step 3: .*(nan|not finite).*; try a smaller --learning-rate"):
+    with pytest.raises(TrainingError, match=r"epoch 2, step 3: .*(nan|not finite).*; try a smaller learning_rate"):
         train(SMALL, tmp_path / "run", splits=splits, progress=False, callbacks=[Spoil()])
     assert len(rows(tmp_path / "run")) == 1
     assert all(bool(torch.isfinite(p).all()) for p in load_model(tmp_path / "run")[0].parameters())
@@ -306,7 +319,7 @@ def test_train_without_a_recipe(tmp_path):
     ("changes", "message"),
     [
         (dict(data="digit"), "unknown data set 'digit'.*'digits'"),
-        (dict(data="nmnist"), "EVENTNET_DATA.*--data-root"),
+        (dict(data="nmnist"), "pass data_root=<folder that holds them> or set .*EVENTNET_DATA"),
         (dict(data_options={"duratoin": 1.0}), "unknown option 'duratoin'.*'duration'"),
     ],
 )
@@ -353,6 +366,38 @@ def test_gradient_check_refuses_what_it_cannot_check():
         max_relative_error(nn.Linear(2, 1).requires_grad_(False), lambda: torch.zeros(()))
     with pytest.raises(ValueError, match="expected a loss function"):
         max_relative_error(nn.Linear(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [(ValueError("broken"), "broken"), (KeyboardInterrupt(), "stopped in epoch 1 of 4; there was nothing to keep")],
+)
+def test_a_run_that_fails_in_its_first_epoch_leaves_no_folder(splits, tmp_path, problem, message):
+    from lightning.pytorch.callbacks import Callback
+
+    class Fail(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            raise problem
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises((ValueError, TrainingError), match=message):
+            train(SMALL, tmp_path / "run", splits=splits, progress=False, callbacks=[Fail()])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_was_saved_stays(splits, tmp_path, monkeypatch):
+    from eventnet.training import recorder
+
+    def fail(*_, **__):
+        raise CheckpointError("no space left")
+
+    monkeypatch.setattr(recorder, "save_state", fail)
+    with pytest.raises(CheckpointError, match="no space left"):
+        train(SMALL, tmp_path / "run", splits=splits, progress=False)
+    assert load_model(tmp_path / "run")[1]["epoch"] == 1
 
 
 def test_what_cannot_start_leaves_no_folder(tmp_path):

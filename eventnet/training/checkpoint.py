@@ -185,7 +185,7 @@ def load_state(folder: Path) -> dict[str, Any]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{path}: {len(content)} bytes, damaged or cut short ({reason}); the run cannot go on from it, but "
-            f"{WEIGHTS} still holds its best weights (eventnet evaluate {folder})"
+            f"{WEIGHTS} still holds its best weights (eventnet evaluate {folder} --part validation)"
         ) from error
     _check_format(path, state)
     return dict(state)

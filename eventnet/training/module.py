@@ -179,4 +179,4 @@ class Classifier(lightning.LightningModule):
         self.log_dict({f"{part}_{name}": value for name, value in tally.metrics().items()})
 
 
-_REMEDY = "try a smaller --learning-rate, or --gradient-clip 1"
+_REMEDY = "try a smaller learning_rate, or gradient_clip=1"
