@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,6 +164,37 @@ def test_other_recipes_train(splits, tmp_path, changes):
     if "learn" in changes:
         assert network.hidden[0].tau_mem.item() != pytest.approx(SMALL.tau_mem, abs=1e-12)
         assert network.hidden[0].tau_mem.item() == pytest.approx(SMALL.tau_mem, rel=0.1)
+
+
+def test_silent_layers_are_named_once_per_epoch(splits, tmp_path, capsys):
+    silent = dict(init_firing=None, lift=0.0, init_mean=(0.3, -1.0, 0.1), init_std=(0.1, 0.0, 0.0))
+    recipe = SMALL.changed(hidden=(10, 5), readout="first_spike", epochs=2, **silent)
+    train(recipe, tmp_path / "run", splits=splits)
+    told = [line for line in capsys.readouterr().err.splitlines() if "did not spike once" in line]
+    assert [line.split(" did")[0].strip() for line in told] == ["hidden layer 2", "the readout"] * 2
+    assert all("--lift" in line and "--init-firing" in line for line in told)
+
+
+@pytest.mark.parametrize(("width", "numbers"), [(30, False), (60, False), (80, True), (120, True)])
+def test_the_bar_shows_epoch_and_time_left_at_any_width(splits, tmp_path, monkeypatch, width, numbers):
+    from lightning.pytorch.callbacks import Callback
+    from rich.console import Console
+
+    from eventnet.training import recorder
+
+    class Draw(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            bar._next = 0.0
+            bar.on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
+    screen = io.StringIO()
+    bar = recorder.Progress(100)
+    bar.console, bar.live = Console(file=screen, force_terminal=True, width=width), True
+    bar._left = lambda done, remaining: 187
+    train(SMALL.changed(epochs=1), tmp_path / "run", splits=splits, progress=False, callbacks=[bar, Draw()])
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).rpartition("min left")[0].rpartition("\r")[2]
+    assert last.startswith("epoch 1/100") and last.endswith("3:07 ")
+    assert ("spikes per neuron" in last) == numbers
 
 
 def test_labels_per_step(tmp_path):
