@@ -1,5 +1,7 @@
 """eventnet: event-based networks in PyTorch with exact gradients."""
 
+from importlib import metadata as _metadata
+
 from eventnet import data, initial, kernels, losses
 from eventnet.events import Events
 from eventnet.layers.lif import LIF, lif
@@ -7,3 +9,8 @@ from eventnet.layers.neuron import constrain_
 from eventnet.layers.readout import LI, Voltage
 
 __all__ = ["LI", "LIF", "Events", "Voltage", "constrain_", "data", "initial", "kernels", "lif", "losses"]
+
+try:
+    __version__ = _metadata.version("eventnet")
+except _metadata.PackageNotFoundError:  # a folder of sources on the path
+    __version__ = "not installed"

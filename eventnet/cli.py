@@ -7,6 +7,7 @@ starts.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from eventnet import __version__
 from eventnet.training.errors import UserError
 from eventnet.training.recipe import PANELS, Recipe, Setting, parse, settings
 from eventnet.training.recipes import RECIPES, find
@@ -25,6 +27,7 @@ from eventnet.training.recipes import RECIPES, find
 __all__ = ["app", "main"]
 
 RUNS = Path("runs")
+INTERRUPTED = 130  # exit code of a command stopped by Ctrl+C, as in shells
 
 DataRoot = Annotated[
     Path | None,
@@ -47,17 +50,32 @@ class _RecipeGroup(TyperGroup):
 
 app = typer.Typer(
     name="eventnet",
-    help="Train event-based networks with exact gradients.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
 )
 recipes_app = typer.Typer(cls=_RecipeGroup)
+
 app.add_typer(
     recipes_app,
     name="train",
     help="Train by a recipe; eventnet train RECIPE --help shows its fields.",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _out().print(f"eventnet {__version__}", highlight=False)
+        raise typer.Exit()
+
+
+@app.callback()
+def _eventnet(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train event-based networks with exact gradients."""
 
 
 @recipes_app.callback(invoke_without_command=True)
@@ -66,7 +84,8 @@ def _train(
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.", show_default=False)] = None,
     data_root: DataRoot = None,
 ) -> None:
-    if context.invoked_subcommand is not None:
+    if context.invoked_subcommand is not None:  # what stands before the recipe's name counts as if it stood after it
+        context.default_map = {context.invoked_subcommand: {"resume": resume, "data_root": data_root}}
         return
     if resume is None:
         _out().print(context.get_help(), markup=False, highlight=False)
@@ -77,7 +96,12 @@ def _train(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
-    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="train, validation or test. " + escape("[default: test, if the run is finished]"), show_default=False
+        ),
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Measure the network of a run on a part of its data."""
@@ -86,7 +110,7 @@ def evaluate(
     found = training.evaluate(run, part=part, data_root=data_root)
     _show(
         {
-            f"{part} accuracy": f"{found.accuracy:.2%} of {found.samples} samples",
+            f"{part or 'test'} accuracy": f"{found.accuracy:.2%} of {found.samples} samples",
             "loss": f"{found.loss:.4f}",
             "spikes per inference": f"{found.spikes_per_inference:.1f}",
             "input events per inference": f"{found.input_events_per_inference:.1f}",
@@ -276,27 +300,45 @@ def _call(action: Callable[[], Any]) -> int:
         problem.print(f"eventnet: error: {line}", highlight=False, markup=False, soft_wrap=True)
 
     try:
-        code = action()
+        code = int(action() or 0)
     except UserError as error:
-        say(error)
+        say(_with_options(str(error)))
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted")
-        return 130
+        code = INTERRUPTED
     except Exception as error:
         # typer's usage errors: their classes are click's in some versions and typer's own in others
         if not hasattr(error, "format_message"):
             raise
-        say(f"{error.format_message()} (--help shows what there is)")
+        if text := _usage_error(error):  # none where help was shown instead
+            say(f"{text} (--help shows what there is)")
         return int(getattr(error, "exit_code", 2))
-    return int(code or 0)
+    if code == INTERRUPTED:  # what newer typers make of Ctrl+C
+        say("interrupted")
+    return code
+
+
+def _with_options(text: str) -> str:
+    """An error in the words of the command line: ``--batch-size`` for ``batch_size``, ``--part test`` for ``part=test``."""
+    for name in (*(setting.name for setting in settings()), "accelerator", "data_root", "part"):
+        option, word = f"--{name.replace('_', '-')}", rf"(?<![\w./-]){name}"
+        text = re.sub(f"{word}=", f"{option} ", text)
+        # a field of one word, such as data, is meant only where it says what was expected of it
+        text = re.sub(rf"{word}\b" if "_" in name else f"{word}(?=: expected|: unknown)", option, text)
+    return text.replace("download=True", "--data-options download=true")
+
+
+def _usage_error(error: Any) -> str:
+    """The text of an error of typer's; an unknown option may be the first letters of one: --lr, --learning-rate."""
+    if hasattr(error, "possibilities"):
+        options = [name for parameter in error.ctx.command.params for name in parameter.opts]
+        letters = error.option_name.removeprefix("--")
+        meant = [name for name in options if letters == "".join(word[:1] for word in name.split("-"))]
+        error.possibilities = meant or error.possibilities
+    return str(error.format_message())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 1 for an error in data, files or values, 2 for a wrong command line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     return _call(lambda: app(given, standalone_mode=False, prog_name="eventnet"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from eventnet.events_checks import as_duration, check_events, check_offsets, check_tensors, locate
+from eventnet.events_checks import as_duration, check_events, check_offsets, check_tensors, locate, printed
 
 __all__ = ["Events"]
 
@@ -219,7 +219,7 @@ class Events:
         if bool(bad.any()):
             b, n = bad.nonzero()[0].tolist()
             raise ValueError(
-                f"Events.from_latency: sample {b}, unit {n}: value {values[b, n].item()} is outside [0, 1]"
+                f"Events.from_latency: sample {b}, unit {n}: value {printed(values[b, n])} is outside [0, 1]"
             )
         kept = torch.ones_like(bad) if minimum is None else values >= minimum
         sample, unit = kept.nonzero(as_tuple=True)
@@ -426,15 +426,17 @@ class Events:
     def to_dense(self, dt: float) -> Tensor:
         """``(T, B, N)`` event counts (sums of values if graded) per step; step t holds ``t*dt <= time < (t+1)*dt``.
 
-        Events after a sample's duration are left out. ``Events.from_dense(x, dt).to_dense(dt)`` is ``x``.
+        A time or duration within one rounding of dt and one of the product (``eps`` of its dtype, relative) of ``t*dt`` is
+        taken for it, so that ``torch.arange(T) * dt`` has one event per step and ``Events.from_dense(x, dt).to_dense(dt)``
+        is ``x``. Events at or after a sample's duration are left out.
         """
-        if not dt > 0:
+        if not 0 < dt < inf:
             raise ValueError(f"Events.to_dense: dt must be a positive number of seconds, got {dt}")
-        slack = 1 + 4 * torch.finfo(self.dtype).eps  # so that float(t * dt) / dt falls into step t again
+        slack = 1 - torch.finfo(self.dtype).eps
         longest = self.duration.max().item() if self.batch_size else 0.0
-        steps = int(np.ceil(longest / dt / slack))
-        step = (self.times.detach().double() / dt * slack).floor().to(torch.int64)
-        counted = (self.times.detach() < self.duration[self.samples]) & (step < steps)
+        steps = int(np.ceil(longest / dt * slack))
+        step = (self.times.detach().double() / dt / slack).floor().to(torch.int64).clamp(max=steps - 1)
+        counted = self.times.detach() < self.duration[self.samples]
         where = (step[counted], self.samples[counted], self.units[counted].to(torch.int64))
         size = torch.ones_like(self.times) if self.values is None else self.values
         dense = torch.zeros(steps, self.batch_size, self.num_units, dtype=self.dtype, device=self.device)
@@ -505,6 +507,12 @@ class Events:
         """For pickle, loader workers too: a part of a batch goes without the rest of it."""
         return {name: _own_storage(value) for name, value in self.__dict__.items()}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle, which may be anyone's: checked like new events, for kernels rely on order and ranges."""
+        for name in Events.__dataclass_fields__:
+            object.__setattr__(self, name, state[name])
+        self.__post_init__()
+
     # ---- inside -------------------------------------------------------------------------------------------------
 
     def _keys(self) -> Tensor:
@@ -558,3 +566,5 @@ pytree.register_pytree_node(
     _unflatten,
     serialized_type_name="eventnet.events.Events",
 )
+
+torch.serialization.add_safe_globals([Events])  # torch.load(weights_only=True) may build them: __setstate__ checks

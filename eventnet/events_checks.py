@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["as_duration", "check_events", "check_offsets", "check_tensors", "locate"]
+__all__ = ["as_duration", "check_events", "check_offsets", "check_tensors", "locate", "printed"]
 
 
 def check_tensors(times: Tensor, units: Tensor, offsets: Tensor, values: Tensor | None) -> None:
@@ -56,7 +56,9 @@ def as_duration(duration: Any, batch: int, like: Tensor) -> Tensor:
     bad = ~(torch.isfinite(value) & (value >= 0))
     if bool(bad.any()):
         b = int(bad.nonzero()[0])
-        raise ValueError(f"Events: sample {b}: duration {value[b].item()} s; expected a finite number of seconds >= 0")
+        raise ValueError(
+            f"Events: sample {b}: duration {printed(value[b])} s; expected a finite number of seconds >= 0"
+        )
     return value
 
 
@@ -87,8 +89,13 @@ def check_events(times: Tensor, units: Tensor, offsets: Tensor, num_units: int, 
         raise ValueError(f"Events: sample {b}, event {k}: value {value}; expected a finite number")
 
 
-def locate(offsets: Tensor, bad: Tensor, of: Tensor) -> tuple[int, int, float]:
-    """Sample, index within the sample, and value of the first bad event."""
-    i = bad.nonzero()[0]
+def locate(offsets: Tensor, bad: Tensor, of: Tensor) -> tuple[int, int, str]:
+    """Sample, index within the sample, and value, as ``printed``, of the first bad event."""
+    i = int(bad.nonzero()[0])
     b = int(torch.searchsorted(offsets, i, right=True)) - 1
-    return b, int(i - offsets[b]), of[i].item()
+    return b, i - int(offsets[b]), printed(of[i])
+
+
+def printed(value: Tensor) -> str:
+    """One number with the digits that its dtype holds: 0.1 in float32, not 0.10000000149011612."""
+    return str(value.detach().cpu().numpy())

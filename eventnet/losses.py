@@ -20,8 +20,8 @@ def first_spike_cross_entropy(
 
         l = -log softmax(-t / tau)[y] + late_weight (exp(t_y / late_tau) - 1)
 
-    Silent outputs (``inf``) are left out of the softmax; a sample whose label neuron is silent contributes no gradient
-    (there is no spike to move): see ``lift_silent_``.
+    Silent outputs (``inf``) are left out of the softmax. A sample whose label neuron is silent counts as a guess,
+    ``l = log N``, and contributes no gradient (there is no spike to move): see ``lift_silent_``.
 
     Args:
         first_times: ``(B, N)`` seconds, ``inf`` where silent, as from ``Events.first_times()``.
@@ -47,13 +47,12 @@ def first_spike_cross_entropy(
     scores = torch.where(fired, -safe / tau, torch.full_like(safe, -torch.inf))
     chosen = labels[:, None]
     valid = fired.gather(1, chosen)[:, 0]
-    # rows without a label spike get harmless scores, so that inf - inf never enters the graph
+    # rows without a label spike get equal scores: a guess, and inf - inf never enters the graph
     scores = torch.where(valid[:, None], scores, torch.zeros_like(scores))
     log_likelihood = scores.log_softmax(1).gather(1, chosen)[:, 0]
     loss = -log_likelihood
     if late_weight:  # without it nothing may overflow in long trials
         loss = loss + late_weight * torch.expm1(safe.gather(1, chosen)[:, 0] / late_tau)
-    loss = torch.where(valid, loss, torch.zeros_like(loss))
     return loss.sum() / max(labels.numel(), 1)
 
 
@@ -98,7 +97,8 @@ def _soft_counts(events: Events, tau: float) -> Tensor:
 def lift_silent_(weight: Tensor, events: Events, amount: float) -> int:
     """Add ``amount`` to all weights of neurons that are silent in the whole batch; returns how many there were.
 
-    Exact gradients do not reach a neuron that never fires; this small push, once per step, brings it back.
+    Exact gradients do not reach a neuron that never fires; this small push, once per step, brings it back. An
+    empty batch says nothing about who is silent, and changes nothing.
 
     Args:
         weight: ``(in, out)``, changed in place.
@@ -109,6 +109,8 @@ def lift_silent_(weight: Tensor, events: Events, amount: float) -> int:
         raise ValueError(
             f"lift_silent_: weight is (in, out) = {tuple(weight.shape)} but the events have {events.num_units} units"
         )
+    if not events.batch_size:
+        return 0
     silent = torch.bincount(events.units, minlength=events.num_units) == 0
     weight += amount * silent.to(weight.dtype)
     return int(silent.sum())

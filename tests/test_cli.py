@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
+import eventnet
 from eventnet import cli
 from eventnet.training import RECIPES, find
 from eventnet.training.recipe import settings
@@ -32,6 +34,8 @@ def test_help_lists_the_commands(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
     assert all(command in out for command in ("train", "evaluate", "recipes", "kernels", "demo"))
+    _, shown, err = run(capsys)
+    assert (shown.split(), err) == (out.split(), "")
     code, out, _ = run(capsys, "train", "--help")
     assert code == 0
     assert all(name in out for name in RECIPES)
@@ -57,18 +61,28 @@ def test_help_shows_type_unit_and_default_of_every_field(capsys, name):
         (["train", "digit"], 1, "unknown recipe 'digit'; did you mean 'digits'"),
         (["train", "digits", "--epoch", "3"], 2, "--epochs"),
         (["train", "digits", "--lerning-rate", "3"], 2, "--learning-rate"),
-        (["train", "digits", "--epochs", "many"], 1, "epochs: expected INT, got 'many'"),
-        (["train", "digits", "--tau-mem", "fast"], 1, "tau_mem: expected FLOAT (s), got 'fast'"),
-        (["train", "digits", "--tau-mem", "-1"], 1, "tau_mem: expected a number > 0 (s), got -1"),
+        (["train", "digits", "--lr", "3"], 2, "--learning-rate"),
+        (["train", "digits", "--bs", "3"], 2, "--batch-size"),
+        (["train", "digits", "--epochs", "many"], 1, "--epochs: expected INT, got 'many'"),
+        (["train", "digits", "--tau-mem", "fast"], 1, "--tau-mem: expected FLOAT (s), got 'fast'"),
+        (["train", "digits", "--tau-mem", "-1"], 1, "--tau-mem: expected a number > 0 (s), got -1"),
         (["train", "digits", "--readout", "maxx"], 1, "did you mean 'max'"),
-        (["train", "digits", "--hidden", "10;20"], 1, "hidden: expected INT,..., got '10;20'"),
+        (["train", "digits", "--hidden", "10;20"], 1, "--hidden: expected INT,..., such as 100,50, got '10;20'"),
         (["train", "digits", "--data-options", "duration"], 1, "expected KEY=VALUE"),
         (["train", "digits", "--data", "digit"], 1, "unknown data set 'digit'. Did you mean 'digits'?"),
-        (["train", "nmnist"], 1, "EVENTNET_DATA"),
+        (
+            ["train", "nmnist"],
+            1,
+            "pass --data-root <folder that holds them> or set the environment variable EVENTNET_DATA",
+        ),
+        (["train", "nmnist", "--data-root", "nowhere"], 1, "not a folder; --data-root <folder> names another"),
+        (["train", "--data-root", "nowhere", "nmnist"], 1, "'nowhere' is not a folder"),
+        (["train", "--resume", "nowhere", "nmnist"], 1, "nowhere: no config.json there"),
+        (["evaluate", "nowhere", "--part", "all"], 1, "--part: expected train, validation, test, got 'all'"),
         (["train", "--resume", "nowhere"], 1, "no config.json there"),
         (["train", "digits", "--resume", "nowhere"], 1, "no config.json there"),
         (["train", "digits", "--resume", "a", "--out", "b"], 1, "leave --out b out"),
-        (["evaluate", "nowhere"], 1, "is nowhere the folder of a run?"),
+        (["evaluate", "nowhere"], 1, "no config.json there"),
         (["evaluate"], 2, "Missing argument"),
         (["trian"], 2, "'train'"),
     ],
@@ -100,7 +114,7 @@ def test_from_train_to_evaluate(capsys, tmp_path):
     code, _, err = run(capsys, "train", "digits", "--out", "runs/digits")
     assert code == 1 and "is not empty" in err
     code, _, err = run(capsys, "evaluate", "runs/digits", "--part", "all")
-    assert code == 1 and "expected train, validation or test, got 'all'" in err
+    assert code == 1 and "expected train, validation, test, got 'all'" in err
 
 
 def test_a_second_run_gets_a_folder_of_its_own(capsys, tmp_path):
@@ -149,6 +163,21 @@ def test_recipes_and_kernels(capsys):
     code, out, _ = run(capsys, "kernels")
     assert code == 0
     assert "cpu" in out and "reference" in out
+
+
+def test_version(capsys):
+    assert run(capsys, "--version")[:2] == (0, f"eventnet {eventnet.__version__}\n")
+    as_module = [sys.executable, "-m", "eventnet", "--version"]
+    result = subprocess.run(as_module, capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout == f"eventnet {metadata.version('eventnet')}\n"
+
+
+def test_ctrl_c_is_one_line(capsys, monkeypatch):
+    def interrupt(facts):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_show", interrupt)
+    assert run(capsys, "kernels") == (130, "", "eventnet: error: interrupted\n")
 
 
 def test_help_does_not_load_what_it_does_not_need():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -183,6 +185,16 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         field(duration=math.nan),
         ValueError,
         r"sample 0: duration nan s; expected a finite number of seconds >= 0",
+    ),
+    "time in float32": (
+        lambda: Events.from_list([([-0.1], [0])], 1, 1.0),
+        ValueError,
+        r"sample 0, event 0: time -0.1 s;",
+    ),
+    "duration in float32": (
+        lambda: Events.from_list([([0.1], [0])], 1, -0.1),
+        ValueError,
+        r"sample 0: duration -0.1 s;",
     ),
     "duration negative": (field(duration=[1.0, -1.0, 1.0]), ValueError, r"sample 1: duration -1.0 s"),
     "duration shape": (
@@ -423,6 +435,28 @@ def test_dense_sums_values_and_leaves_out_what_comes_after_the_end():
     assert events.to_dense(0.01)[:, 0].tolist() == [[0, 0], [2.5, 0]]
 
 
+@pytest.mark.parametrize("dt", [1e-3, 0.7e-3, 1e-6, 1 / 3])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_dense_takes_a_rounded_multiple_of_dt_for_the_multiple_and_nothing_else(dt, dtype):
+    steps = 100_000
+    at = torch.arange(steps + 1).to(dtype) * torch.tensor(dt, dtype=dtype)  # two roundings
+    exact = (torch.arange(steps + 1, dtype=F64) * dt).to(dtype)  # one
+    for edges in (at, exact):
+        batch = Events(edges[:-1], torch.zeros(steps, dtype=torch.int32), torch.tensor([0, steps]), 1, edges[-1])
+        assert torch.equal(batch.to_dense(dt).flatten(), torch.ones(steps, dtype=dtype))
+    before = exact
+    for _ in range(5):
+        before = torch.nextafter(before, torch.zeros_like(before))
+    early = Events(before[1:], torch.zeros(steps, dtype=torch.int32), torch.tensor([0, steps]), 1, exact[-1])
+    assert torch.equal(early.to_dense(dt).flatten(), torch.ones(steps, dtype=dtype))  # each in the step that ends there
+
+
+def test_dense_keeps_an_event_just_before_the_end():
+    end = torch.tensor(0.1)
+    batch = Events(torch.nextafter(end, end * 0)[None], torch.tensor([0]), torch.tensor([0, 1]), 1, end)
+    assert batch.to_dense(0.01).flatten().tolist() == [0] * 9 + [1]
+
+
 # ---- carried around ----------------------------------------------------------------------------------------
 
 
@@ -441,6 +475,17 @@ def test_copies_are_the_same(carry, events):
     found = carry(events)
     assert isinstance(found, Events)
     assert_same(found, events)
+
+
+def test_loading_weights_only_builds_events_and_checks_them(tmp_path):
+    torch.save({"good": graded()}, tmp_path / "good.pt")
+    code = f"import torch, eventnet\nprint(torch.load({str(tmp_path / 'good.pt')!r}, weights_only=True)['good'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert result.stdout.strip() == repr(graded()), result.stderr
+    assert_same(torch.load(tmp_path / "good.pt", weights_only=True)["good"], graded())
+    torch.save(Events.trusted(PAIR.times, PAIR.units + 90, PAIR.offsets, 3, PAIR.duration), tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match=r"sample 0, event 0: unit 9\d is outside \[0, 3\)"):
+        torch.load(tmp_path / "bad.pt", weights_only=True)
 
 
 def test_pytree_maps_over_the_tensors():

@@ -67,10 +67,11 @@ def test_inside_a_module():
     assert load("05_inside_a_module").main(quick=True) > 0.85
 
 
-def test_readme(capsys):
-    """The README's training example runs as it stands there and prints about what it says."""
+def test_readme(capsys, tmp_path, monkeypatch):
+    """The README's Python runs as it stands there and prints about what it says."""
+    monkeypatch.chdir(tmp_path)  # it saves a file
     text = README.read_text()
-    code = re.search(r"```python\n(.*?)```", text, re.S).group(1)
+    code = "".join(re.findall(r"```python\n(.*?)```", text, re.S))
     said = float(re.search(r"validation accuracy (0\.\d+)\n<!-- example:end", text).group(1))
     exec(compile(code, "README.md", "exec"), {})
     printed = float(capsys.readouterr().out.split()[-1])

@@ -12,15 +12,23 @@ from torch import Tensor
 from eventnet import LIF, Events, losses
 
 SILENT = math.inf
-TIMES = [[0.010, 0.012, 0.011], [0.004, SILENT, 0.009], [0.020, 0.0195, SILENT], [0.0301, 0.0303, 0.0302]]
-LABELS = torch.tensor([0, 2, 1, 2])
+TIMES = [
+    [0.010, 0.012, 0.011],
+    [0.004, SILENT, 0.009],
+    [0.020, 0.0195, SILENT],
+    [0.0301, 0.0303, 0.0302],
+    [0.007, 0.008, SILENT],
+    [SILENT, SILENT, SILENT],
+]
+LABELS = torch.tensor([0, 2, 1, 2, 2, 0])
 
 
 def by_hand(times: list[list[float]], labels: list[int], tau: float, late_weight: float, late_tau: float) -> float:
-    """-log softmax(-t / tau)[y] + late_weight (exp(t_y / late_tau) - 1), the mean over the batch."""
+    """-log softmax(-t / tau)[y] + late_weight (exp(t_y / late_tau) - 1), log N where y is silent; the mean over the batch."""
     total = 0.0
     for row, label in zip(times, labels, strict=True):
         if math.isinf(row[label]):
+            total += math.log(len(row))
             continue
         others = sum(math.exp((row[label] - t) / tau) for t in row)
         total += math.log(others) + late_weight * (math.exp(row[label] / late_tau) - 1)
@@ -59,6 +67,14 @@ def test_silence_gives_no_gradient_and_no_nan(labels):
     assert times.grad[3, labels[3]] > 0
 
 
+def test_silence_is_worth_no_more_than_a_guess():
+    silent = losses.first_spike_cross_entropy(torch.full((2, 3), SILENT), torch.tensor([0, 2]))
+    guess = losses.first_spike_cross_entropy(torch.full((2, 3), 0.01), torch.tensor([0, 2]), late_weight=0.0)
+    right = losses.first_spike_cross_entropy(torch.tensor([[0.010, 0.015, 0.015]]), torch.tensor([0]))
+    assert silent.item() == pytest.approx(math.log(3))
+    assert right < guess <= silent
+
+
 def test_late_term_can_be_switched_off_for_long_trials():
     times = torch.tensor([[1.0, 2.0]], requires_grad=True)
     loss = losses.first_spike_cross_entropy(times, torch.tensor([1]), tau=0.5, late_weight=0.0)
@@ -87,8 +103,7 @@ def test_shapes_that_do_not_fit_are_refused(times, labels):
 
 
 def test_prediction_is_the_earliest_unit_or_none():
-    times = torch.tensor([*TIMES, [SILENT] * 3])
-    assert losses.predict_first_spike(times).tolist() == [0, 0, 1, 0, -1]
+    assert losses.predict_first_spike(torch.tensor(TIMES)).tolist() == [0, 0, 1, 0, 0, -1]
 
 
 def test_loss_trains_a_layer():
@@ -153,7 +168,8 @@ def test_lift_silent_adds_to_neurons_silent_in_the_whole_batch():
     events = Events.from_list(ACTIVE, 3, 0.1)
     assert losses.lift_silent_(weight, events, 0.25) == 1
     assert weight.tolist() == [[0.0, 0.0, 0.25]] * 4
-    assert losses.lift_silent_(weight, events[:0], 1.0) == 3
+    assert losses.lift_silent_(weight, events[:0], 1.0) == 0
+    assert weight.tolist() == [[0.0, 0.0, 0.25]] * 4
     with pytest.raises(ValueError, match=r"weight is \(in, out\) = \(4, 3\) but the events have 2 units"):
         losses.lift_silent_(weight, Events.from_list([], 2, 1.0), 0.1)
 

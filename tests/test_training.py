@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from eventnet.training import (
     evaluate_network,
     find,
     load_model,
+    run,
     train,
 )
 from eventnet.training.batches import Batches, shift_units
@@ -120,8 +123,19 @@ def test_evaluate_reads_the_data_itself(tmp_path):
     result = train(recipe, tmp_path / "run", progress=False)
     assert evaluate(tmp_path / "run") == result.test
     assert evaluate(tmp_path / "run", part="validation").accuracy == result.validation_accuracy
-    with pytest.raises(RecipeError, match="part: expected train, validation or test, got 'all'"):
-        evaluate(tmp_path / "run", part="all")
+
+
+def test_a_run_that_is_not_finished_is_tested_only_if_asked_to(tmp_path, monkeypatch):
+    with pytest.raises(InterruptedError):
+        train(SMALL, tmp_path / "run", progress=False, callbacks=[StopAt(1, 0)])
+    assert evaluate(tmp_path / "run", part="validation").samples == 180
+    assert evaluate(tmp_path / "run", part="test").samples == 360
+    monkeypatch.setattr(run, "load_model", None)  # what cannot be evaluated is refused before anything is loaded
+    monkeypatch.setattr(run, "load_data", None)
+    with pytest.raises(CheckpointError, match=r"run is not finished, .*part='validation'"):
+        evaluate(tmp_path / "run")
+    with pytest.raises(RecipeError, match="part: expected train, validation, test, got 'tset'; did you mean 'test'"):
+        evaluate(tmp_path / "run", part="tset")
 
 
 def test_the_global_random_state_is_left_alone(splits, tmp_path):
@@ -150,6 +164,37 @@ def test_other_recipes_train(splits, tmp_path, changes):
     if "learn" in changes:
         assert network.hidden[0].tau_mem.item() != pytest.approx(SMALL.tau_mem, abs=1e-12)
         assert network.hidden[0].tau_mem.item() == pytest.approx(SMALL.tau_mem, rel=0.1)
+
+
+def test_silent_layers_are_named_once_per_epoch(splits, tmp_path, capsys):
+    silent = dict(init_firing=None, lift=0.0, init_mean=(0.3, -1.0, 0.1), init_std=(0.1, 0.0, 0.0))
+    recipe = SMALL.changed(hidden=(10, 5), readout="first_spike", epochs=2, **silent)
+    train(recipe, tmp_path / "run", splits=splits)
+    told = [line for line in capsys.readouterr().err.splitlines() if "did not spike once" in line]
+    assert [line.split(" did")[0].strip() for line in told] == ["hidden layer 2", "the readout"] * 2
+    assert all("--lift" in line and "--init-firing" in line for line in told)
+
+
+@pytest.mark.parametrize(("width", "numbers"), [(30, False), (60, False), (80, True), (120, True)])
+def test_the_bar_shows_epoch_and_time_left_at_any_width(splits, tmp_path, monkeypatch, width, numbers):
+    from lightning.pytorch.callbacks import Callback
+    from rich.console import Console
+
+    from eventnet.training import recorder
+
+    class Draw(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            bar._next = 0.0
+            bar.on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
+    screen = io.StringIO()
+    bar = recorder.Progress(100)
+    bar.console, bar.live = Console(file=screen, force_terminal=True, width=width), True
+    bar._left = lambda done, remaining: 187
+    train(SMALL.changed(epochs=1), tmp_path / "run", splits=splits, progress=False, callbacks=[bar, Draw()])
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).rpartition("min left")[0].rpartition("\r")[2]
+    assert last.startswith("epoch 1/100") and last.endswith("3:07 ")
+    assert ("spikes per neuron" in last) == numbers
 
 
 def test_labels_per_step(tmp_path):
@@ -207,8 +252,9 @@ def test_shift_moves_each_sample_as_a_whole():
     assert edge.num_events < 50 and int(edge.units.max()) <= 1
 
 
-def test_a_stopped_run_resumes_to_the_same_numbers(finished, splits, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_numbers(finished, splits, tmp_path, monkeypatch):
     folder = tmp_path / "run"
+    monkeypatch.setattr(run, "_unclaim", lambda folder: None)  # as where the power fails
     for epoch in (0, 2):  # once before there is anything to go on from, once in the third epoch
         with pytest.raises(InterruptedError):
             train(SMALL, folder, splits=splits, progress=False, resume=epoch > 0, callbacks=[StopAt(epoch, 3)])
@@ -276,7 +322,7 @@ def test_nan_loss_stops_and_keeps_what_was_saved(splits, tmp_path):
                 with torch.no_grad():
                     module.network.readout.weight.fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match=r"epoch 2, step 3: .*(nan|not finite).*; try a smaller --learning-rate"):
+    with pytest.raises(TrainingError, match=r"epoch 2, step 3: .*(nan|not finite).*; try a smaller learning_rate"):
         train(SMALL, tmp_path / "run", splits=splits, progress=False, callbacks=[Spoil()])
     assert len(rows(tmp_path / "run")) == 1
     assert all(bool(torch.isfinite(p).all()) for p in load_model(tmp_path / "run")[0].parameters())
@@ -306,7 +352,7 @@ def test_train_without_a_recipe(tmp_path):
     ("changes", "message"),
     [
         (dict(data="digit"), "unknown data set 'digit'.*'digits'"),
-        (dict(data="nmnist"), "EVENTNET_DATA.*--data-root"),
+        (dict(data="nmnist"), "pass data_root=<folder that holds them> or set .*EVENTNET_DATA"),
         (dict(data_options={"duratoin": 1.0}), "unknown option 'duratoin'.*'duration'"),
     ],
 )
@@ -353,6 +399,38 @@ def test_gradient_check_refuses_what_it_cannot_check():
         max_relative_error(nn.Linear(2, 1).requires_grad_(False), lambda: torch.zeros(()))
     with pytest.raises(ValueError, match="expected a loss function"):
         max_relative_error(nn.Linear(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [(ValueError("broken"), "broken"), (KeyboardInterrupt(), "stopped in epoch 1 of 4; there was nothing to keep")],
+)
+def test_a_run_that_fails_in_its_first_epoch_leaves_no_folder(splits, tmp_path, problem, message):
+    from lightning.pytorch.callbacks import Callback
+
+    class Fail(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            raise problem
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises((ValueError, TrainingError), match=message):
+            train(SMALL, tmp_path / "run", splits=splits, progress=False, callbacks=[Fail()])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_was_saved_stays(splits, tmp_path, monkeypatch):
+    from eventnet.training import recorder
+
+    def fail(*_, **__):
+        raise CheckpointError("no space left")
+
+    monkeypatch.setattr(recorder, "save_state", fail)
+    with pytest.raises(CheckpointError, match="no space left"):
+        train(SMALL, tmp_path / "run", splits=splits, progress=False)
+    assert load_model(tmp_path / "run")[1]["epoch"] == 1
 
 
 def test_what_cannot_start_leaves_no_folder(tmp_path):

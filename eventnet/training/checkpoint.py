@@ -19,12 +19,12 @@ import json
 import os
 import pickle
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from eventnet import __version__
 from eventnet.training.errors import CheckpointError
 from eventnet.training.network import Network
 from eventnet.training.recipe import Recipe
@@ -36,20 +36,11 @@ __all__ = [
     "read_json",
     "save_model",
     "save_state",
-    "version",
     "write_files",
 ]
 
 FORMAT = 1  # of model.json and training.pt; raise it when they change
 WEIGHTS, MODEL, STATE = "model.safetensors", "model.json", "training.pt"
-
-
-def version() -> str:
-    """The installed version of eventnet."""
-    try:
-        return metadata.version("eventnet")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 # ---- files ------------------------------------------------------------------------------------------------
@@ -112,7 +103,7 @@ def _check_format(path: Path, content: Any) -> None:
     if content["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: checkpoint format {content['format']}, written by eventnet {content.get('eventnet', '?')}; this "
-            f"is eventnet {version()}, which reads format {FORMAT}: use that version, or train again"
+            f"is eventnet {__version__}, which reads format {FORMAT}: use that version, or train again"
         )
 
 
@@ -126,7 +117,7 @@ def save_model(folder: Path, network: Network, **facts: Any) -> None:
     weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
     description = {
         "format": FORMAT,
-        "eventnet": version(),
+        "eventnet": __version__,
         "recipe": network.recipe.to_dict(),
         "num_units": network.num_units,
         "num_classes": network.num_classes,
@@ -176,7 +167,7 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]
 def save_state(folder: Path, state: Mapping[str, Any], beside: Mapping[Path, bytes]) -> None:
     """Write ``training.pt``, and further files together with it."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "eventnet": version(), **state}, buffer)
+    torch.save({"format": FORMAT, "eventnet": __version__, **state}, buffer)
     write_files({**beside, folder / STATE: buffer.getvalue()})
 
 
@@ -194,7 +185,7 @@ def load_state(folder: Path) -> dict[str, Any]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{path}: {len(content)} bytes, damaged or cut short ({reason}); the run cannot go on from it, but "
-            f"{WEIGHTS} still holds its best weights (eventnet evaluate {folder})"
+            f"{WEIGHTS} still holds its best weights (eventnet evaluate {folder} --part validation)"
         ) from error
     _check_format(path, state)
     return dict(state)

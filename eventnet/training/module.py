@@ -9,7 +9,7 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from eventnet import Events, constrain_, losses
+from eventnet import Events, constrain_, losses, metrics
 from eventnet.kernels.reference import SpikeStorm
 from eventnet.training import objective
 from eventnet.training.errors import TrainingError
@@ -26,41 +26,43 @@ class Tally:
 
     def __init__(self) -> None:
         self.loss, self.samples, self.correct, self.labels = 0.0, 0, 0, 0
-        self.spikes, self.places = 0, 0  # spikes of hidden neurons; hidden neurons x samples
-        self.all_spikes = 0
-        self.fired: list[Tensor] = []
+        self.hidden = 0  # layers
+        self.counts: list[Tensor] = []  # spikes of each neuron, for each spiking layer; the readout is the last
 
     def add(self, recipe: Recipe, loss: float, outcome: Outcome, labels: Tensor) -> None:
         """One batch."""
         size = labels.shape[0]
         self.loss += loss * size
         self.samples += size
+        self.hidden = len(recipe.hidden)
         predicted = objective.predict(recipe, outcome.scores)
-        self.correct += int((predicted == labels).sum())  # no prediction equals -100, the label that does not count
-        self.labels += int((labels != -100).sum()) if labels.dim() > 1 else size
+        self.correct += int((predicted == labels).sum())  # no prediction is IGNORED
+        self.labels += int((labels != metrics.IGNORED).sum())
         for k, events in enumerate(outcome.spikes):
-            self.all_spikes += events.num_events
-            if k == len(recipe.hidden):
-                continue
-            self.spikes += events.num_events
-            self.places += size * events.num_units
             counts = torch.bincount(events.units, minlength=events.num_units)
-            if k == len(self.fired):
-                self.fired.append(counts)
+            if k == len(self.counts):
+                self.counts.append(counts)
             else:
-                self.fired[k] += counts
+                self.counts[k] += counts
 
     def metrics(self) -> dict[str, float]:
         """loss, accuracy, spikes per hidden neuron and sample, share of hidden neurons that never fired."""
-        neurons = sum(counts.numel() for counts in self.fired)
-        silent = sum(int((counts == 0).sum()) for counts in self.fired)
+        spikes = [int(counts.sum()) for counts in self.counts]
+        hidden = self.counts[: self.hidden]
+        neurons = sum(counts.numel() for counts in hidden)
+        silent = sum(int((counts == 0).sum()) for counts in hidden)
         return {
             "loss": self.loss / max(self.samples, 1),
             "accuracy": self.correct / max(self.labels, 1),
-            "spikes_per_neuron": self.spikes / max(self.places, 1),
-            "spikes_per_inference": self.all_spikes / max(self.samples, 1),
+            "spikes_per_neuron": sum(spikes[: self.hidden]) / max(self.samples * neurons, 1),
+            "spikes_per_inference": sum(spikes) / max(self.samples, 1),
             "silent_share": silent / max(neurons, 1),
         }
+
+    def silent_layers(self) -> list[str]:
+        """The names of the spiking layers without a single spike."""
+        names = [f"hidden layer {k + 1}" for k in range(self.hidden)] + ["the readout"]
+        return [name for name, counts in zip(names, self.counts, strict=False) if not counts.any()]
 
 
 class Classifier(lightning.LightningModule):
@@ -179,4 +181,4 @@ class Classifier(lightning.LightningModule):
         self.log_dict({f"{part}_{name}": value for name, value in tally.metrics().items()})
 
 
-_REMEDY = "try a smaller --learning-rate, or --gradient-clip 1"
+_REMEDY = "try a smaller learning_rate, or gradient_clip=1"

@@ -35,6 +35,8 @@ _BOUNDS = {
     "in (0, 1)": lambda x: 0 < x < 1,
 }
 
+_EXAMPLES = {int: "100,50", float: "0.5,0.1", str: "weight,tau_mem"}  # of several values, by their type
+
 
 def _about(help: str, unit: str = "", bound: str = "", choices: tuple[str, ...] = ()) -> dict[str, Any]:
     return {"help": help, "unit": unit, "bound": bound, "choices": choices}
@@ -268,7 +270,8 @@ class Setting:
 
     def _wrong(self, value: Any) -> RecipeError:
         unit = f" ({self.unit})" if self.unit else ""
-        return RecipeError(f"{self.name}: expected {self.kind}{unit}, got {value!r}")
+        example = f", such as {_EXAMPLES[self.element]}" if self.many else ""
+        return RecipeError(f"{self.name}: expected {self.kind}{unit}{example}, got {value!r}")
 
 
 def settings(recipe: Recipe | type[Recipe] = Recipe) -> list[Setting]:

@@ -94,11 +94,14 @@ class Progress(Callback):
             return
         from rich import progress
 
+        columns = [  # each with the width of terminal that it needs, so that none is cut
+            (progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), 0),
+            (progress.BarColumn(bar_width=None), 84),
+            (progress.TextColumn("{task.fields[numbers]}"), 80),
+            (progress.TextColumn("{task.fields[left]} left"), 0),
+        ]
         self._bar = progress.Progress(
-            progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            progress.BarColumn(bar_width=None),
-            progress.TextColumn("{task.fields[numbers]}"),
-            progress.TextColumn("{task.fields[left]} left"),
+            *(column for column, width in columns if self.console.width >= width),
             console=self.console,
             transient=True,
             auto_refresh=False,
@@ -129,6 +132,11 @@ class Progress(Callback):
         if not self.live:  # the bar shows it
             line += f", {clock(self._left(done - module.first_epoch, self.epochs - done))} left"
         self.print_line(line)
+        for layer in module.training_tally.silent_layers():
+            self.print_line(
+                f"  {layer} did not spike once and gets no gradient; --lift adds to the weights of silent neurons, "
+                "--init-firing and --init-mean let them start with spikes"
+            )
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         self._stop()

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from eventnet import data, kernels
+from eventnet import __version__, data, kernels
 from eventnet.training.batches import Batches
 from eventnet.training.checkpoint import (
     FORMAT,
@@ -32,7 +32,6 @@ from eventnet.training.checkpoint import (
     load_state,
     read_json,
     to_json,
-    version,
     write_files,
 )
 from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, nearest
@@ -43,6 +42,7 @@ from eventnet.training.recipe import Recipe, settings
 __all__ = ["Result", "evaluate", "fresh_folder", "load_data", "recipe_of", "train"]
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+PARTS = ("train", "validation", "test")
 CALIBRATION_SAMPLES = 256
 ACCELERATORS = ("cpu", "gpu", "auto")
 
@@ -99,28 +99,37 @@ def train(
         _claim(folder)
     try:
         splits = load_data(recipe, data_root) if splits is None else splits
-    except DataError:
-        if not any(folder.iterdir()):
-            folder.rmdir()  # nothing was started: leave nothing behind
+        if not resume:
+            _describe(folder, recipe, data_root, splits)
+        with torch.random.fork_rng(devices=[]):
+            history = _fit(recipe, folder, splits, resume, accelerator, progress, callbacks)
+            return _finish(folder, splits, history)
+    except BaseException:
+        if not resume:
+            _unclaim(folder)
         raise
-    if not resume:
-        _describe(folder, recipe, data_root, splits)
-    with torch.random.fork_rng(devices=[]):
-        history = _fit(recipe, folder, splits, resume, accelerator, progress, callbacks)
-        return _finish(folder, splits, history)
 
 
 def evaluate(
-    folder: str | os.PathLike[str], *, part: str = "test", data_root: str | os.PathLike[str] | None = None
+    folder: str | os.PathLike[str], *, part: str | None = None, data_root: str | os.PathLike[str] | None = None
 ) -> Evaluation:
-    """The best network of a run on one part of its data: "test", "validation" or "train"."""
+    """The best network of a run on one part of its data: "test", "validation" or "train".
+
+    Without ``part`` it is the test part of a finished run. Of one that is not finished the part has to be named,
+    so that nobody chooses on the test part unawares.
+    """
     folder = Path(folder)
-    network, _ = load_model(folder)
+    if part is not None and part not in PARTS:
+        raise RecipeError(f"part: expected {', '.join(PARTS)}, got {part!r}{nearest(part, PARTS)}")
     config = _read_config(folder)
+    if part is None and not (folder / RESULT).is_file():
+        raise CheckpointError(
+            f"{folder}: this run is not finished, and the test part is for its end; part='validation' measures what it "
+            "has learnt so far, part='test' insists"
+        )
+    network, _ = load_model(folder)
     splits = load_data(network.recipe, data_root or config.get("data_root"))
-    if part not in ("train", "validation", "test"):
-        raise RecipeError(f"part: expected train, validation or test, got {part!r}")
-    return evaluate_network(network, getattr(splits, part))
+    return evaluate_network(network, getattr(splits, part or "test"))
 
 
 def _check_accelerator(name: str) -> None:
@@ -148,9 +157,10 @@ def load_data(recipe: Recipe, root: str | os.PathLike[str] | None) -> data.Split
     try:
         splits = data.load(recipe.data, root, seed=recipe.seed, **options)
     except (OSError, ValueError, TypeError) as error:
-        hint = " (command line: --data-root)" if isinstance(error, FileNotFoundError) else ""
-        raise DataError(f"{error}{hint}") from error
-    for part in ("train", "validation", "test"):
+        text = str(error).replace("root=", "data_root=")
+        absent = isinstance(error, FileNotFoundError) and "data_root=" not in text
+        raise DataError(f"{text}; data_root=<folder> names another" if absent else text) from error
+    for part in PARTS:
         if not len(getattr(splits, part)):
             raise DataError(f"{recipe.data}: the {part} part is empty; validation_fraction keeps some samples")
     return splits
@@ -186,6 +196,15 @@ def _claim(folder: Path) -> None:
         )
 
 
+def _unclaim(folder: Path) -> None:
+    """Take back a folder in which no epoch was finished, so that it does not stand in the way of the next attempt."""
+    with contextlib.suppress(OSError):  # what stopped the run is what the user must hear of
+        if {path.name for path in folder.iterdir()} <= {CONFIG, ENVIRONMENT}:
+            (folder / CONFIG).unlink(missing_ok=True)
+            (folder / ENVIRONMENT).unlink(missing_ok=True)
+            folder.rmdir()
+
+
 def _describe(folder: Path, recipe: Recipe, root: Any, splits: data.Splits) -> None:
     config = {
         "format": FORMAT,
@@ -201,7 +220,7 @@ def environment() -> dict[str, Any]:
     names = ("torch", "lightning", "numpy", "tonic", "safetensors", "scikit-learn")
     versions = {name: metadata.version(name) for name in names}
     return {
-        "eventnet": version(),
+        "eventnet": __version__,
         "python": platform.python_version(),
         **versions,
         "platform": platform.platform(),
@@ -230,7 +249,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT or "recipe" not in config:
         raise CheckpointError(
-            f"{folder / CONFIG}: not a run of format {FORMAT}, which eventnet {version()} reads; "
+            f"{folder / CONFIG}: not a run of format {FORMAT}, which eventnet {__version__} reads; "
             "use the version it was written with, or start another run"
         )
     return config
@@ -305,6 +324,8 @@ def _fit(
         try:
             trainer.fit(module, batches, Batches(splits.validation, recipe.batch_size))
         except SystemExit as stop:  # what Lightning makes of Ctrl+C
+            if not history and not resume:
+                raise TrainingError(f"stopped in epoch 1 of {recipe.epochs}; there was nothing to keep") from stop
             raise TrainingError(
                 f"stopped after epoch {len(history)} of {recipe.epochs}; eventnet train {recipe.name} "
                 f"--resume {folder} goes on"
