@@ -205,7 +205,7 @@ def _save_spikes(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
     ctx.save_for_backward(exact, units, offsets, currents, *tensors)
 
 
-def _from_spikes(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _from_spikes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
     found = torch.ops.eventnet.lif_backward.default(grad, *spikes, *tensors, *_wanted(ctx))
     return (*_gradients(ctx, tensors, found, spiking=True), None)
@@ -217,7 +217,7 @@ def _save_peaks(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
     ctx.save_for_backward(at, event, slope, *inputs)
 
 
-def _from_peaks(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _from_peaks(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     peaks, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
     found = torch.ops.eventnet.li_max_backward.default(grad, *peaks, *tensors, *_wanted(ctx))
     return _gradients(ctx, tensors, found, spiking=False)
@@ -282,9 +282,12 @@ def _register_autograd(name: str, save: Callable[..., None], gradients: Callable
         def forward(ctx: Any, *inputs: Any) -> Any:
             output = below(*inputs)
             save(ctx, inputs, output)
+            ctx.set_materialize_grads(False)  # no zeros for outputs without gradient
             return output
 
-        backward = staticmethod(gradients)
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+            return (None,) * len(ctx.needs_input_grad) if grad is None else gradients(ctx, grad)
 
     def below(*inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():

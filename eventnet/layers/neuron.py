@@ -25,9 +25,9 @@ def as_neuron(
 ) -> Neuron:
     """Each parameter as a tensor of one or ``num`` numbers in the dtype of ``like``; checked against its bounds."""
     given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
-    neuron = Neuron(**{name: _as_tensor(name, value, num, like) for name, value in given.items()})
+    neuron = Neuron(*(_as_tensor(name, value, num, like) for name, value in given.items()))
     if neuron.is_scalar():  # plain numbers are several times faster to compare than tensors
-        tm, ts, top, low, rest = (p.item() for p in neuron)
+        tm, ts, top, low, rest = [p.item() for p in neuron]
         sound = 0 < tm < inf and 0 < ts < inf and -inf < low < top and abs(rest) < inf
     else:
         finite = [torch.isfinite(p) for p in (neuron.tau_mem, neuron.tau_syn, neuron.reset, neuron.bias)]

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "simd.h"
@@ -40,15 +41,15 @@ inline Vec<T> phi(Vec<T> d, Vec<T> e) {
 template <class T>
 inline Vec<T> phi_slope(Vec<T> d, Vec<T> e) {
     const auto near = d < T(kNear);
+    constexpr int kTerms = sizeof(T) == 4 ? 8 : 14;
+    static constexpr auto kCoefficients = [] {  // of d^{n-1}: (-1)^n n / (n+1)!
+        std::array<T, kTerms + 1> c{};
+        double factorial = 1;
+        for (int n = 1; n <= kTerms; ++n) factorial *= n + 1, c[n] = T((n % 2 ? -n : n) / factorial);
+        return c;
+    }();
     Vec<T> series{};
-    T factorial = 1;
-    for (int n = 1; n <= 14; ++n) factorial *= n;
-    T coefficient[15];
-    for (int n = 14; n >= 1; --n) {  // d^{n-1} (-1)^n n / (n+1)!
-        coefficient[n] = (n % 2 ? T(-1) : T(1)) * n / (factorial * (n + 1));
-        factorial /= n;
-    }
-    for (int n = 14; n >= 1; --n) series = series * d + coefficient[n];
+    for (int n = kTerms; n >= 1; --n) series = series * d + kCoefficients[n];
     const Vec<T> safe = select<T>(near, splat(T(1)), d);
     return select<T>(near, series, (e * (T(1) + safe) - T(1)) / (safe * safe));
 }
@@ -133,12 +134,12 @@ private:
         close *= std::abs(gap) + std::abs(u) + i;
         const double bend = (-i * q - speed) * p, square = speed * speed + 2 * bend * missing;
         double s = square > 0 ? std::min(2 * missing / (speed + std::sqrt(square)), h) : 0;
-        for (int step = 0; step < 100; ++step) {
+        for (int step = 0, beyond = 0; step < 100; ++step) {
             const Decay<double> f = decay(s);
             const double at = u * f.x + i * f.k, slope = (i * f.y - at) * p;
             if (slope <= 0) {
-                if (at >= gap || step > 60) break;  // a root at the very peak
-                s = 0;                              // the guess was beyond the peak
+                if (at >= gap || beyond++) break;  // a root at the very peak
+                s = 0;                             // only the guess can be beyond it: climb from the start instead
                 continue;
             }
             s += (gap - at) / slope;

@@ -121,7 +121,8 @@ public:
         }
     }
 
-    Impulses impulses() const { return {times_.data(), units_.data(), offsets_.data(), sizes_}; }
+    // Valid as long as this is.
+    Impulses impulses() { return {times_.data(), units_.data(), offsets_.data(), std::move(sizes_)}; }
 
 private:
     std::vector<double> times_, sizes_;

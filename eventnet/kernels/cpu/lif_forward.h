@@ -136,6 +136,7 @@ private:
         std::vector<Loud> loud;               // vectors with lanes whose bound reached the threshold in it
         size_t num_loud = 0;
         std::vector<Spike>* out = nullptr;
+        size_t expected = 0;                  // spikes, from the sample before
         int current_sample = 0;
         int64_t uncounted = 0;
 
@@ -146,6 +147,7 @@ private:
         void sample(int b, std::vector<Spike>& spikes) {
             current_sample = b;
             out = &spikes;
+            spikes.reserve(expected);
             std::copy(layer.start.begin(), layer.start.end(), u.begin());
             std::fill(i.begin(), i.end(), T(0));
             const int64_t stop = batch.counted(b);
@@ -155,6 +157,7 @@ private:
                 for (size_t w = 0; w < plan.windows.size(); ++w) advance(w, spikes);
                 at = plan.windows.back();
             } while (at.events());  // the last window is that without events, to the end of the trial
+            expected = spikes.size() + spikes.size() / 8;
             count();
             for (int n = begin; n < std::min(end, layer.num); ++n)
                 if (!std::isfinite(u[n]) || !std::isfinite(i[n])) not_finite(current_sample, n);

@@ -144,7 +144,7 @@ nb::tuple li_max_backward(EVENTNET_COMMON, In<double> at, In<int64_t> event, In<
     Arrays<T> arrays(batch, layer, inputs);
     {
         nb::gil_scoped_release release;
-        const Peaks peaks(layer, batch.size, at.data(), grad.data(), arrays.sums.data());
+        Peaks peaks(layer, batch.size, at.data(), grad.data(), arrays.sums.data());
         backward(batch, layer, peaks.impulses(), arrays.out(), taus, threads);
         if (inputs)
             for (size_t k = 0; k < grad.size(); ++k)
