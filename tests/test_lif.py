@@ -471,3 +471,21 @@ def test_float32_gradients_do_not_depend_on_the_unit_of_voltage(scale):
 def test_infinite_parameters_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"{name} of neuron 0 is -?inf; .*finite"):
         lif(ONE, torch.ones(1, 1, dtype=F64), **{name: value})
+
+
+def test_what_is_wrong_is_said_when_the_layer_is_made():
+    with pytest.raises(ValueError, match=r"tau_mem of neuron 0 is -1\.0; time constants are positive"):
+        LIF(3, 2, tau_mem=-1.0)
+    with pytest.raises(ValueError, match=r"tau_syn must be one number or a tensor of shape \(2,\), got shape \(3,\)"):
+        LIF(3, 2, tau_syn=torch.full((3,), 1e-3))
+    with pytest.raises(ValueError, match="threshold must be above the reset"):
+        LIF(3, 2, threshold=0.0)
+    with pytest.raises(TypeError, match=r"learn must be a tuple of names, such as \('weight',\)"):
+        LIF(3, 2, learn="weight")  # type: ignore[arg-type]
+    with torch.device("meta"):
+        assert LIF(3, 2).weight.is_meta
+
+
+def test_repr_shows_the_neurons():
+    layer = LIF(3, 2, tau_mem=torch.tensor([0.01, 0.02]), threshold=2.0)
+    assert repr(layer) == "LIF(3, 2, tau_mem=0.01..0.02, tau_syn=0.005, threshold=2, reset=0, bias=0)"

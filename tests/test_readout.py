@@ -322,3 +322,13 @@ def test_reference_maximum_with_an_event_that_adds_nothing_has_gradients():
         layer.weight.copy_(torch.tensor([[0.3923], [0.0]]))
     layer(Events.from_list([([0.0, 0.314], [0, 1])], 2, 0.5, dtype=F64)).max().sum().backward()
     assert layer.tau_syn.grad.item() == pytest.approx(8.8622, abs=1e-3)
+
+
+def test_reprs_and_errors_at_construction():
+    layer = LI(3, 2)
+    assert repr(layer) == "LI(3, 2, tau_mem=0.02, tau_syn=0.005, bias=0)"
+    assert (
+        repr(layer(Events.from_list([([0.001], [0])], num_units=3, duration=0.01))) == "Voltage of 1 samples, 2 neurons"
+    )
+    with pytest.raises(ValueError, match=r"tau_syn of neuron 0 is 0\.0"):
+        LI(3, 2, tau_syn=0.0)

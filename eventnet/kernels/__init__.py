@@ -84,27 +84,27 @@ def lif(events: Events, weight: Tensor, neuron: Neuron, backend: str, max_spikes
     if choose(backend, weight.device) == "reference":
         times, units, offsets, _ = lif_reference(_packed(events), weight, neuron, max_spikes)
         return times.to(events.dtype), units, offsets
-    from eventnet.kernels import ops
+    from eventnet.kernels.ops import lif_cpu
 
-    return ops.lif(_packed(events), weight, neuron, max_spikes)
+    return lif_cpu(_packed(events), weight, neuron, max_spikes)
 
 
 def li_max(events: Events, weight: Tensor, neuron: Neuron, backend: str) -> Tensor:
     """``(B, N)`` largest voltage of neurons that never spike."""
     if choose(backend, weight.device) == "reference":
         return li_max_reference(_packed(events), weight, neuron).to(weight.dtype)
-    from eventnet.kernels import ops
+    from eventnet.kernels.ops import li_max_cpu
 
-    return ops.li_max(_packed(events), weight, neuron)
+    return li_max_cpu(_packed(events), weight, neuron)
 
 
 def li_integral(events: Events, weight: Tensor, neuron: Neuron, rate: float, backend: str) -> Tensor:
     """``(B, N)`` ``integral_0^T V(t) e^{-rate t} dt`` of neurons that never spike."""
     if choose(backend, weight.device) == "reference":
         return li_integral_reference(_packed(events), weight, neuron, rate).to(weight.dtype)
-    from eventnet.kernels import ops
+    from eventnet.kernels.ops import li_integral_cpu
 
-    return ops.li_integral(_packed(events), weight, neuron, rate)
+    return li_integral_cpu(_packed(events), weight, neuron, rate)
 
 
 def _packed(events: Events) -> Packed:

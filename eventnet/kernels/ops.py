@@ -46,19 +46,19 @@ torch.library.define(
 )
 
 
-def lif(packed: Packed, weight: Tensor, neuron: Neuron, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
+def lif_cpu(packed: Packed, weight: Tensor, neuron: Neuron, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Compiled twin of ``reference.lif_reference``: times, units and offsets of the spikes."""
     out = torch.ops.eventnet.lif.default(*packed, weight, *neuron, max_spikes)
     return out[0], out[1], out[2]
 
 
-def li_max(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
+def li_max_cpu(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
     """Compiled twin of ``reference.li_max_reference``."""
     result: Tensor = torch.ops.eventnet.li_max.default(*packed, weight, *neuron)[0]
     return result
 
 
-def li_integral(packed: Packed, weight: Tensor, neuron: Neuron, rate: float) -> Tensor:
+def li_integral_cpu(packed: Packed, weight: Tensor, neuron: Neuron, rate: float) -> Tensor:
     """Compiled twin of ``reference.li_integral_reference``."""
     result: Tensor = torch.ops.eventnet.li_integral.default(*packed, weight, *neuron, rate)
     return result

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.layers.neuron import as_neuron, as_parameter, register
+from eventnet.layers.neuron import as_neuron, as_parameter, describe, register
 from eventnet.layers.readout import Voltage
 
 __all__ = ["LIF", "lif"]
@@ -158,6 +158,7 @@ class LIF(nn.Module):
         weight = torch.randn(in_features, out_features, dtype=dtype) / max(in_features, 1) ** 0.5
         given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
         register(self, learn, weight=weight, **{name: as_parameter(value, dtype) for name, value in given.items()})
+        as_neuron(out_features, self.weight, **self._parameters_of_neurons())  # what is wrong is said here already
 
     @overload
     def forward(self, events: Events, return_voltage: Literal[False] = ...) -> Events: ...
@@ -167,17 +168,17 @@ class LIF(nn.Module):
 
     def forward(self, events: Events, return_voltage: bool = False) -> Events | tuple[Events, Voltage]:
         """Spikes of ``out_features`` units (and their ``Voltage``) for events of ``in_features`` units."""
-        return lif(  # type: ignore[call-overload]
-            events,
-            self.weight,
-            tau_mem=self.tau_mem,
-            tau_syn=self.tau_syn,
-            threshold=self.threshold,
-            reset=self.reset,
-            bias=self.bias,
-            return_voltage=return_voltage,
-            backend=self.backend,
-        )
+        neurons = self._parameters_of_neurons()
+        return lif(events, self.weight, **neurons, return_voltage=return_voltage, backend=self.backend)  # type: ignore[call-overload]
+
+    def _parameters_of_neurons(self) -> dict[str, Tensor]:
+        return {
+            "tau_mem": self.tau_mem,
+            "tau_syn": self.tau_syn,
+            "threshold": self.threshold,
+            "reset": self.reset,
+            "bias": self.bias,
+        }
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}"
+        return f"{self.in_features}, {self.out_features}, {describe(self._parameters_of_neurons())}"

@@ -26,6 +26,8 @@ def as_neuron(
     """Each parameter as a tensor of one or ``num`` numbers in the dtype of ``like``; checked against its bounds."""
     given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
     neuron = Neuron(*(_as_tensor(name, value, num, like) for name, value in given.items()))
+    if like.is_meta:  # no numbers to check
+        return neuron
     if neuron.is_scalar():  # plain numbers are several times faster to compare than tensors
         tm, ts, top, low, rest = [p.item() for p in neuron]
         sound = 0 < tm < inf and 0 < ts < inf and -inf < low < top and abs(rest) < inf
@@ -75,6 +77,8 @@ def _explain(neuron: Neuron) -> None:
 
 def register(module: nn.Module, learn: tuple[str, ...], **parameters: Tensor) -> None:
     """Register the parameters on ``module``; those named in ``learn`` require grad, an unknown name is an error."""
+    if isinstance(learn, str):
+        raise TypeError(f"learn must be a tuple of names, such as ({learn!r},), got the string {learn!r}")
     for name in learn:
         if name not in parameters:
             raise ValueError(f"learn={learn!r}: no parameter {name!r}; choose from {', '.join(parameters)}")
@@ -86,6 +90,18 @@ def as_parameter(value: float | Tensor, dtype: torch.dtype | None) -> Tensor:
     """A scalar or per-neuron value as a new tensor of ``dtype``."""
     dtype = dtype or torch.get_default_dtype()
     return value.detach().clone().to(dtype) if isinstance(value, Tensor) else torch.tensor(float(value), dtype=dtype)
+
+
+def describe(parameters: dict[str, Tensor]) -> str:
+    """``name=value, ...`` for ``repr``; what differs from neuron to neuron by its range."""
+    return ", ".join(f"{name}={_shown(value.detach())}" for name, value in parameters.items())
+
+
+def _shown(value: Tensor) -> str:
+    if value.is_meta or not value.numel():
+        return "?"
+    low, high = value.min().item(), value.max().item()
+    return f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
 
 
 def constrain_(module: nn.Module) -> nn.Module:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from eventnet import kernels
 from eventnet.events import Events
 from eventnet.kernels.reference import Neuron, check_finite, decay_integral, synaptic_kernel
-from eventnet.layers.neuron import as_neuron, as_parameter, register
+from eventnet.layers.neuron import as_neuron, as_parameter, describe, register
 
 __all__ = ["LI", "Voltage"]
 
@@ -35,6 +35,9 @@ class Voltage:
     neuron: Neuron
     spikes: Events | None = None
     backend: str = "auto"
+
+    def __repr__(self) -> str:
+        return f"Voltage of {self.events.batch_size} samples, {self.weight.shape[1]} neurons"
 
     def max(self) -> Tensor:
         """``(B, N)`` largest voltage of the trial (for a neuron that spiked: its threshold).
@@ -155,11 +158,15 @@ class LI(nn.Module):
         register(self, learn, weight=weight, **taus, bias=as_parameter(bias, dtype))
         for name, value in (("_never", torch.inf), ("_zero", 0.0)):  # its threshold and reset: it never spikes
             self.register_buffer(name, as_parameter(value, dtype), persistent=False)
+        self._neuron()  # what is wrong is said here already
 
     def forward(self, events: Events) -> Voltage:
         """``Voltage`` of ``out_features`` units for events of ``in_features`` units."""
         kernels.check_layer_input("LI", events, self.weight)
-        neuron = as_neuron(
+        return Voltage(events, self.weight, self._neuron(), backend=self.backend)
+
+    def _neuron(self) -> Neuron:
+        return as_neuron(
             self.out_features,
             self.weight,
             tau_mem=self.tau_mem,
@@ -168,7 +175,7 @@ class LI(nn.Module):
             reset=self._zero,
             bias=self.bias,
         )
-        return Voltage(events, self.weight, neuron, backend=self.backend)
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}"
+        shown = {"tau_mem": self.tau_mem, "tau_syn": self.tau_syn, "bias": self.bias}
+        return f"{self.in_features}, {self.out_features}, {describe(shown)}"
