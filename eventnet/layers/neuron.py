@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 import torch
@@ -75,7 +76,7 @@ def _explain(neuron: Neuron) -> None:
             raise ValueError(f"{name} of neuron {n} is {getattr(neuron, name)[n].item()}; expected a finite voltage")
 
 
-def register(module: nn.Module, learn: tuple[str, ...], **parameters: Tensor) -> None:
+def register(module: nn.Module, learn: Sequence[str], **parameters: Tensor) -> None:
     """Register the parameters on ``module``; those named in ``learn`` require grad, an unknown name is an error."""
     if isinstance(learn, str):
         raise TypeError(f"learn must be a tuple of names, such as ({learn!r},), got the string {learn!r}")
