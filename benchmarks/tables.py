@@ -25,7 +25,7 @@ NAMES = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "norse": "Norse
 
 
 def speed_table(results: Path) -> str | None:
-    """Time of each contender as a multiple of eventnet's, forward + backward and forward."""
+    """Time of each contender as a multiple of eventnet's, forward + backward and forward, and peak memory."""
     path = results / "speed.json"
     if not path.exists():
         return None
@@ -50,10 +50,15 @@ def _ratios(rows: list[dict[str, Any]], what: str, title: str) -> list[str]:
             cells = [f"{shape}, {1e3 * step:g} ms", f"{1e3 * base:.3g} ms{_megabytes(ours, what)}"]
             for contender in contenders:
                 other = next((r for r in mine if r["contender"] == contender and r["step"] in (step, None)), None)
-                ratio = "" if other is None else f"{other['seconds'][what]['best'] / base:.2g}×"
-                cells.append(ratio + ("" if other is None else _megabytes(other, what)))
+                cells.append("" if other is None else _ratio(ours, other, what) + _megabytes(other, what))
             lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _ratio(ours: dict[str, Any], other: dict[str, Any], what: str) -> str:
+    """By the best of the repeats and, where it says something else, by their median."""
+    by = (other["seconds"][what][which] / ours["seconds"][what][which] for which in ("best", "median"))
+    return " / ".join(dict.fromkeys(f"{ratio:.2g}" for ratio in by)) + "×"
 
 
 def _megabytes(row: dict[str, Any], what: str) -> str:
