@@ -229,7 +229,7 @@ def test_results_are_merged_and_tables_filled(tmp_path: Path) -> None:
     slow = row | {
         "contender": "norse",
         "step": 1e-3,
-        "seconds": {k: seconds | {"best": 0.1} for k in ("forward", "train")},
+        "seconds": {k: seconds | {"best": 0.1, "median": 0.1} for k in ("forward", "train")},
     }
     speed.save([row], tmp_path / "speed.json")
     speed.save([slow, row | {"commit": "new"}], tmp_path / "speed.json")
@@ -239,7 +239,7 @@ def test_results_are_merged_and_tables_filled(tmp_path: Path) -> None:
     text = "before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\n" + untouched
     filled = tables.fill(text, tmp_path)
     assert "old" not in filled
-    assert "50×" in filled
+    assert "50 / 33×" in filled
     assert filled.startswith("before\n") and untouched in filled
     assert tables.fill(filled, tmp_path) == filled
     with pytest.raises(ValueError, match="pair"):
