@@ -42,6 +42,8 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fire_fraction_: fraction must be between 0 and 1, got {fraction}")
+    if hasattr(layer, "delay"):
+        raise NotImplementedError("fire_fraction_: layers with input delays are not possible yet")
     driven = LI(
         layer.in_features,
         layer.out_features,

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from eventnet.events import Events
 from eventnet.kernels import cpu
-from eventnet.kernels.reference import Neuron, Packed, li_integral_reference, li_max_reference, lif_reference
+from eventnet.kernels.reference import Neuron, Packed, li_integral_reference, li_max_reference
+from eventnet.kernels.reference_lif import Layer, lif_reference
 
 __all__ = ["available"]
 
@@ -79,14 +80,19 @@ def check_layer_input(name: str, events: Events, weight: Tensor) -> None:
         )
 
 
-def lif(events: Events, weight: Tensor, neuron: Neuron, backend: str, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
+def lif(events: Events, layer: Layer, backend: str, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
     """``times, units, offsets`` of the spikes; times in the dtype of the events' times."""
+    weight = layer.synapses.weight
     if choose(backend, weight.device) == "reference":
-        times, units, offsets, _ = lif_reference(_packed(events), weight, neuron, max_spikes)
-        return times.to(events.dtype), units, offsets
+        run = lif_reference(_packed(events), layer, max_spikes)
+        return run.times.to(events.dtype), run.units, run.offsets
     from eventnet.kernels.ops import lif_cpu
 
-    return lif_cpu(_packed(events), weight, neuron, max_spikes)
+    if layer.options():
+        raise NotImplementedError(
+            f"lif: the compiled kernels can't do {', '.join(layer.options())} yet; backend='reference' can, slowly"
+        )
+    return lif_cpu(_packed(events), weight, layer.neuron, max_spikes)
 
 
 def li_max(events: Events, weight: Tensor, neuron: Neuron, backend: str) -> Tensor:

@@ -6,6 +6,7 @@ numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -110,12 +111,13 @@ def first_crossing(v: Tensor, i: Tensor, horizon: Tensor, neuron: Neuron) -> Ten
         best = torch.minimum(peak_time(v, i, neuron), horizon)
         hit = (best > 0) & (flow(v, i, best, neuron)[0] >= neuron.threshold)
         hit &= (i > 0) | (neuron.bias > neuron.threshold)  # else it rises to its rest at most, which rounding may reach
-        low, high = torch.zeros_like(best), torch.where(hit, best, torch.zeros_like(best))
-        for _ in range(80):  # bisection, so that it cannot fail; polish() mends the last digits
+        here, high = Neuron(*(p.expand_as(best)[hit] for p in neuron)), best[hit]
+        low, v, i = torch.zeros_like(high), v.expand_as(best)[hit], i.expand_as(best)[hit]
+        for _ in range(80 if high.numel() else 0):  # bisection, so that it cannot fail; polish() mends the last digits
             middle = (low + high) / 2
-            above = flow(v, i, middle, neuron)[0] >= neuron.threshold
+            above = flow(v, i, middle, here)[0] >= here.threshold
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-        return torch.where(hit, high, torch.full_like(high, torch.inf))
+        return torch.full_like(best, torch.inf).index_put((hit,), high)
 
 
 def polish(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
@@ -162,61 +164,18 @@ def _begin(
     batch, num = packed.duration.numel(), weight.shape[1]
     neuron = neuron.to(dtype).expand(num)
     voltage = neuron.start().expand(batch, num)
-    rows = _padded(weight.to(dtype))
+    rows = padded(weight.to(dtype))
     return time.to(dtype), unit, size.to(dtype), packed.duration.to(dtype), rows, neuron, voltage
 
 
-def lif_reference(
-    packed: Packed, weight: Tensor, neuron: Neuron, max_spikes: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Spikes of a feed-forward layer: ``times, units, offsets, currents``, sorted by time (then unit) in each sample."""
-    time, unit, size, duration, rows, neuron, v = _begin(packed, weight, neuron)
-    batch, num = v.shape
-    i = torch.zeros_like(v)
-    now = torch.zeros_like(v)
-    spikes: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    emitted = 0
-    for step in range(time.shape[1] + 1):
-        until = (time[:, step] if step < time.shape[1] else duration)[:, None]
-        while True:
-            wait = first_crossing(v.detach(), i.detach(), (until - now).detach(), neuron)
-            b, n = torch.isfinite(wait).nonzero(as_tuple=True)
-            if b.numel() == 0:
-                break
-            emitted += b.numel()
-            if emitted > max_spikes:
-                raise too_many_spikes(max_spikes, int(b[0]))
-            own = neuron.at(n)
-            s = polish(wait[b, n], v[b, n], i[b, n], own)
-            current = flow(v[b, n], i[b, n], s, own)[1]
-            at = now[b, n] + s
-            spikes.append((at, b, n, current))
-            v, i, now = (x.index_put((b, n), y) for x, y in ((v, own.reset), (i, current), (now, at)))
-        v, i = flow(v, i, until - now, neuron)
-        now = until.expand(batch, num)
-        if step < time.shape[1]:
-            i = i + size[:, step, None] * rows[unit[:, step]]
-    check_finite(v)
-    graph = _graph(packed, weight, neuron)
-    at, b, n, current = (torch.cat(parts) for parts in zip(*spikes, strict=True)) if spikes else _none(v)
-    at = at + graph
-    order = n.argsort(stable=True)
-    order = order[at.detach()[order].argsort(stable=True)]
-    order = order[b[order].argsort(stable=True)]
-    counts = torch.bincount(b, minlength=batch)
-    out_offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    return at[order], n[order].to(torch.int32), out_offsets, current[order]
+def padded(rows: Tensor) -> Tensor:
+    """With a last row of zeros for unit -1, so that padding adds nothing whatever the rows hold."""
+    return torch.nn.functional.pad(rows, (0, 0, 0, 1))
 
 
-def _padded(weight: Tensor) -> Tensor:
-    """With a last row of zeros for unit -1, so that padding adds nothing whatever the weights hold."""
-    return torch.nn.functional.pad(weight, (0, 0, 0, 1))
-
-
-def _graph(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
-    """Zero, connected to everything a layer depends on: a silent layer has a graph too, with zero gradients."""
-    inputs = (packed.times, weight, *neuron, *(() if packed.values is None else (packed.values,)))
-    return torch.stack([x.reshape(-1)[:0].sum().to(torch.float64) for x in inputs]).sum().to(weight.dtype)
+def graph(inputs: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
+    """Zero, connected to everything that a layer depends on: a silent layer has a graph too, with zero gradients."""
+    return torch.stack([x.reshape(-1)[:0].sum().to(torch.float64) for x in inputs if x is not None]).sum().to(dtype)
 
 
 class SpikeStorm(RuntimeError):
@@ -239,11 +198,6 @@ def check_finite(v: Tensor) -> None:
         raise ValueError(
             f"sample {b}, neuron {n}: the voltage is not finite; weight or values hold NaN, inf or huge numbers"
         )
-
-
-def _none(v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    index = torch.empty(0, dtype=torch.int64, device=v.device)
-    return v.new_empty(0), index, index, v.new_empty(0)
 
 
 def li_max_reference(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
@@ -271,7 +225,7 @@ def li_max_reference(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
         if step < time.shape[1]:
             i = i + size[:, step, None] * rows[unit[:, step]]
     check_finite(v)
-    return best + _graph(packed, weight, neuron)
+    return best + graph([packed.times, packed.values, weight, *neuron], best.dtype)
 
 
 def li_integral_reference(packed: Packed, weight: Tensor, neuron: Neuron, rate: float) -> Tensor:

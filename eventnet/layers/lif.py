@@ -1,14 +1,18 @@
 """LIF: a spiking layer in continuous time with EventProp gradients.
 
-    V' = (bias - V + I) / tau_mem,   I' = -I / tau_syn,   an event of unit j adds value * weight[j] to I
+    V' = (bias - V + I) / tau_mem,   I' = -I / tau_syn
+    an event of unit j adds value * weight[j, n] to I of neuron n, delay[j, n] later
+    a spike of neuron m adds recurrent_weight[m, n] to I of neuron n, recurrent_delay[m, n] later
 
-When V reaches ``threshold`` from below the neuron emits a spike and V becomes ``reset``; I goes on. There is no time grid:
-spike times are solved to machine precision. The gradient is the exact one of these times, by the adjoint equations of
-Wunderlich & Pehle, "Event-based backpropagation can compute exact gradients for spiking neural networks" (2021).
+When V reaches ``threshold`` from below the neuron emits a spike and V becomes ``reset``; I goes on. V stays there for the
+``refractory`` period. There is no time grid and no rounding of delays: spike times are solved to machine precision. The
+gradient is the exact one of these times, by the adjoint equations of Wunderlich & Pehle, "Event-based backpropagation can
+compute exact gradients for spiking neural networks" (2021).
 
 - An arrival changes the current only: the voltage is continuous. Simultaneous arrivals add up.
-- Events at or after the end of the trial (``events.duration``) do not count, and have zero gradient.
-- V starts at rest, ``bias`` (at ``reset`` if bias >= threshold: such a neuron has no rest and fires by itself).
+- Events that arrive at or after the end of the trial (``events.duration``) do not count, and have zero gradient.
+- V starts at ``initial_voltage``, or at rest, ``bias`` (at ``reset`` if bias >= threshold: such a neuron has no rest and fires by
+  itself); I starts at ``initial_current``, or at 0.
 - In continuous time V is exactly the threshold at a spike: "reset by subtraction" and "reset to 0" are the same thing.
 - The gradient does not see spikes appear or vanish, so a neuron that never fires gets none: see ``losses`` and ``initial``.
 """
@@ -22,11 +26,14 @@ from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.layers.neuron import as_neuron, as_parameter, describe, register
+from eventnet.kernels.reference_lif import Layer
+from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, describe, register
 from eventnet.layers.readout import Voltage
+from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, initial_delay, normal_weight
 
 __all__ = ["LIF", "lif"]
 
+LEARNT = ("weight", "recurrent_weight", "delay", "recurrent_delay")  # by default
 MAX_SPIKES = 2**26  # about 3 GB; a storm beyond it is an error, never a silent cap
 
 
@@ -35,11 +42,17 @@ def lif(
     events: Events,
     weight: Tensor,
     *,
+    recurrent_weight: Tensor | None = ...,
+    delay: float | Tensor | None = ...,
+    recurrent_delay: float | Tensor | None = ...,
     tau_mem: float | Tensor = ...,
     tau_syn: float | Tensor = ...,
     threshold: float | Tensor = ...,
     reset: float | Tensor = ...,
     bias: float | Tensor = ...,
+    refractory: float | Tensor = ...,
+    initial_voltage: float | Tensor | None = ...,
+    initial_current: float | Tensor | None = ...,
     return_voltage: Literal[False] = ...,
     backend: str = ...,
     max_spikes: int = ...,
@@ -51,11 +64,17 @@ def lif(
     events: Events,
     weight: Tensor,
     *,
+    recurrent_weight: Tensor | None = ...,
+    delay: float | Tensor | None = ...,
+    recurrent_delay: float | Tensor | None = ...,
     tau_mem: float | Tensor = ...,
     tau_syn: float | Tensor = ...,
     threshold: float | Tensor = ...,
     reset: float | Tensor = ...,
     bias: float | Tensor = ...,
+    refractory: float | Tensor = ...,
+    initial_voltage: float | Tensor | None = ...,
+    initial_current: float | Tensor | None = ...,
     return_voltage: Literal[True],
     backend: str = ...,
     max_spikes: int = ...,
@@ -66,11 +85,17 @@ def lif(
     events: Events,
     weight: Tensor,
     *,
+    recurrent_weight: Tensor | None = None,
+    delay: float | Tensor | None = None,
+    recurrent_delay: float | Tensor | None = None,
     tau_mem: float | Tensor = 20e-3,
     tau_syn: float | Tensor = 5e-3,
     threshold: float | Tensor = 1.0,
     reset: float | Tensor = 0.0,
     bias: float | Tensor = 0.0,
+    refractory: float | Tensor = 0.0,
+    initial_voltage: float | Tensor | None = None,
+    initial_current: float | Tensor | None = None,
     return_voltage: bool = False,
     backend: str = "auto",
     max_spikes: int = MAX_SPIKES,
@@ -80,8 +105,13 @@ def lif(
     Args:
         events: input of ``in`` units; graded events (``values``) scale the weight.
         weight: ``(in, out)``; the row of the unit that fired is added to the currents.
+        recurrent_weight: ``(out, out)``; the row of the neuron that spiked is added to the currents.
+        delay, recurrent_delay: seconds >= 0 from an event (spike) to its arrivals, never rounded; one number, ``(in, out)`` per
+            synapse, ``(in, 1)`` per source (axonal) or ``(1, out)`` per target (dendritic).
         tau_mem, tau_syn: seconds, > 0 (equal ones and tau_syn > tau_mem included); one number, 0-d or ``(out,)``.
         threshold, reset, bias: volts; one number, 0-d or ``(out,)``; threshold > reset.
+        refractory: seconds >= 0 for which V stays at ``reset`` after a spike; one number, 0-d or ``(out,)``.
+        initial_voltage, initial_current: volts at time 0, the voltage below the threshold; one number, 0-d or ``(out,)``.
         return_voltage: also return the ``Voltage``, to be read by ``.max() .mean() .integral() .at(times)``.
         backend: "auto" (the compiled kernel where there is one), "cpu" or "reference".
         max_spikes: an error is raised beyond this number of output spikes.
@@ -93,6 +123,8 @@ def lif(
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
         RuntimeError: more than ``max_spikes`` spikes.
+        NotImplementedError: recurrence, delays, refractory or initial state on the compiled kernels; pass
+            ``backend="reference"``. Their voltage can't be returned yet.
 
     Example:
         >>> events = Events.from_list([([0.0], [0])], num_units=1, duration=0.1)
@@ -103,13 +135,50 @@ def lif(
         (1, True)
     """
     kernels.check_layer_input("lif", events, weight)
-    given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
-    neuron = as_neuron(weight.shape[1], weight, **given)
-    times, units, offsets = kernels.lif(events, weight, neuron, backend, max_spikes)
+    layer = as_layer(
+        weight,
+        recurrent_weight,
+        delay,
+        recurrent_delay,
+        tau_mem,
+        tau_syn,
+        threshold,
+        reset,
+        bias,
+        refractory,
+        initial_voltage,
+        initial_current,
+    )
+    times, units, offsets = kernels.lif(events, layer, backend, max_spikes)
     spikes = Events.trusted(times, units, offsets, weight.shape[1], events.duration)
     if not return_voltage:
         return spikes
-    return spikes, Voltage(events, weight, neuron, spikes, backend)
+    if layer.options():
+        raise NotImplementedError(f"lif: return_voltage is not possible with {', '.join(layer.options())} yet")
+    return spikes, Voltage(events, weight, layer.neuron, spikes, backend)
+
+
+def as_layer(
+    weight: Tensor,
+    recurrent_weight: Tensor | None = None,
+    delay: float | Tensor | None = None,
+    recurrent_delay: float | Tensor | None = None,
+    tau_mem: float | Tensor = 20e-3,
+    tau_syn: float | Tensor = 5e-3,
+    threshold: float | Tensor = 1.0,
+    reset: float | Tensor = 0.0,
+    bias: float | Tensor = 0.0,
+    refractory: float | Tensor = 0.0,
+    initial_voltage: float | Tensor | None = None,
+    initial_current: float | Tensor | None = None,
+) -> Layer:
+    """The arguments of ``lif`` as checked tensors."""
+    neuron = as_neuron(
+        weight.shape[1], weight, tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias
+    )
+    synapses = as_synapses(weight, delay)
+    recurrent = as_recurrent(weight, recurrent_weight, recurrent_delay)
+    return Layer(synapses, neuron, recurrent, *as_extras(weight, neuron, refractory, initial_voltage, initial_current))
 
 
 class LIF(nn.Module):
@@ -118,9 +187,13 @@ class LIF(nn.Module):
     Args:
         in_features, out_features: units in and out. ``weight`` is ``(in_features, out_features)``, normal with standard
             deviation in^-1/2: often too small to fire. ``initial.fire_fraction_`` scales it to the input.
-        tau_mem, tau_syn, threshold, reset, bias: one number, or ``(out_features,)`` to have one per neuron.
-        learn: names of the parameters that require grad; call ``eventnet.constrain_`` after optimiser steps on the others
-            than the weight.
+        recurrent: with a ``recurrent_weight`` ``(out_features, out_features)``, normal with standard deviation out^-1/2.
+        delay, recurrent_delay: seconds; (low, high) draws them uniformly, a number or a tensor sets them.
+        delay_kind: "synaptic" (one delay per connection), "axonal" (per source) or "dendritic" (per target).
+        tau_mem, tau_syn, threshold, reset, bias, refractory, initial_voltage, initial_current: one number, or
+            ``(out_features,)`` to have one per neuron.
+        learn: names of the parameters that require grad (those of the default that the layer does not have are left out); call
+            ``eventnet.constrain_`` after optimiser steps on others than the weights.
         backend: "auto", "cpu" or "reference".
         dtype: of the parameters; torch's default if not given.
 
@@ -130,6 +203,8 @@ class LIF(nn.Module):
         ['tau_mem', 'weight']
         >>> layer(Events.from_list([([], [])], num_units=4, duration=0.1)).num_events
         0
+        >>> LIF(4, 3, recurrent=True, delay=(0.0, 20e-3)).delay.shape
+        torch.Size([4, 3])
     """
 
     weight: Tensor
@@ -144,21 +219,46 @@ class LIF(nn.Module):
         in_features: int,
         out_features: int,
         *,
+        recurrent: bool = False,
+        delay: Delay = None,
+        recurrent_delay: Delay = None,
+        delay_kind: str = "synaptic",
         tau_mem: float | Tensor = 20e-3,
         tau_syn: float | Tensor = 5e-3,
         threshold: float | Tensor = 1.0,
         reset: float | Tensor = 0.0,
         bias: float | Tensor = 0.0,
-        learn: tuple[str, ...] = ("weight",),
+        refractory: float | Tensor = 0.0,
+        initial_voltage: float | Tensor | None = None,
+        initial_current: float | Tensor | None = None,
+        learn: tuple[str, ...] = LEARNT,
         backend: str = "auto",
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.backend = in_features, out_features, backend
-        weight = torch.randn(in_features, out_features, dtype=dtype) / max(in_features, 1) ** 0.5
-        given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
-        register(self, learn, weight=weight, **{name: as_parameter(value, dtype) for name, value in given.items()})
-        as_neuron(out_features, self.weight, **self._parameters_of_neurons())  # what is wrong is said here already
+        own: dict[str, Tensor] = {"weight": normal_weight(in_features, out_features, dtype)}
+        if recurrent:
+            own["recurrent_weight"] = normal_weight(out_features, out_features, dtype)
+        for name, value, num_in in (("delay", delay, in_features), ("recurrent_delay", recurrent_delay, out_features)):
+            if value is not None:
+                own[name] = initial_delay(value, delay_kind, num_in, out_features, dtype)
+        given: dict[str, float | Tensor | None] = {
+            "tau_mem": tau_mem,
+            "tau_syn": tau_syn,
+            "threshold": threshold,
+            "reset": reset,
+            "bias": bias,
+            "refractory": refractory,
+            "initial_voltage": initial_voltage,
+            "initial_current": initial_current,
+        }
+        for name, parameter in given.items():
+            idle = name == "refractory" and name not in learn and not isinstance(parameter, Tensor) and parameter == 0
+            if parameter is not None and not idle:
+                own[name] = as_parameter(parameter, dtype)
+        register(self, tuple(n for n in learn if n in own) if learn == LEARNT else learn, **own)
+        as_layer(**self._arguments())  # what is wrong is said here already
 
     @overload
     def forward(self, events: Events, return_voltage: Literal[False] = ...) -> Events: ...
@@ -168,17 +268,13 @@ class LIF(nn.Module):
 
     def forward(self, events: Events, return_voltage: bool = False) -> Events | tuple[Events, Voltage]:
         """Spikes of ``out_features`` units (and their ``Voltage``) for events of ``in_features`` units."""
-        neurons = self._parameters_of_neurons()
-        return lif(events, self.weight, **neurons, return_voltage=return_voltage, backend=self.backend)  # type: ignore[call-overload]
+        return lif(events, **self._arguments(), return_voltage=return_voltage, backend=self.backend)  # type: ignore[call-overload]
 
-    def _parameters_of_neurons(self) -> dict[str, Tensor]:
-        return {
-            "tau_mem": self.tau_mem,
-            "tau_syn": self.tau_syn,
-            "threshold": self.threshold,
-            "reset": self.reset,
-            "bias": self.bias,
-        }
+    def _arguments(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self._parameters.items() if p is not None}
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, {describe(self._parameters_of_neurons())}"
+        weights = ("weight", "recurrent_weight")
+        parts = [f"{self.in_features}, {self.out_features}", "recurrent" if hasattr(self, weights[1]) else ""]
+        parts.append(describe({name: value for name, value in self._arguments().items() if name not in weights}))
+        return ", ".join(part for part in parts if part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import torch
@@ -39,6 +39,42 @@ def as_neuron(
     if not sound:
         _explain(neuron.expand(num))
     return neuron
+
+
+def as_extras(
+    like: Tensor,
+    neuron: Neuron,
+    refractory: float | Tensor,
+    initial_voltage: float | Tensor | None,
+    initial_current: float | Tensor | None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Refractory period and initial state as ``as_neuron`` has its parameters; None for what is not in use."""
+    num = like.shape[1]
+    extras: list[Tensor | None] = []
+    for name, value in (
+        ("refractory", refractory),
+        ("initial_voltage", initial_voltage),
+        ("initial_current", initial_current),
+    ):
+        idle = value is None or (name == "refractory" and not isinstance(value, Tensor) and value == 0)
+        extras.append(None if idle or value is None else _as_tensor(name, value, num, like))
+    held, voltage, current = extras
+    if like.is_meta:
+        return held, voltage, current
+    _refuse("refractory", held, lambda x: x >= 0, "expected finite seconds >= 0")
+    below = "expected a finite voltage below the threshold"
+    _refuse("initial_voltage", voltage, lambda x: x.expand(num) < neuron.threshold, below)
+    _refuse("initial_current", current, lambda x: x == x, "expected a finite number")
+    return held, voltage, current
+
+
+def _refuse(name: str, value: Tensor | None, allowed: Callable[[Tensor], Tensor], expected: str) -> None:
+    if value is None:
+        return
+    bad = ~(allowed(value) & torch.isfinite(value)).reshape(-1)
+    if bool(bad.any()):
+        n = int(bad.nonzero()[0])
+        raise ValueError(f"{name} of neuron {n} is {value.expand(bad.numel())[n].item()}; {expected}")
 
 
 def _as_tensor(name: str, value: float | Tensor, num: int, like: Tensor) -> Tensor:
@@ -109,7 +145,7 @@ def constrain_(module: nn.Module) -> nn.Module:
     """Bring the parameters of every eventnet layer in ``module`` back within their bounds, in place.
 
     Call it after each optimiser step when more than the weights is learnt: time constants stay positive, thresholds
-    above resets.
+    above resets and initial voltages, delays and refractory periods at least 0.
 
     Example:
         >>> layer = LIF(3, 2, tau_mem=0.02, learn=("weight", "tau_mem"))
@@ -128,4 +164,12 @@ def constrain_(module: nn.Module) -> nn.Module:
             if isinstance(threshold, nn.Parameter) and isinstance(reset, nn.Parameter):
                 lowest = reset.max() if threshold.dim() == 0 else reset
                 threshold.copy_(torch.maximum(threshold, lowest + MIN_GAP))
+            for name in ("delay", "recurrent_delay", "refractory"):
+                seconds = getattr(part, name, None)
+                if isinstance(seconds, nn.Parameter):
+                    seconds.clamp_(min=0.0)
+            voltage = getattr(part, "initial_voltage", None)
+            if isinstance(voltage, nn.Parameter) and isinstance(threshold, nn.Parameter):
+                highest = threshold.min() if voltage.dim() == 0 else threshold
+                voltage.copy_(torch.minimum(voltage, highest - MIN_GAP))
     return module

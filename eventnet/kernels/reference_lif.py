@@ -1,0 +1,199 @@
+"""The specification of ``eventnet.lif``: recurrent, delayed, refractory, in plain torch. See ``reference`` for its parts.
+
+Every neuron goes from event to event of its own: an arrival, the end of its refractory period, a threshold crossing, the end of
+the trial. Without recurrence the neurons know nothing of each other and all of them advance at once. With it, a neuron advances
+up to what no spike to come can disturb: the earliest event of the whole sample plus the smallest recurrent delay.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eventnet.kernels.reference import (
+    Neuron,
+    Packed,
+    check_finite,
+    first_crossing,
+    flow,
+    graph,
+    pad_events,
+    padded,
+    polish,
+    too_many_spikes,
+)
+
+
+class Synapses(NamedTuple):
+    """``weight`` (in, N), and ``delay`` in seconds: (in, N), (in, 1) for one per source, (1, N) for one per target, or none."""
+
+    weight: Tensor
+    delay: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> Synapses:
+        """The same in another dtype."""
+        return Synapses(self.weight.to(dtype), None if self.delay is None else self.delay.to(dtype))
+
+
+class Layer(NamedTuple):
+    """What ``eventnet.lif`` computes with: ``refractory`` in seconds, initial state in volts; (N,), one number or none."""
+
+    synapses: Synapses
+    neuron: Neuron
+    recurrent: Synapses | None = None
+    refractory: Tensor | None = None
+    initial_voltage: Tensor | None = None
+    initial_current: Tensor | None = None
+
+    def options(self) -> list[str]:
+        """The names of the arguments in use beyond weight and neuron."""
+        used = {
+            "delay": self.synapses.delay,
+            "recurrent_weight": self.recurrent,
+            "refractory": self.refractory,
+            "initial_voltage": self.initial_voltage,
+            "initial_current": self.initial_current,
+        }
+        return [name for name, value in used.items() if value is not None]
+
+    def tensors(self) -> list[Tensor | None]:
+        """All that a gradient may be asked of."""
+        return [*self.synapses, *self.neuron, *(self.recurrent or ()), *self[3:]]
+
+
+class Run(NamedTuple):
+    """Spikes ``times, units, offsets``, sorted by time (then unit) in each sample, the currents at them, and the last state."""
+
+    times: Tensor
+    units: Tensor
+    offsets: Tensor
+    currents: Tensor
+    voltage: Tensor
+    current: Tensor
+
+
+def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
+    """The layer over the whole trial."""
+    dtype = torch.promote_types(packed.times.dtype, layer.synapses.weight.dtype)
+    batch, num = packed.duration.numel(), layer.synapses.weight.shape[1]
+    neuron = layer.neuron.to(dtype).expand(num)
+    end = packed.duration.to(dtype)[:, None].expand(batch, num)
+
+    def given(value: Tensor | None, default: Tensor) -> Tensor:
+        return (default if value is None else value.to(dtype)).expand(batch, num)
+
+    v, i = given(layer.initial_voltage, neuron.start()), given(layer.initial_current, end.new_zeros(()))
+    refractory = given(layer.refractory, end.new_zeros(()))
+    now, free = torch.zeros_like(end), torch.zeros_like(end)  # free: when the voltage may move again
+    finished = torch.zeros_like(end, dtype=torch.bool)
+    queue = Queue(packed, layer.synapses.to(dtype), end)
+    own = None if layer.recurrent is None else layer.recurrent.to(dtype)
+    foresight = torch.inf if own is None else smallest_delay(own)
+    found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    emitted = 0
+    while True:
+        arrival, size, column = queue.head()
+        held = now < free
+        released = held & (free < arrival) & (free < end)
+        until = torch.where(released, free, torch.minimum(arrival, end))
+        wait = first_crossing(v.detach(), i.detach(), (until - now).detach(), neuron)
+        hit = torch.isfinite(wait) & ~held
+        event = torch.where(hit, now + wait, until).detach().masked_fill(finished, torch.inf)
+        due = ~finished & (event <= event.amin(1, keepdim=True) + foresight) if num else ~finished
+        if not bool(due.any()):
+            break
+        hit = hit & due
+        b, n = hit.nonzero(as_tuple=True)
+        s = until - now
+        s = s.index_put((b, n), polish(wait[b, n], v[b, n], i[b, n], neuron.at(n)))
+        later_v, later_i = flow(v, i, s, neuron)
+        later_v = torch.where(hit, neuron.reset, torch.where(held, v, later_v))
+        arrives = due & ~hit & ~released & (arrival < end)
+        finished = finished | (due & ~hit & ~released & ~arrives)
+        v = torch.where(due, later_v, v)
+        i = torch.where(due, later_i + torch.where(arrives, size, torch.zeros_like(size)), i)
+        now = torch.where(due, torch.where(hit, now + s, until), now)
+        queue.take(arrives, column)
+        if b.numel() == 0:
+            continue
+        emitted += b.numel()
+        if emitted > max_spikes:
+            raise too_many_spikes(max_spikes, int(b[0]))
+        free = torch.where(hit, now + refractory, free)
+        found.append((now[b, n], b, n, i[b, n]))
+        if own is not None:
+            queue.add(now[b, n], b, n, own)
+    check_finite(v)
+    check_finite(i)
+    return _sorted(found, v, i, graph([packed.times, packed.values, *layer.tensors()], dtype))
+
+
+class Queue:
+    """Arrivals on their way: ``(B, N, M)`` times and sizes in any order, those after the end of the trial left out."""
+
+    def __init__(self, packed: Packed, synapses: Synapses, end: Tensor) -> None:
+        time, unit, size = pad_events(packed)
+        self.end = end
+        num = end.shape[1]
+        delay = end.new_zeros(1, num) if synapses.delay is None else synapses.delay
+        delay = padded(delay.expand(synapses.weight.shape))[unit]  # (B, M, N)
+        self.times = (time.to(end.dtype)[..., None] + delay).transpose(1, 2)
+        self.sizes = (size.to(end.dtype)[..., None] * padded(synapses.weight)[unit]).transpose(1, 2)
+        self._drop_late((unit < 0)[:, None])
+
+    def head(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The next arrival of each neuron: its time (the end of the trial if none is left), size and column."""
+        if self.times.shape[2] == 0:
+            return self.end, torch.zeros_like(self.end), torch.zeros_like(self.end, dtype=torch.int64)
+        column = self.times.detach().argmin(2, keepdim=True)
+        time, size = self.times.gather(2, column)[..., 0], self.sizes.gather(2, column)[..., 0]
+        left = torch.isfinite(time)
+        return torch.where(left, time, self.end), torch.where(left, size, torch.zeros_like(size)), column[..., 0]
+
+    def take(self, which: Tensor, column: Tensor) -> None:
+        """Remove the arrivals of the neurons ``which``."""
+        if self.times.shape[2]:
+            taken = torch.zeros_like(self.times, dtype=torch.bool).scatter(2, column[..., None], which[..., None])
+            self.times = self.times.masked_fill(taken, torch.inf)
+
+    def add(self, time: Tensor, b: Tensor, n: Tensor, synapses: Synapses) -> None:
+        """Spikes of the layer itself at ``time`` in sample ``b``, of neuron ``n``."""
+        rank = torch.arange(b.numel(), device=b.device)
+        rank = rank - torch.searchsorted(b.contiguous(), b.contiguous())  # among the spikes of its sample; b is sorted
+        shape = (*self.end.shape, int(rank.max()) + 1)
+        delay = (
+            torch.zeros_like(synapses.weight)
+            if synapses.delay is None
+            else synapses.delay.expand(synapses.weight.shape)
+        )
+        where = (b[:, None], torch.arange(shape[1], device=b.device), rank[:, None])
+        times = self.end.new_full(shape, torch.inf).index_put(where, time[:, None] + delay[n])
+        sizes = self.end.new_zeros(shape).index_put(where, synapses.weight[n])
+        kept = torch.isfinite(self.times.detach()).any(0).any(0)
+        self.times = torch.cat([self.times[..., kept], times], 2)
+        self.sizes = torch.cat([self.sizes[..., kept], sizes], 2)
+        self._drop_late(~torch.isfinite(self.times.detach()))
+
+    def _drop_late(self, gone: Tensor) -> None:
+        self.times = self.times.masked_fill(gone | (self.times.detach() >= self.end[..., None]), torch.inf)
+
+
+def smallest_delay(synapses: Synapses) -> float:
+    """Seconds from a spike to the earliest arrival that it can cause."""
+    if synapses.delay is None or synapses.delay.numel() == 0:
+        return 0.0
+    return float(synapses.delay.detach().min())
+
+
+def _sorted(found: list[tuple[Tensor, Tensor, Tensor, Tensor]], v: Tensor, i: Tensor, zero: Tensor) -> Run:
+    index = torch.empty(0, dtype=torch.int64, device=v.device)
+    none = (v.new_empty(0), index, index, v.new_empty(0))
+    at, b, n, current = (torch.cat(parts) for parts in zip(*found, strict=True)) if found else none
+    at = at + zero
+    order = n.argsort(stable=True)
+    order = order[at.detach()[order].argsort(stable=True)]
+    order = order[b[order].argsort(stable=True)]
+    offsets = torch.nn.functional.pad(torch.bincount(b, minlength=v.shape[0]).cumsum(0), (1, 0))
+    return Run(at[order], n[order].to(torch.int32), offsets, current[order], v + zero, i + zero)

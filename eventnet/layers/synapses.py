@@ -1,0 +1,81 @@
+"""Connections of a layer: from whatever the user passes to checked weights and delays."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eventnet.kernels.reference_lif import Synapses
+
+KINDS = ("synaptic", "axonal", "dendritic")
+Delay = float | Tensor | tuple[float, float] | None  # (low, high) draws them
+
+
+def as_synapses(weight: Tensor, delay: float | Tensor | None, name: str = "") -> Synapses:
+    """``weight`` (in, out) and its delays, checked; ``name`` is the prefix in errors, such as "recurrent_"."""
+    if delay is None:
+        return Synapses(weight)
+    if not isinstance(delay, Tensor):
+        delay = torch.full((1, 1), float(delay), dtype=weight.dtype, device=weight.device)
+    shape = tuple(weight.shape)
+    allowed = {(1, 1): "", **{delay_shape(kind, *shape): f" {kind}" for kind in KINDS}}
+    if delay.dim() == 0:
+        delay = delay.reshape(1, 1)
+    if tuple(delay.shape) not in allowed:
+        wanted = ", ".join(f"{s}{kind}" for s, kind in allowed.items() if kind)
+        raise ValueError(f"{name}delay must be one number or {wanted}, got shape {tuple(delay.shape)}")
+    if delay.device != weight.device:
+        raise ValueError(f"{name}delay is on {delay.device} but weight is on {weight.device}; move both to one device")
+    if not delay.is_meta and not bool((sound := (delay >= 0) & torch.isfinite(delay)).all()):
+        at = (~sound).nonzero()[0].tolist()
+        raise ValueError(
+            f"{name}delay{at} is {delay[tuple(at)].item()}; delays are finite seconds >= 0 "
+            "(eventnet.constrain_(module) after each optimiser step keeps them so)"
+        )
+    return Synapses(weight, delay if delay.dtype == weight.dtype else delay.to(weight.dtype))
+
+
+def as_recurrent(weight: Tensor, recurrent_weight: Tensor | None, delay: float | Tensor | None) -> Synapses | None:
+    """The layer's connections to itself, checked."""
+    if recurrent_weight is None:
+        if delay is not None:
+            raise ValueError("recurrent_delay needs a recurrent_weight")
+        return None
+    num = weight.shape[1]
+    if recurrent_weight.shape != (num, num):
+        raise ValueError(
+            f"recurrent_weight must be (out, out) = {(num, num)}, got shape {tuple(recurrent_weight.shape)}"
+        )
+    if recurrent_weight.dtype != weight.dtype or recurrent_weight.device != weight.device:
+        raise ValueError(
+            f"recurrent_weight is {recurrent_weight.dtype} on {recurrent_weight.device} but weight is {weight.dtype} on "
+            f"{weight.device}; they must agree"
+        )
+    return as_synapses(recurrent_weight, delay, "recurrent_")
+
+
+def delay_shape(kind: str, num_in: int, num_out: int) -> tuple[int, int]:
+    """Of the delays: one per synapse, per source (axonal) or per target (dendritic)."""
+    if kind not in KINDS:
+        raise ValueError(f"delay_kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    return {"synaptic": (num_in, num_out), "axonal": (num_in, 1), "dendritic": (1, num_out)}[kind]
+
+
+def normal_weight(num_in: int, num_out: int, dtype: torch.dtype | None) -> Tensor:
+    """``(in, out)``, normal with standard deviation in^-1/2."""
+    return torch.randn(num_in, num_out, dtype=dtype) / max(num_in, 1) ** 0.5
+
+
+def initial_delay(
+    given: float | Tensor | tuple[float, float], kind: str, num_in: int, num_out: int, dtype: torch.dtype | None
+) -> Tensor:
+    """A delay of one value, given values, or uniform in (low, high), in the shape of its kind."""
+    shape = delay_shape(kind, num_in, num_out)
+    if isinstance(given, tuple):
+        low, high = given
+        if not 0 <= low <= high < float("inf"):
+            raise ValueError(f"delay=(low, high): expected 0 <= low <= high in seconds, got {given}")
+        return low + (high - low) * torch.rand(shape, dtype=dtype)
+    if isinstance(given, Tensor):
+        return given.detach().clone().to(dtype or torch.get_default_dtype())
+    return torch.full(shape, float(given), dtype=dtype)

@@ -1,0 +1,264 @@
+"""Recurrence, delays, refractory period, initial state: against a second implementation and its finite differences."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from event_by_event import Net, simulate
+from torch import Tensor
+
+from eventnet import LIF, Events, constrain_, lif
+
+DURATION = 0.08
+Sample = list[tuple[float, int, float]]
+NAMES = {
+    "weight": "weight",
+    "recurrent": "recurrent_weight",
+    "delay": "delay",
+    "recurrent_delay": "recurrent_delay",
+    "tau_mem": "tau_mem",
+    "tau_syn": "tau_syn",
+    "threshold": "threshold",
+    "reset": "reset",
+    "bias": "bias",
+    "refractory": "refractory",
+    "voltage": "initial_voltage",
+    "current": "initial_current",
+}  # of the oracle, and of lif's arguments
+
+
+def draw(seed: int, num_in: int = 4, num: int = 5) -> tuple[Net, list[Sample]]:
+    """A network that spikes 2 to 50 times per neuron, with everything in use, and events of two samples."""
+    rng = np.random.default_rng(seed)
+    tau_mem = rng.uniform(8e-3, 30e-3, num)
+    tau_syn = rng.uniform(3e-3, 20e-3, num)
+    tau_syn[0] = tau_mem[0]
+    net = Net(
+        weight=rng.normal(0.9, 0.8, (num_in, num)),
+        recurrent=rng.normal(-0.1, 0.4, (num, num)),
+        delay=rng.uniform(0, 10e-3, (num_in, num)),
+        recurrent_delay=rng.uniform(0, 8e-3, (num, num)) * (rng.random((num, num)) < 0.8),  # some are 0
+        tau_mem=tau_mem,
+        tau_syn=tau_syn,
+        threshold=rng.uniform(0.8, 1.2, num),
+        reset=rng.uniform(-0.3, 0.2, num),
+        bias=rng.uniform(-0.2, 0.4, num),
+        refractory=rng.uniform(0, 3e-3, num) * (rng.random(num) < 0.7),
+        voltage=rng.uniform(-0.2, 0.5, num),
+        current=rng.uniform(-0.2, 1.0, num),
+    )
+    samples = []
+    for count in (20, 8):
+        times = np.sort(rng.uniform(0, DURATION, count))
+        samples.append([(float(t), int(rng.integers(num_in)), float(rng.uniform(0.5, 1.5))) for t in times])
+    most = max(sum(n == k for sample in oracle(net, samples) for _, n in sample) for k in range(num))
+    return (net, samples) if 4 <= most <= 50 else draw(seed + 1000, num_in, num)
+
+
+def tensors(net: Net) -> dict[str, Tensor]:
+    return {NAMES[f.name]: torch.tensor(getattr(net, f.name), requires_grad=True) for f in fields(net)}
+
+
+def as_events(samples: list[Sample], num_in: int) -> tuple[Events, Tensor, Tensor]:
+    flat = [event for sample in samples for event in sample]
+    times = torch.tensor([e[0] for e in flat], dtype=torch.float64, requires_grad=True)
+    values = torch.tensor([e[2] for e in flat], dtype=torch.float64, requires_grad=True)
+    offsets = torch.tensor([0, *np.cumsum([len(s) for s in samples])])
+    units = torch.tensor([e[1] for e in flat], dtype=torch.int32)
+    return Events(times, units, offsets, num_in, DURATION, values), times, values
+
+
+def loss_of(times: np.ndarray | Tensor, coefficients: np.ndarray | Tensor) -> float | Tensor:
+    """Any smooth function of all spike times in their order."""
+    sin = torch.sin if isinstance(times, Tensor) else np.sin
+    return (coefficients * sin(60.0 * times)).sum()
+
+
+class OrderChanged(Exception):
+    """A step crossed a kink."""
+
+
+def oracle(net: Net, samples: list[Sample]) -> list[list[tuple[float, int]]]:
+    return [simulate(net, sample, DURATION)[0] for sample in samples]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_spikes_are_those_of_the_second_implementation(seed):
+    net, samples = draw(seed)
+    given = tensors(net)
+    spikes = lif(as_events(samples, net.weight.shape[0])[0], backend="reference", **given)
+    found = oracle(net, samples)
+    assert spikes.lengths.tolist() == [len(sample) for sample in found]
+    assert spikes.units.tolist() == [n for sample in found for _, n in sample]
+    expected = torch.tensor([t for sample in found for t, _ in sample], dtype=torch.float64)
+    torch.testing.assert_close(spikes.times.detach(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_are_the_differences_of_the_second_implementation(seed):
+    check_gradients(*draw(seed), entries=3, seed=seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_gradients_are_the_differences_of_the_second_implementation_everywhere(seed):
+    check_gradients(*draw(seed), entries=None, seed=seed)
+
+
+def check_gradients(net: Net, samples: list[Sample], entries: int | None, seed: int) -> None:
+    """Fourth-order central differences of the oracle against autograd, norm-wise per kind of parameter.
+
+    A step must not change the order in which arrivals and spikes happen to a neuron: there the gradient has a kink.
+    """
+    rng = np.random.default_rng(seed)
+    given = tensors(net)
+    events, times, values = as_events(samples, net.weight.shape[0])
+    spikes = lif(events, backend="reference", **given)
+    coefficients = rng.normal(size=spikes.num_events)
+    loss_of(spikes.times, torch.tensor(coefficients)).backward()
+    story = [simulate(net, sample, DURATION)[1] for sample in samples]
+
+    def value(net: Net, samples: list[Sample]) -> float:
+        runs = [simulate(net, sample, DURATION) for sample in samples]
+        if [history for _, history in runs] != story:
+            raise OrderChanged
+        return float(loss_of(np.array([t for found, _ in runs for t, _ in sorted(found)]), coefficients))
+
+    def difference(at: Callable[[float], float], unit: float) -> float:
+        for step in (3e-6 * unit, 3e-7 * unit):
+            with contextlib.suppress(OrderChanged):
+                return (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
+        return np.nan
+
+    def choose(places: list[Any]) -> list[Any]:
+        some = entries is not None and len(places) > entries
+        return [places[k] for k in rng.choice(len(places), entries, replace=False)] if some else places
+
+    exact: dict[str, list[float]] = {}
+    numeric: dict[str, list[float]] = {}
+    for name, argument in NAMES.items():
+        array, seconds = getattr(net, name), "delay" in name or "tau" in name or name == "refractory"
+        both_sides = array > 0 if name in ("recurrent_delay", "refractory") else np.full(array.shape, True)
+        for place in choose([p for p in np.ndindex(array.shape) if both_sides[p]]):
+
+            def moved(step: float, name: str = name, place: Any = place) -> float:
+                changed = getattr(net, name).copy()
+                changed[place] += step
+                return value(replace(net, **{name: changed}), samples)
+
+            exact.setdefault(name, []).append(given[argument].grad[place].item())
+            numeric.setdefault(name, []).append(difference(moved, 1e-2 if seconds else 1.0))
+    flat = [(b, k) for b, sample in enumerate(samples) for k in range(len(sample))]
+    for what, name, grad in ((0, "times", times.grad), (2, "values", values.grad)):
+        for e in choose(list(range(len(flat)))):
+
+            def moved_event(step: float, what: int = what, at: tuple[int, int] = flat[e]) -> float:
+                changed = [list(sample) for sample in samples]
+                event = list(changed[at[0]][at[1]])
+                event[what] += step
+                changed[at[0]][at[1]] = (event[0], event[1], event[2])
+                return value(net, changed)
+
+            exact.setdefault(name, []).append(grad[e].item())
+            numeric.setdefault(name, []).append(difference(moved_event, 1e-2 if what == 0 else 1.0))
+    for name in exact:
+        mine, theirs = np.array(exact[name]), np.array(numeric[name])
+        smooth = np.isfinite(theirs)
+        assert smooth.mean() > 0.5, f"{name}: too many entries at a kink"
+        error = np.linalg.norm((mine - theirs)[smooth]) / max(np.linalg.norm(theirs[smooth]), 1e-9)
+        assert error < 1e-6, f"{name}: relative error {error:.1e}"
+
+
+@pytest.mark.parametrize("kind, shape", [("synaptic", (3, 2)), ("axonal", (3, 1)), ("dendritic", (1, 2))])
+def test_module_has_delays_of_its_kind(kind, shape):
+    layer = LIF(
+        3,
+        2,
+        recurrent=True,
+        delay=(1e-3, 5e-3),
+        recurrent_delay=2e-3,
+        delay_kind=kind,
+        refractory=1e-3,
+        backend="reference",
+    )
+    assert layer.delay.shape == shape
+    assert bool(((layer.delay >= 1e-3) & (layer.delay <= 5e-3)).all())
+    learnt = {name for name, p in layer.named_parameters() if p.requires_grad}
+    assert learnt == {"weight", "recurrent_weight", "delay", "recurrent_delay"}
+    assert set(layer.state_dict()) == learnt | {"tau_mem", "tau_syn", "threshold", "reset", "bias", "refractory"}
+    with torch.no_grad():
+        layer.weight.fill_(9.0)
+    events = Events.from_list([([0.0, 0.01], [0, 2])], num_units=3, duration=0.1)
+    spikes = layer(events)
+    spikes.times.sum().backward()
+    assert spikes.num_events > 2
+    assert all(layer.get_parameter(name).grad is not None for name in learnt)
+    with torch.no_grad():
+        layer.delay.fill_(-1.0)
+        layer.refractory.fill_(-1.0)
+    with pytest.raises(ValueError, match=r"delay\[0, 0\] is -1\.0; delays are finite seconds >= 0"):
+        layer(events)
+    assert constrain_(layer).delay.min() == 0 and layer.refractory == 0
+
+
+def test_one_delay_is_that_of_all_synapses():
+    net, samples = draw(1)
+    given = tensors(net) | {"delay": 3e-3, "recurrent_delay": torch.tensor(4e-3)}
+    full = given | {"delay": torch.full((4, 5), 3e-3).double(), "recurrent_delay": torch.full((5, 5), 4e-3).double()}
+    events = as_events(samples, 4)[0]
+    one, all_of_them = (lif(events, backend="reference", **arguments) for arguments in (given, full))
+    assert one.units.equal(all_of_them.units)
+    torch.testing.assert_close(
+        one.times, all_of_them.times, rtol=0, atol=1e-9
+    )  # a number is held in the weight's dtype
+
+
+def test_what_is_wrong_with_connections_is_said():
+    weight = torch.ones(3, 2)
+    events = Events.from_list([([0.0], [0])], num_units=3, duration=0.1)
+    for message, given in {
+        "recurrent_delay needs a recurrent_weight": dict(recurrent_delay=1e-3),
+        r"recurrent_weight must be \(out, out\) = \(2, 2\), got shape \(3, 3\)": dict(
+            recurrent_weight=torch.ones(3, 3)
+        ),
+        "recurrent_weight is torch.float64 on cpu but weight is torch.float32": dict(
+            recurrent_weight=torch.ones(2, 2).double()
+        ),
+        r"delay must be one number or \(3, 2\) synaptic, \(3, 1\) axonal, \(1, 2\) dendritic, got": dict(
+            delay=torch.ones(3)
+        ),
+        r"delay\[0, 0\] is nan": dict(delay=float("nan")),
+        "refractory of neuron 1 is -1": dict(refractory=torch.tensor([0.0, -1.0])),
+        "initial_voltage of neuron 0 is 1.0; expected a finite voltage below the threshold": dict(initial_voltage=1.0),
+        "initial_current of neuron 0 is nan": dict(initial_current=float("nan")),
+        "delay_kind must be one of synaptic, axonal, dendritic, got 'nope'": dict(delay_kind="nope"),
+        "expected 0 <= low <= high": dict(low_high=(2.0, 1.0)),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            if "delay_kind" in given:
+                LIF(3, 2, delay=1e-3, delay_kind="nope")
+            elif "low_high" in given:
+                LIF(3, 2, delay=(2.0, 1.0))
+            else:
+                lif(events, weight, backend="reference", **given)
+
+
+def test_what_the_kernels_cannot_do_yet_is_refused_by_name():
+    events = Events.from_list([([0.0], [0])], num_units=3, duration=0.1)
+    with pytest.raises(NotImplementedError, match="can't do delay, refractory yet; backend='reference' can"):
+        lif(events, torch.ones(3, 2), delay=1e-3, refractory=1e-3, backend="cpu")
+    with pytest.raises(NotImplementedError, match="return_voltage is not possible with delay yet"):
+        lif(events, torch.ones(3, 2), delay=1e-3, backend="reference", return_voltage=True)
+
+
+def test_learn_skips_what_a_layer_does_not_have_by_default_only():
+    assert [n for n, p in LIF(3, 2).named_parameters() if p.requires_grad] == ["weight"]
+    with pytest.raises(ValueError, match="no parameter 'delay'"):
+        LIF(3, 2, learn=("weight", "delay"))
+    assert LIF(3, 2, learn=("refractory",)).refractory.requires_grad
