@@ -249,12 +249,17 @@ def test_what_is_wrong_with_connections_is_said():
                 lif(events, weight, backend="reference", **given)
 
 
-def test_what_the_kernels_cannot_do_yet_is_refused_by_name():
+def test_what_is_not_there_yet_is_refused_by_name():
     events = Events.from_list([([0.0], [0])], num_units=3, duration=0.1)
-    with pytest.raises(NotImplementedError, match="can't do delay, refractory yet; backend='reference' can"):
-        lif(events, torch.ones(3, 2), delay=1e-3, refractory=1e-3, backend="cpu")
-    with pytest.raises(NotImplementedError, match="return_voltage is not possible with delay yet"):
-        lif(events, torch.ones(3, 2), delay=1e-3, backend="reference", return_voltage=True)
+    weight, delay = torch.ones(3, 2), torch.full((3, 2), 1e-3)
+    with pytest.raises(
+        NotImplementedError, match="can't do refractory, delay per synapse or per target yet; backend='reference' can"
+    ):
+        lif(events, weight, delay=delay, refractory=1e-3, backend="cpu")
+    with pytest.raises(
+        NotImplementedError, match="return_voltage is not possible with delay per synapse or per target yet"
+    ):
+        lif(events, weight, delay=delay, backend="reference", return_voltage=True)
 
 
 def test_learn_skips_what_a_layer_does_not_have_by_default_only():
@@ -262,3 +267,45 @@ def test_learn_skips_what_a_layer_does_not_have_by_default_only():
     with pytest.raises(ValueError, match="no parameter 'delay'"):
         LIF(3, 2, learn=("weight", "delay"))
     assert LIF(3, 2, learn=("refractory",)).refractory.requires_grad
+
+
+def common(seed: int, delays: str, shared: bool) -> tuple[dict[str, Tensor], Events, tuple[Tensor, Tensor]]:
+    """A recurrent network whose arrivals reach all neurons at once: what the compiled kernels can do."""
+    net, samples = draw(seed)
+    given = tensors(net)
+    for name in ("refractory", "initial_voltage", "initial_current", "delay", "recurrent_delay"):
+        del given[name]
+    if shared:
+        given |= {
+            name: given[name].detach()[1].clone().requires_grad_()
+            for name in ("tau_mem", "tau_syn", "threshold", "reset", "bias")
+        }
+    rng = np.random.default_rng(seed)
+    if delays != "none":
+        for name, num in (("delay", 4), ("recurrent_delay", 5)):
+            drawn = rng.uniform(0, 8e-3, (1 if delays == "one" else num, 1)) * (
+                rng.random((1 if delays == "one" else num, 1)) < 0.8
+            )
+            given[name] = torch.tensor(drawn, requires_grad=True)
+    events, times, values = as_events(samples, 4)
+    return given, events, (times, values)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
+@pytest.mark.parametrize("delays", ["none", "one", "axonal"])
+@pytest.mark.parametrize("seed", range(4))
+def test_compiled_recurrence_is_the_reference(seed, delays, shared):
+    results = {}
+    for backend in ("cpu", "reference"):
+        given, events, inputs = common(seed, delays, shared)
+        spikes = lif(events, backend=backend, **given)
+        coefficients = torch.linspace(-1, 1, spikes.num_events, dtype=torch.float64)
+        loss_of(spikes.times, coefficients).backward()
+        results[backend] = spikes, [*given.values(), *inputs]
+    (fast, fast_inputs), (slow, slow_inputs) = results["cpu"], results["reference"]
+    assert slow.num_events > 10
+    assert fast.units.equal(slow.units) and fast.offsets.equal(slow.offsets)
+    torch.testing.assert_close(fast.times, slow.times, rtol=0, atol=1e-11)
+    for name, a, b in zip((*given, "times", "values"), fast_inputs, slow_inputs, strict=True):
+        error = (a.grad - b.grad).norm() / b.grad.norm().clamp(min=1e-9)
+        assert error < 1e-8, f"{name}: {error:.1e}"

@@ -88,11 +88,29 @@ def lif(events: Events, layer: Layer, backend: str, max_spikes: int) -> tuple[Te
         return run.times.to(events.dtype), run.units, run.offsets
     from eventnet.kernels.ops import lif_cpu
 
-    if layer.options():
+    if missing := uncompiled(layer):
         raise NotImplementedError(
-            f"lif: the compiled kernels can't do {', '.join(layer.options())} yet; backend='reference' can, slowly"
+            f"lif: the compiled kernels can't do {', '.join(missing)} yet; backend='reference' can, slowly"
         )
-    return lif_cpu(_packed(events), weight, layer.neuron, max_spikes)
+    return lif_cpu(_packed(delayed(events, layer.synapses.delay)), layer, max_spikes)
+
+
+def delayed(events: Events, delay: Tensor | None) -> Events:
+    """Events at their arrivals, for one delay per source ``(in, 1)`` or one for all; differentiable."""
+    if delay is None:
+        return events
+    late = delay.to(events.dtype)
+    return events.retime(
+        events.times + (late.reshape(()) if late.numel() == 1 else late[events.units.to(torch.int64), 0])
+    )
+
+
+def uncompiled(layer: Layer) -> list[str]:
+    """What of the layer only the reference can do."""
+    missing = [name for name in ("refractory", "initial_voltage", "initial_current") if name in layer.options()]
+    given = {"delay": layer.synapses.delay, "recurrent_delay": layer.recurrent and layer.recurrent.delay}
+    shared = {name: delay is None or delay.shape[1] == 1 for name, delay in given.items()}
+    return missing + [f"{name} per synapse or per target" for name in given if not shared[name]]
 
 
 def li_max(events: Events, weight: Tensor, neuron: Neuron, backend: str) -> Tensor:

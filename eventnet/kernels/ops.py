@@ -7,7 +7,7 @@ of the input times and values (empty unless asked for).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,23 +16,25 @@ from torch import Tensor
 
 from eventnet.kernels import cpu
 from eventnet.kernels.reference import Neuron, Packed, too_many_spikes
+from eventnet.kernels.reference_lif import Layer
 
 # rows of the sums over the batch that the backward kernels return, in the order of impulse.h
-BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN, ROWS = range(8)
+BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN, DELAY, ROWS = range(9)
 
 EVENTS = "Tensor times, Tensor units, Tensor offsets, Tensor? values, Tensor duration"
 LAYER = "Tensor weight, Tensor tau_mem, Tensor tau_syn, Tensor threshold, Tensor reset, Tensor bias"
+RECURRENT = "Tensor? recurrent_weight, Tensor? recurrent_delay"
 GRADIENTS = "(Tensor weight, Tensor sums, Tensor times, Tensor values)"
 LIF, LI_MAX, LI_INTEGRAL = "eventnet::lif", "eventnet::li_max", "eventnet::li_integral"
 
 torch.library.define(
     LIF,
-    f"({EVENTS}, {LAYER}, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor currents)",
+    f"({EVENTS}, {LAYER}, {RECURRENT}, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor currents)",
 )
 torch.library.define(
     LIF + "_backward",
     f"(Tensor grad, Tensor exact_times, Tensor spike_units, Tensor spike_offsets, Tensor currents, {EVENTS}, {LAYER}, "
-    f"bool inputs, bool taus) -> {GRADIENTS}",
+    f"{RECURRENT}, bool inputs, bool taus) -> {GRADIENTS[:-1]}, Tensor recurrent_weight)",
 )
 torch.library.define(LI_MAX, f"({EVENTS}, {LAYER}) -> (Tensor, Tensor at, Tensor event, Tensor slope)")
 torch.library.define(
@@ -46,9 +48,13 @@ torch.library.define(
 )
 
 
-def lif_cpu(packed: Packed, weight: Tensor, neuron: Neuron, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Compiled twin of ``reference.lif_reference``: times, units and offsets of the spikes."""
-    out = torch.ops.eventnet.lif.default(*packed, weight, *neuron, max_spikes)
+def lif_cpu(packed: Packed, layer: Layer, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Compiled twin of ``lif_reference``, for events at their arrivals: times, units and offsets of the spikes."""
+    recurrent: tuple[Tensor | None, Tensor | None] = (None, None)
+    if layer.recurrent is not None:
+        back, wait = layer.recurrent
+        recurrent = back, wait.reshape(-1) if wait is not None else back.new_zeros(1)
+    out = torch.ops.eventnet.lif.default(*packed, layer.synapses.weight, *layer.neuron, *recurrent, max_spikes)
     return out[0], out[1], out[2]
 
 
@@ -99,15 +105,20 @@ def _array(x: Tensor, dtype: torch.dtype | None = None) -> np.ndarray:
     return (x if x.is_contiguous() else x.contiguous()).numpy()
 
 
+def _optional(dtype: torch.dtype, *tensors: Tensor | None) -> tuple[np.ndarray | None, ...]:
+    return tuple(None if x is None else _array(x, dtype) for x in tensors)
+
+
 def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(x) for x in arrays)
 
 
 @torch.library.impl(LIF, "CPU")
 def _lif(*args: Any) -> tuple[Tensor, ...]:
-    *tensors, max_spikes = args
+    *tensors, back, wait, max_spikes = args
     try:
-        found = _kernel().lif(*_arrays(*tensors), max_spikes, torch.get_num_threads())
+        arrays = (*_arrays(*tensors), *_optional(tensors[5].dtype, back, wait))
+        found = _kernel().lif(*arrays, max_spikes, torch.get_num_threads())
     except OverflowError as storm:
         raise too_many_spikes(max_spikes, int(str(storm))) from None
     exact, units, offsets, currents = _tensors(found)
@@ -116,9 +127,10 @@ def _lif(*args: Any) -> tuple[Tensor, ...]:
 
 @torch.library.impl(LIF + "_backward", "CPU")
 def _lif_backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, currents: Tensor, *args: Any) -> Any:
-    *tensors, inputs, taus = args
+    *tensors, back, wait, inputs, taus = args
+    arrays = (*_arrays(*tensors), *_optional(tensors[5].dtype, back, wait))
     spikes = (_array(x) for x in (exact, units, offsets, currents, grad))
-    return _tensors(_kernel().lif_backward(*_arrays(*tensors), *spikes, inputs, taus, torch.get_num_threads()))
+    return _tensors(_kernel().lif_backward(*arrays, *spikes, inputs, taus, torch.get_num_threads()))
 
 
 @torch.library.impl(LI_MAX, "CPU")
@@ -190,7 +202,13 @@ def _fake_gradients(first: int, last: int) -> Any:
     return fake
 
 
-torch.library.register_fake(LIF + "_backward", _fake_gradients(5, -2))
+def _fake_lif_gradients(*args: Any) -> tuple[Tensor, ...]:
+    back = args[-4]
+    own = args[10].new_empty((0, 0)) if back is None else torch.empty_like(back, memory_format=torch.contiguous_format)
+    return (*_fake_gradients(5, -2)(*args), own)
+
+
+torch.library.register_fake(LIF + "_backward", _fake_lif_gradients)
 torch.library.register_fake(LI_MAX + "_backward", _fake_gradients(4, -2))
 torch.library.register_fake(LI_INTEGRAL + "_backward", _fake_gradients(1, -2))
 
@@ -207,8 +225,11 @@ def _save_spikes(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 
 def _from_spikes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
-    found = torch.ops.eventnet.lif_backward.default(grad, *spikes, *tensors, *_wanted(ctx))
-    return (*_gradients(ctx, tensors, found, spiking=True), None)
+    *found, back = torch.ops.eventnet.lif_backward.default(grad, *spikes, *tensors, *_wanted(ctx))
+    own: tuple[Tensor | None, Tensor | None] = (None, None)
+    if tensors[11] is not None:
+        own = back, _like(found[1][DELAY], tensors[12]) if ctx.needs_input_grad[12] else None
+    return (*_gradients(ctx, tensors, found, spiking=True), *own, None)
 
 
 def _save_peaks(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -240,7 +261,7 @@ def _wanted(ctx: Any) -> tuple[bool, bool]:
     return need[0] or need[3], need[6] or need[7]
 
 
-def _gradients(ctx: Any, tensors: Any, found: tuple[Tensor, ...], spiking: bool) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, tensors: Any, found: Sequence[Tensor], spiking: bool) -> tuple[Tensor | None, ...]:
     """Gradients of the packed events, the weight and the parameters, None where none is needed."""
     weight, sums, times, values = found
     need = ctx.needs_input_grad

@@ -29,7 +29,7 @@ from eventnet.events import Events
 from eventnet.kernels.reference_lif import Layer
 from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, describe, register
 from eventnet.layers.readout import Voltage
-from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, initial_delay, normal_weight
+from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, heard, initial_delay, normal_weight
 
 __all__ = ["LIF", "lif"]
 
@@ -123,8 +123,8 @@ def lif(
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
         RuntimeError: more than ``max_spikes`` spikes.
-        NotImplementedError: recurrence, delays, refractory or initial state on the compiled kernels; pass
-            ``backend="reference"``. Their voltage can't be returned yet.
+        NotImplementedError: delays per synapse or per target, refractory or initial state, for the compiled kernels (pass
+            ``backend="reference"``) and for ``return_voltage``.
 
     Example:
         >>> events = Events.from_list([([0.0], [0])], num_units=1, duration=0.1)
@@ -153,9 +153,7 @@ def lif(
     spikes = Events.trusted(times, units, offsets, weight.shape[1], events.duration)
     if not return_voltage:
         return spikes
-    if layer.options():
-        raise NotImplementedError(f"lif: return_voltage is not possible with {', '.join(layer.options())} yet")
-    return spikes, Voltage(events, weight, layer.neuron, spikes, backend)
+    return spikes, Voltage(*heard(events, spikes, layer), layer.neuron, spikes, backend)
 
 
 def as_layer(

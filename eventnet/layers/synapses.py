@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eventnet.kernels.reference_lif import Synapses
+from eventnet import kernels
+from eventnet.events import Events
+from eventnet.kernels.reference_lif import Layer, Synapses
 
 KINDS = ("synaptic", "axonal", "dendritic")
 Delay = float | Tensor | tuple[float, float] | None  # (low, high) draws them
@@ -52,6 +54,21 @@ def as_recurrent(weight: Tensor, recurrent_weight: Tensor | None, delay: float |
             f"{weight.device}; they must agree"
         )
     return as_synapses(recurrent_weight, delay, "recurrent_")
+
+
+def heard(events: Events, spikes: Events, layer: Layer) -> tuple[Events, Tensor]:
+    """All that reaches the neurons, at its arrival, and with which weights: the input's units, then the layer's own."""
+    if missing := kernels.uncompiled(layer):
+        raise NotImplementedError(f"lif: return_voltage is not possible with {', '.join(missing)} yet")
+    late = kernels.delayed(events, layer.synapses.delay)
+    if layer.recurrent is None:
+        return late, layer.synapses.weight
+    own = kernels.delayed(spikes, layer.recurrent.delay)
+    num = events.num_units + spikes.num_units
+    ones = None if late.values is None else torch.ones_like(own.times)
+    sent = Events.trusted(own.times, own.units + events.num_units, own.offsets, num, own.duration, ones)
+    both = Events.trusted(late.times, late.units, late.offsets, num, late.duration, late.values).merge(sent)
+    return both, torch.cat([layer.synapses.weight, layer.recurrent.weight])
 
 
 def delay_shape(kind: str, num_in: int, num_out: int) -> tuple[int, int]:

@@ -87,7 +87,7 @@ private:
             const Vec<T> r = T(at.r) * f.y + T(at.v) * f.k, weighted = value * r;
             for (int l = 0; l < last - first; ++l) row[batch.units[first + l]] += weighted[l];
             if (!times && !values && !all.with_taus_) return;
-            for (int l = 0; l < last - first; ++l) w[l] = layer.row(batch.units[first + l])[n];
+            for (int l = 0; l < last - first; ++l) w[l] = layer.row[batch.units[first + l]][n];
             const Vec<T> by_time = value * w * (r * q - T(at.v) * f.x * p), by_value = w * r;
             for (int l = 0; l < last - first; ++l) {
                 if (times) times[first + l] += by_time[l];

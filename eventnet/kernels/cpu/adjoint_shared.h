@@ -93,7 +93,7 @@ private:
             if (!all.with_taus_ && !out.times && !out.values) return;
             weight.assign(static_cast<size_t>(layer.num) * width, T(0));
             for (int j = 0; j < inputs; ++j)
-                for (int n = 0; n < layer.num; ++n) weight[static_cast<size_t>(n) * width + j] = layer.row(from + j)[n];
+                for (int n = 0; n < layer.num; ++n) weight[static_cast<size_t>(n) * width + j] = layer.row[from + j][n];
         }
 
         void run(int first, int last) {

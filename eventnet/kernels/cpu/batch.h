@@ -69,6 +69,38 @@ struct Parameter {
     double operator[](int n) const { return data[shared ? 0 : n]; }
 };
 
+// A weight matrix (in, N), its columns padded to whole vectors.
+template <class T>
+class Rows {
+public:
+    Rows(const T* weight, int inputs, int n) : columns_((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), data_(weight) {
+        if (columns_ == size_t(n)) return;
+        padded_.assign(inputs * columns_, T(0));
+        for (int j = 0; j < inputs; ++j) std::copy_n(weight + static_cast<size_t>(j) * n, n, &padded_[j * columns_]);
+        data_ = padded_.data();
+    }
+    Rows(const Rows&) = delete;
+
+    const T* operator[](int unit) const { return data_ + unit * columns_; }
+
+private:
+    const size_t columns_;
+    Array<T> padded_;
+    const T* data_;
+};
+
+// The connections of the neurons to each other, with a delay for each source (or one for all).
+template <class T>
+struct Recurrent {
+    Rows<T> weight;
+    Parameter<T> delay;
+    double shortest = INFINITY;
+
+    Recurrent(const T* w, int n, Parameter<T> delays) : weight(w, n, n), delay(delays) {
+        for (int m = 0; m < n; ++m) shortest = std::min(shortest, double(delay[m]));
+    }
+};
+
 // Parameters of the neurons and their weights, columns padded to whole vectors. Padding never spikes.
 template <class T>
 struct Layer {
@@ -78,14 +110,13 @@ struct Layer {
     std::vector<Series<T>> series;  // of each neuron, one if the time constants are shared
     T brief = 0;                    // stretches up to here are summed as series
     Array<T> p, q, gap, rise, start, k_peak, s_peak;
-    Array<T> padded;
-    const T* weight;
+    const Rows<T> row;  // of the weights
 
     Layer(const T* w, int inputs, int n, Parameter<T> tau_mem, Parameter<T> tau_syn, Parameter<T> threshold,
           Parameter<T> reset, Parameter<T> bias)
         : num(n), columns((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), shared(tau_mem.shared && tau_syn.shared),
           p(columns, 1), q(columns, 1),
-          gap(columns, T(1e30)), rise(columns, 0), start(columns, 0), k_peak(columns, 1), s_peak(columns, 1), weight(w) {
+          gap(columns, T(1e30)), rise(columns, 0), start(columns, 0), k_peak(columns, 1), s_peak(columns, 1), row(w, inputs, n) {
         neurons.reserve(n);
         for (int i = 0; i < n; ++i) {
             const double tm = tau_mem[i], ts = tau_syn[i];
@@ -105,17 +136,10 @@ struct Layer {
             k_peak[i] = T(neuron.decay(top).k * (1 + 1e-6));
         }
         if (n > 0) brief = T(Series<T>::kReach * shortest_tau());
-        if (columns != num) {
-            padded.assign(static_cast<size_t>(inputs) * columns, T(0));
-            for (int j = 0; j < inputs; ++j) std::copy_n(w + static_cast<size_t>(j) * n, n, &padded[static_cast<size_t>(j) * columns]);
-            weight = padded.data();
-        }
     }
 
     // Whether neuron n has no rest below its threshold: it starts at reset instead.
     bool restless(size_t n) const { return neurons[n].gap <= 0; }
-
-    const T* row(int unit) const { return weight + static_cast<size_t>(unit) * columns; }
 
     double shortest_tau() const {
         double tau = INFINITY;

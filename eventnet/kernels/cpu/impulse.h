@@ -16,7 +16,7 @@
 namespace eventnet {
 
 // Sums over the batch, for each neuron. `After` and `Before` an impulse, its costate v and v's derivative in tau_mem.
-enum Sum { kBefore, kAfter, kAfterTau, kStart, kStartTau, kTauMem, kTauSyn, kSums };
+enum Sum { kBefore, kAfter, kAfterTau, kStart, kStartTau, kTauMem, kTauSyn, kDelay, kSums };
 
 template <class T>
 struct Gradients {
@@ -49,10 +49,69 @@ void add_start(const Layer<T>& layer, size_t n, double v, double a, double t, do
     sums[kStartTau * layer.num + n] += (a + v * t * p * p) * x;
 }
 
+// What the impulses make of an arrival at any time before them, for all neurons: traces that flow backwards.
+//   dL/d(arrival time) = -sum_n w_n sum_k size_k K'(t_k - a),   K' = (e^{-s/ts} - K) / tm
+template <class T>
+class Costates {
+public:
+    explicit Costates(const Layer<T>& layer) : layer_(layer), voltage_(layer.columns), current_(layer.columns) {}
+
+    void start(double end) {
+        std::fill(voltage_.begin(), voltage_.end(), T(0));
+        std::fill(current_.begin(), current_.end(), T(0));
+        now_ = end;
+    }
+
+    void add(int n, double time, double size) {
+        flow(time);
+        current_[n] += T(size);
+    }
+
+    // dL/d(time) of an arrival that adds `row` to the currents.
+    double pull(const T* row, double time) {
+        flow(time);
+        Vec<T> sum{};
+        for (int c = 0; c < layer_.columns; c += kLanes<T>)
+            sum += load(row + c) * (load(&voltage_[c]) - load(&current_[c])) * load(&layer_.p[c]);
+        return eventnet::sum<T>(sum);
+    }
+
+private:
+    void flow(double time) {
+        const T h = T(now_ - time);
+        now_ = time;
+        if (h <= 0) return;
+        const Decay<double> one = layer_.neurons[0].decay(h);
+        Decay<Vec<T>> f{splat(T(one.x)), splat(T(one.y)), splat(T(one.k))};
+        for (int c = 0; c < layer_.columns; c += kLanes<T>) {
+            if (!layer_.shared) f = decay<T>(splat(h), load(&layer_.p[c]), load(&layer_.q[c]));
+            const Vec<T> v = load(&voltage_[c]), i = load(&current_[c]);
+            store(&voltage_[c], v * f.x + i * f.k), store(&current_[c], i * f.y);
+        }
+    }
+
+    const Layer<T>& layer_;
+    Array<T> voltage_, current_;
+    double now_ = 0;
+};
+
+// The spikes of a batch and what the kernel kept of them.
+template <class T>
+struct Spikes {
+    const double* times;
+    const int32_t* units;
+    const int64_t* offsets;
+    const double* currents;
+    const Recurrent<T>* recurrent;  // null: they do not come back to the layer
+    Reals duration;
+};
+
 // Turns grads = dL/d(spike times) into impulses, and adds to the sums of parameters other than weight and time constants.
 template <class T>
-Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const double* times, const int32_t* units, const int64_t* offsets,
-                            const double* currents, Reals grads, double* sums, int threads) {
+Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const Spikes<T>& spikes, Reals grads, double* sums, int threads) {
+    const double *const times = spikes.times, *const currents = spikes.currents;
+    const int32_t* const units = spikes.units;
+    const int64_t* const offsets = spikes.offsets;
     Impulses impulses{times, units, offsets, std::vector<double>(offsets[batch])};
     const size_t num = layer.num;
     if (offsets[batch] < 1000) threads = 1;  // less work than waking a thread costs
@@ -60,7 +119,9 @@ Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const double* time
     parallel_for(threads, threads, [&](int part) {
         std::vector<double>& mine = parts[part];
         mine.assign(kSums * num, 0.0);
-        std::vector<double> v(num), a(num), later(num), fade, wait;
+        std::vector<double> v(num), a(num), later(num), fade, wait, back;
+        std::vector<int64_t> order;  // spikes by their arrivals, the last one first
+        Costates<T> costates(layer);
         for (int b = int64_t(batch) * part / threads; b < int64_t(batch) * (part + 1) / threads; ++b) {
             const int64_t first = offsets[b];
             int64_t last = offsets[b + 1];
@@ -75,8 +136,23 @@ Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const double* time
             for (size_t k = 0; k < fade.size(); k += kLanes<double>) store(&fade[k], exp(load(&fade[k])));
             std::fill(v.begin(), v.end(), 0.0);
             std::fill(a.begin(), a.end(), 0.0);
+            const auto arrival = [&](int64_t k) { return times[k] + double(spikes.recurrent->delay[units[k]]); };
+            size_t next = 0;  // in order
+            order.clear();
+            if (spikes.recurrent) {
+                back.assign(last - first, 0.0);
+                for (int64_t k = last; k-- > first;)
+                    if (arrival(k) < spikes.duration[b]) order.push_back(k);
+                std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) { return arrival(x) > arrival(y); });
+                costates.start(spikes.duration[b]);
+            }
             for (int64_t k = last; k-- > first;) {
                 const int n = units[k];
+                for (; next < order.size() && arrival(order[next]) >= times[k]; ++next) {
+                    const int64_t sent = order[next];
+                    back[sent - first] = costates.pull(spikes.recurrent->weight[units[sent]], arrival(sent));
+                    mine[kDelay * num + units[sent]] += back[sent - first];
+                }
                 const Neuron& neuron = layer.neurons[n];
                 const double x = fade[k - first];
                 a[n] = a[n] * x + v[n] * x * wait[k - first] * neuron.p * neuron.p;
@@ -84,12 +160,14 @@ Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const double* time
                 // the slope before a spike is positive; float32 rounding must not make that of a grazing one zero or negative
                 const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(currents[k]));
                 const double before = std::max(currents[k] - neuron.gap, least), after = currents[k] - neuron.rise;
-                const double size = ((after - before) * v[n] - grads[k] * neuron.tm) / before;
+                const double grad = grads[k] + (spikes.recurrent ? back[k - first] : 0.0);
+                const double size = ((after - before) * v[n] - grad * neuron.tm) / before;
                 mine[kAfter * num + n] += v[n];
                 mine[kAfterTau * num + n] += a[n];
                 v[n] += size;
                 mine[kBefore * num + n] += v[n];
                 impulses.sizes[k] = size;
+                if (spikes.recurrent) costates.add(n, times[k], size);
             }
             for (size_t n = 0; n < num; ++n)
                 if (layer.restless(n) && v[n] != 0) add_start(layer, n, v[n], a[n], later[n], mine.data());

@@ -78,7 +78,7 @@ public:
                 arrivals.fill(b);
                 std::fill(total.begin() + from, total.begin() + to, T(0));
                 for (size_t i = 0; i < arrivals.units.size(); ++i) {
-                    const T* row = layer_.row(arrivals.units[i]);
+                    const T* row = layer_.row[arrivals.units[i]];
                     for (int column = from; column < to; column += kLanes<T>)
                         store(&total[column], load(&total[column]) + arrivals.size(i) * arrivals.at(i, column).value * load(row + column));
                 }
@@ -110,7 +110,7 @@ public:
                     Vec<T> plain{}, by_value{}, by_h{};
                     for (size_t column = 0; column < columns; column += kLanes<T>) {
                         const Area<Vec<T>> a = arrivals.at(i, column);
-                        const Vec<T> g0 = load(&g[column]), pull = g0 * load(layer_.weight + row + column);
+                        const Vec<T> g0 = load(&g[column]), pull = g0 * load(layer_.row[arrivals.units[i]] + column);
                         store(weight + row + column, load(weight + row + column) + size * g0 * a.value);
                         plain += pull, by_value += pull * a.value, by_h += pull * a.by_h;
                         if (!with_taus) continue;

@@ -87,7 +87,7 @@ private:
                 }
             }
             u = u1;
-            i = tail ? i1 : i1 + batch_.value(e) * load(layer_.row(batch_.units[e]) + column);
+            i = tail ? i1 : i1 + batch_.value(e) * load(layer_.row[batch_.units[e]] + column);
             now = until;
         }
         for (int l = 0; l < kLanes<T> && column + l < layer_.num; ++l) {

@@ -22,82 +22,158 @@ struct Spike {
 
 inline bool earlier(const Spike& a, const Spike& b) { return a.time != b.time ? a.time < b.time : a.unit < b.unit; }
 
-// Events [first, last) of a sample, in (start, end]; the last one is at `end`. Without events: the stretch to the end.
-struct Window {
-    int64_t first, last;
-    double start, end;
-    int events() const { return static_cast<int>(last - first); }
+// What reaches all neurons at once: size * row is added to their currents.
+template <class T>
+struct Drive {
+    const T* row;
+    T size;
+    bool own;  // a spike of the layer itself
 };
 
-// Windows of a sample, some hundred events of them at a time, and the decay factors inside them.
+// Arrivals in the order of their times.
+template <class T>
+struct Arrivals {
+    std::vector<double> times;
+    std::vector<Drive<T>> drives;
+    int count() const { return static_cast<int>(times.size()); }
+};
+
+// The arrivals of a sample: its events, and what its own spikes send back.
+template <class T>
+class Stream {
+public:
+    Stream(const Batch<T>& batch, const Layer<T>& layer, int b)
+        : batch_(batch), layer_(layer), duration_(batch.duration[b]), next_(batch.offsets[b]), stop_(batch.counted(b)) {}
+
+    // The next arrivals, at most `most` of them.
+    void look(int64_t most, Arrivals<T>& ahead) const {
+        const int64_t until = std::min(next_ + most, stop_);
+        batch_.times.copy(next_, until, ahead.times);
+        ahead.drives.resize(until - next_);
+        for (int64_t e = next_; e < until; ++e) ahead.drives[e - next_] = {layer_.row[batch_.units[e]], batch_.value(e), false};
+        for (size_t k = head_; k < own_.size(); ++k) {
+            const auto place = std::upper_bound(ahead.times.begin(), ahead.times.end(), own_[k].time);
+            if (place == ahead.times.end() && until < stop_) break;
+            ahead.drives.insert(ahead.drives.begin() + (place - ahead.times.begin()), {own_[k].row, T(1), true});
+            ahead.times.insert(place, own_[k].time);
+        }
+        if (ahead.count() > most) ahead.times.resize(most), ahead.drives.resize(most);
+    }
+
+    // The first `count` of them are done with.
+    void pass(const Arrivals<T>& ahead, int count) {
+        const auto first = ahead.drives.begin();
+        const int64_t own = own_.empty() ? 0 : std::count_if(first, first + count, [](const Drive<T>& d) { return d.own; });
+        head_ += own, next_ += count - own;
+    }
+
+    // A spike of the layer itself will arrive.
+    void add(double time, const T* row) {
+        if (time >= duration_) return;
+        own_.push_back({time, row});
+        for (size_t k = own_.size() - 1; k > head_ && own_[k].time < own_[k - 1].time; --k) std::swap(own_[k], own_[k - 1]);
+    }
+
+    bool empty() const { return next_ == stop_ && head_ == own_.size(); }
+
+private:
+    struct Own {
+        double time;
+        const T* row;
+    };
+
+    const Batch<T>& batch_;
+    const Layer<T>& layer_;
+    const double duration_;
+    int64_t next_, stop_;
+    std::vector<Own> own_;  // from head_ on they have not arrived yet
+    size_t head_ = 0;
+};
+
+// Arrivals [first, last), in (start, end]; the last one is at `end`. Without arrivals: a stretch up to the end of the trial,
+// or up to where a recurrent spike may first arrive.
+struct Window {
+    int first, last;
+    double start, end;
+    int events() const { return last - first; }
+};
+
+// Windows over the next arrivals of a sample, and the decay factors inside them.
 template <class T, bool Shared>
 struct Plan {
-    static constexpr int kEvents = 512;        // bounds the memory
-    static constexpr int kWindowEvents = 24;
+    static constexpr int kArrivals = 512;       // at once: bounds the memory
+    static constexpr int kWindowArrivals = 24;
     static constexpr double kWindowSpan = 0.3;  // of the shortest time constant: keeps bounds tight and growing exponentials small
 
+    Arrivals<T> arrivals;
     std::vector<Window> windows;
     Table<T, Shared> span;    // start to end of window w
-    Table<T, Shared> to_end;  // event e (from `first`) to the end of its window
-    Table<T, Shared> step;    // from event to event, or to the end of the trial, in one window: see fill_steps
-    int64_t first = 0;
+    Table<T, Shared> to_end;  // arrival e to the end of its window
+    Table<T, Shared> step;    // from arrival to arrival, or to the end, in one window: see fill_steps
 
     explicit Plan(const Layer<T>& layer) : longest_(kWindowSpan * layer.shortest_tau()) {}
 
-    // The next windows of sample b, from event `from` at time `now` on; `stop` is the end of its events that count.
-    void make(const Batch<T>& batch, const Layer<T>& layer, int b, int64_t from, int64_t stop, double now) {
-        first = from;
-        const int64_t end = std::min(stop, from + kEvents);
+    // Cuts windows, at most `most`, from `now` on; the last is that to the end of the trial if no arrival is left but these.
+    void cut(const Layer<T>& layer, double now, bool all, double duration, size_t most) {
         windows.clear();
-        batch.times.copy(from, end, times_);
-        const double* const times = times_.data() - from;
-        for (int64_t e = from; e < end;) {
-            int64_t last = e + 1;
-            const int64_t limit = std::min(end, e + kWindowEvents);
+        const int count = arrivals.count();
+        const double* const times = arrivals.times.data();
+        for (int e = 0; e < count && windows.size() < most;) {
+            int last = e + 1;
+            const int limit = std::min(count, e + kWindowArrivals);
             while (last < limit && times[last] - now <= longest_) ++last;
             windows.push_back({e, last, now, times[last - 1]});
-            now = times[last - 1];
+            now = windows.back().end;
             e = last;
         }
-        if (end == stop) windows.push_back({stop, stop, now, batch.duration[b]});
-        span.make_room(windows.size());
-        to_end.make_room(end - from);
-        for (size_t w = 0; w < windows.size(); ++w) {
-            const Window& window = windows[w];
-            span.s[w] = T(window.end - window.start);
-            for (int64_t e = window.first; e < window.last; ++e) to_end.s[e - from] = T(window.end - times[e]);
-        }
-        span.fill(windows.size(), layer);
-        to_end.fill(end - from, layer);
+        if (all && windows.size() < most) windows.push_back({count, count, now, duration});
+        tabulate(layer);
     }
 
-    // The steps within window w: only where some neuron is near its threshold.
+    // The one window there is, up to its last arrival at or before `limit`, or to there if there is none.
+    void cut_short(const Layer<T>& layer, double limit) {
+        Window& window = windows.front();
+        while (window.last > window.first && arrivals.times[window.last - 1] > limit) --window.last;
+        window.end = window.events() ? arrivals.times[window.last - 1] : limit;
+        tabulate(layer);
+    }
+
+    // Factors of the steps within window w: only where some neuron is near its threshold.
     void fill_steps(const Window& w, const Layer<T>& layer) {
         const int num = w.events();
+        const double* const times = arrivals.times.data() + w.first;
         step.make_room(num + 1);
-        double now = w.start;
-        for (int k = 0; k < num; ++k) {
-            const double until = times_[w.first + k - first];
-            step.s[k] = T(until - now);
-            now = until;
-        }
+        for (int k = 0; k < num; ++k) step.s[k] = T(times[k] - (k ? times[k - 1] : w.start));
         if (!num) step.s[0] = T(w.end - w.start);
         step.fill(std::max(num, 1), layer);
     }
 
 private:
+    void tabulate(const Layer<T>& layer) {
+        span.make_room(windows.size());
+        to_end.make_room(arrivals.count());
+        const double* const times = arrivals.times.data();
+        for (size_t w = 0; w < windows.size(); ++w) {
+            const Window& window = windows[w];
+            span.s[w] = T(window.end - window.start);
+            for (int e = window.first; e < window.last; ++e) to_end.s[e] = T(window.end - times[e]);
+        }
+        span.fill(windows.size(), layer);
+        to_end.fill(windows.back().last, layer);
+    }
+
     const double longest_;
-    std::vector<double> times_;
 };
 
 template <class T, bool Shared>
 class LifForward {
 public:
-    LifForward(const Batch<T>& batch, const Layer<T>& layer, int64_t max_spikes)
-        : batch_(batch), layer_(layer), max_spikes_(max_spikes) {}
+    LifForward(const Batch<T>& batch, const Layer<T>& layer, int64_t max_spikes, const Recurrent<T>* recurrent = nullptr)
+        : batch_(batch), layer_(layer), max_spikes_(max_spikes), recurrent_(recurrent) {}
 
     // Spikes of every sample, sorted.
     std::vector<std::vector<Spike>> run(int threads) {
+        if (recurrent_) threads = std::min(threads, batch_.size);  // its neurons can't be parted
         const Split parts = split(batch_, layer_.columns, threads);
         std::vector<std::vector<Spike>> found(static_cast<size_t>(batch_.size) * parts.groups());
         parallel_for(parts.jobs(), threads, [&](int job) {
@@ -150,28 +226,68 @@ private:
             spikes.reserve(expected);
             std::copy(layer.start.begin(), layer.start.end(), u.begin());
             std::fill(i.begin(), i.end(), T(0));
-            const int64_t stop = batch.counted(b);
-            Window at{batch.offsets[b], batch.offsets[b], 0, 0};
+            Stream<T> stream(batch, layer, b);
+            const double duration = batch.duration[b];
+            double now = 0;
             do {
-                plan.make(batch, layer, b, at.last, stop, at.end);
-                for (size_t w = 0; w < plan.windows.size(); ++w) advance(w, spikes);
-                at = plan.windows.back();
-            } while (at.events());  // the last window is that without events, to the end of the trial
+                if (all.recurrent_) now = one_window(stream, now, duration, spikes);
+                else now = many_windows(stream, now, duration, spikes);
+            } while (plan.windows.back().events() || plan.windows.back().end < duration);
             expected = spikes.size() + spikes.size() / 8;
             count();
             for (int n = begin; n < std::min(end, layer.num); ++n)
                 if (!std::isfinite(u[n]) || !std::isfinite(i[n])) not_finite(current_sample, n);
         }
 
+        double many_windows(Stream<T>& stream, double now, double duration, std::vector<Spike>& spikes) {
+            stream.look(plan.kArrivals, plan.arrivals);
+            stream.pass(plan.arrivals, plan.arrivals.count());
+            plan.cut(layer, now, stream.empty(), duration, SIZE_MAX);
+            for (size_t w = 0; w < plan.windows.size(); ++w) {
+                run(w, spikes);
+                u.swap(next_u), i.swap(next_i);
+            }
+            return plan.windows.back().end;
+        }
+
+        // A window whose spikes may come back to the layer. If one does so within the window, the window ends there.
+        double one_window(Stream<T>& stream, double now, double duration, std::vector<Spike>& spikes) {
+            const Recurrent<T>& recurrent = *all.recurrent_;
+            const size_t before = spikes.size();
+            stream.look(plan.kWindowArrivals, plan.arrivals);
+            plan.cut(layer, now, true, duration, 1);
+            run(0, spikes);
+            if (spikes.size() > before && spikes[before].time + recurrent.shortest < plan.windows[0].end) {
+                const double limit = spikes[before].time + recurrent.shortest;
+                const std::vector<Spike> seen(spikes.begin() + before, spikes.end());
+                spikes.resize(before);
+                uncounted -= static_cast<int64_t>(seen.size());
+                plan.cut_short(layer, limit);
+                run(0, spikes);
+                // without delay a spike may be at the very end, where rounding decides whether it is found again
+                for (const Spike& spike : seen) {
+                    const auto same = [&](const Spike& other) { return other.unit == spike.unit; };
+                    if (spike.time != plan.windows[0].end || std::any_of(spikes.begin() + before, spikes.end(), same)) continue;
+                    spikes.push_back(spike), ++uncounted;
+                    next_u[spike.unit] = layer.rise[spike.unit];
+                }
+            }
+            u.swap(next_u), i.swap(next_i);
+            const Window& window = plan.windows[0];
+            stream.pass(plan.arrivals, window.events());
+            for (size_t k = before; k < spikes.size(); ++k)
+                stream.add(std::max(spikes[k].time + recurrent.delay[spikes[k].unit], window.end), recurrent.weight[spikes[k].unit]);
+            return window.end;
+        }
+
         // All neurons from the start to the end of window w.
-        void advance(size_t w, std::vector<Spike>& spikes) {
+        void run(size_t w, std::vector<Spike>& spikes) {
             const size_t before = spikes.size();
             int column = begin;
             for (; column + kTile * kLanes<T> <= end; column += kTile * kLanes<T>) tile<kTile>(w, column);
             for (; column + 2 * kLanes<T> <= end; column += 2 * kLanes<T>) tile<2>(w, column);
             for (; column < end; column += kLanes<T>) tile<1>(w, column);
             if (num_loud) replay_loud(plan.windows[w]);
-            u.swap(next_u), i.swap(next_i);
             if (spikes.size() - before > 1) std::sort(spikes.begin() + before, spikes.end(), earlier);
         }
 
@@ -184,12 +300,13 @@ private:
             Vec<T> current[N], voltage[N], highest[N];
 #pragma GCC unroll 8
             for (int v = 0; v < N; ++v) current[v] = voltage[v] = highest[v] = Vec<T>{};
-            for (int64_t e = window.first; e + 1 < window.last; ++e) {
-                const T* row = layer.row(batch.units[e]) + column;
-                const T size = batch.value(e);
+            const Drive<T>* const drives = plan.arrivals.drives.data();
+            for (int e = window.first; e + 1 < window.last; ++e) {
+                const T* row = drives[e].row + column;
+                const T size = drives[e].size;
 #pragma GCC unroll 8
                 for (int v = 0; v < N; ++v) {
-                    const Decay<Vec<T>> f = plan.to_end.at(e - plan.first, load(ps + v * kLanes<T>), load(qs + v * kLanes<T>));
+                    const Decay<Vec<T>> f = plan.to_end.at(e, load(ps + v * kLanes<T>), load(qs + v * kLanes<T>));
                     const Vec<T> drive = load(row + v * kLanes<T>);
                     current[v] += f.y * size * drive;
                     voltage[v] += f.k * size * drive;
@@ -201,8 +318,8 @@ private:
             const T *const u0s = u.data(), *const i0s = i.data(), *const gaps = layer.gap.data();
             T *const u1s = next_u.data(), *const i1s = next_i.data();
             // the last event arrives at the end; without one, nothing (0 times numbers that are finite)
-            const T size = arrives ? batch.value(window.last - 1) : T(0);
-            const T* const row = arrives ? layer.row(batch.units[window.last - 1]) : u0s;
+            const T size = arrives ? drives[window.last - 1].size : T(0);
+            const T* const row = arrives ? drives[window.last - 1].row : u0s;
             Loud* const list = loud.data();
             size_t count = num_loud;
             Decay<Vec<T>> f = plan.span.at(w, load(ps), load(qs));
@@ -248,12 +365,11 @@ private:
         __attribute__((noinline)) void replay(const Window& window, const int* neurons, int count) {
             const bool tail = window.first == window.last;
             const int stretches = tail ? 1 : window.events();
-            T drive[Plan<T, Shared>::kWindowEvents][kLanes<T>];
+            T drive[Plan<T, Shared>::kWindowArrivals][kLanes<T>];
             for (int k = 0; k < stretches; ++k) {
                 store(drive[k], Vec<T>{});
                 if (tail) break;
-                const T* const row = layer.row(batch.units[window.first + k]);
-                const T size = batch.value(window.first + k);
+                const auto& [row, size, own] = plan.arrivals.drives[window.first + k];
 #pragma GCC unroll 1
                 for (int l = 0; l < count; ++l) drive[k][l] = size * row[neurons[l]];
             }
@@ -269,8 +385,8 @@ private:
                 const Vec<T> reach = u0 + max<T>(max<T>(i0, Vec<T>{}) - u0, Vec<T>{}) * (p * span);
                 Vec<T> u1 = u0 * f.x + i0 * f.k;
                 if (const uint32_t lanes = all_lanes & not_less<T>(reach, gap)) {
-                    const double now = k ? batch.times[window.first + k - 1] : window.start;
-                    const double until = tail ? window.end : batch.times[window.first + k];
+                    const double now = k ? plan.arrivals.times[window.first + k - 1] : window.start;
+                    const double until = tail ? window.end : plan.arrivals.times[window.first + k];
                     if (span < layer.brief) cross_brief(lanes, neurons, u0, i0, u1, now, until);
                     else cross(lanes, neurons, u0, i0, u1, now, until);
                 }
@@ -400,6 +516,7 @@ private:
     const Batch<T>& batch_;
     const Layer<T>& layer_;
     const int64_t max_spikes_;
+    const Recurrent<T>* const recurrent_;
     std::atomic<int64_t> total_{0};
 };
 

@@ -3,6 +3,10 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <memory>
+#include <tuple>
+#include <utility>
+
 #include "adjoint_each.h"
 #include "adjoint_shared.h"
 #include "li_integral.h"
@@ -58,14 +62,21 @@ Parameter<T> as(const In<T>& x) {
 }
 
 template <class T>
-nb::tuple lif(EVENTNET_COMMON, int64_t max_spikes, int threads) {
+std::unique_ptr<const Recurrent<T>> connections(const nb::object& weight, const nb::object& delay, int num) {
+    if (weight.is_none()) return nullptr;
+    return std::make_unique<Recurrent<T>>(nb::cast<In<T>>(weight).data(), num, as(nb::cast<In<T>>(delay)));
+}
+
+template <class T>
+nb::tuple lif(EVENTNET_COMMON, nb::object recurrent_weight, nb::object recurrent_delay, int64_t max_spikes, int threads) {
     EVENTNET_BATCH_AND_LAYER;
+    const auto recurrent = connections<T>(recurrent_weight, recurrent_delay, layer.num);
     const size_t batch_size = batch.size;
     std::vector<std::vector<Spike>> spikes(batch_size);
     if (layer.num > 0) {
         nb::gil_scoped_release release;
-        spikes = layer.shared ? LifForward<T, true>(batch, layer, max_spikes).run(threads)
-                        : LifForward<T, false>(batch, layer, max_spikes).run(threads);
+        spikes = layer.shared ? LifForward<T, true>(batch, layer, max_spikes, recurrent.get()).run(threads)
+                        : LifForward<T, false>(batch, layer, max_spikes, recurrent.get()).run(threads);
     }
     Out<int64_t> out_offsets = make<int64_t>({batch_size + 1});
     for (size_t b = 0; b < batch_size; ++b) out_offsets.data()[b + 1] = out_offsets.data()[b] + int64_t(spikes[b].size());
@@ -106,19 +117,49 @@ void backward(const Batch<T>& batch, const Layer<T>& layer, const Impulses& impu
     else EachAdjoint<T>(batch, layer, impulses, taus).run(out, threads);
 }
 
+// The arrivals of own spikes as events, sorted: the gradient of the recurrent weight is then that of any other.
 template <class T>
-nb::tuple lif_backward(EVENTNET_COMMON, In<double> spike_times, In<int32_t> spike_units, In<int64_t> spike_offsets,
-                       In<double> currents, InReals grad_times, bool inputs, bool taus, int threads) {
+struct OwnEvents {
+    std::vector<double> times;
+    std::vector<int32_t> units;
+
+    OwnEvents(const Spikes<T>& spikes, int batch) : times(spikes.offsets[batch]), units(times.size()) {
+        std::vector<std::pair<double, int32_t>> sample;
+        for (int b = 0; b < batch; ++b) {
+            sample.clear();
+            for (int64_t k = spikes.offsets[b]; k < spikes.offsets[b + 1]; ++k)
+                sample.emplace_back(spikes.times[k] + spikes.recurrent->delay[spikes.units[k]], spikes.units[k]);
+            std::stable_sort(sample.begin(), sample.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
+            for (size_t k = 0; k < sample.size(); ++k) std::tie(times[spikes.offsets[b] + k], units[spikes.offsets[b] + k]) = sample[k];
+        }
+    }
+};
+
+template <class T>
+nb::tuple lif_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb::object recurrent_delay, In<double> spike_times,
+                       In<int32_t> spike_units, In<int64_t> spike_offsets, In<double> currents, InReals grad_times, bool inputs,
+                       bool taus, int threads) {
     EVENTNET_BATCH_AND_LAYER;
+    const auto recurrent = connections<T>(recurrent_weight, recurrent_delay, layer.num);
+    const T* const recurrent_data = recurrent ? nb::cast<In<T>>(recurrent_weight).data() : nullptr;
+    const size_t own = recurrent ? layer.num : 0;
     Arrays<T> arrays(batch, layer, inputs);
+    Out<T> grad_recurrent = make<T>({own, own});
     {
         nb::gil_scoped_release release;
-        const Impulses impulses =
-            impulses_of_spikes(layer, batch.size, spike_times.data(), spike_units.data(), spike_offsets.data(),
-                               currents.data(), reals(grad_times), arrays.sums.data(), threads);
+        const Spikes<T> spikes{spike_times.data(), spike_units.data(), spike_offsets.data(), currents.data(), recurrent.get(),
+                               batch.duration};
+        const Impulses impulses = impulses_of_spikes(layer, batch.size, spikes, reals(grad_times), arrays.sums.data(), threads);
         backward(batch, layer, impulses, arrays.out(), taus, threads);
+        if (recurrent) {
+            const OwnEvents<T> events(spikes, batch.size);
+            const Batch<T> sent{{events.times.data(), nullptr}, events.units.data(), nullptr, spikes.offsets, batch.duration,
+                                batch.size, layer.num};
+            const Layer<T> back(recurrent_data, layer.num, layer.num, as(tau_mem), as(tau_syn), as(threshold), as(reset), as(bias));
+            backward(sent, back, impulses, {grad_recurrent.data(), arrays.sums.data(), nullptr, nullptr}, taus, threads);
+        }
     }
-    return arrays.tuple();
+    return nb::make_tuple(arrays.weight, arrays.sums, arrays.times, arrays.values, grad_recurrent);
 }
 
 template <class T>
@@ -191,8 +232,8 @@ bool supports(const std::string& isa) {
 
 template <class T>
 void bind(nb::module_& m) {
-    m.def("lif", &lif<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg());
-    m.def("lif_backward", &lif_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+    m.def("lif", &lif<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg());
+    m.def("lif_backward", &lif_backward<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg());
     m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());
     m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
