@@ -113,7 +113,7 @@ def first_crossing(v: Tensor, i: Tensor, horizon: Tensor, neuron: Neuron) -> Ten
         hit &= (i > 0) | (neuron.bias > neuron.threshold)  # else it rises to its rest at most, which rounding may reach
         here, high = Neuron(*(p.expand_as(best)[hit] for p in neuron)), best[hit]
         low, v, i = torch.zeros_like(high), v.expand_as(best)[hit], i.expand_as(best)[hit]
-        for _ in range(80 if high.numel() else 0):  # bisection, so that it cannot fail; polish() mends the last digits
+        for _ in range(40 if high.numel() else 0):  # bisection, so that it cannot fail; polish() mends the last digits
             middle = (low + high) / 2
             above = flow(v, i, middle, here)[0] >= here.threshold
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)

@@ -114,14 +114,15 @@ struct Plan {
     explicit Plan(const Layer<T>& layer) : longest_(kWindowSpan * layer.shortest_tau()) {}
 
     // Cuts windows, at most `most`, from `now` on; the last is that to the end of the trial if no arrival is left but these.
-    void cut(const Layer<T>& layer, double now, bool all, double duration, size_t most) {
+    void cut(const Layer<T>& layer, double now, bool all, double duration, size_t most, double longest = INFINITY) {
         windows.clear();
+        longest = std::min(longest, longest_);
         const int count = arrivals.count();
         const double* const times = arrivals.times.data();
         for (int e = 0; e < count && windows.size() < most;) {
             int last = e + 1;
             const int limit = std::min(count, e + kWindowArrivals);
-            while (last < limit && times[last] - now <= longest_) ++last;
+            while (last < limit && times[last] - now <= longest) ++last;
             windows.push_back({e, last, now, times[last - 1]});
             now = windows.back().end;
             e = last;
@@ -215,6 +216,8 @@ private:
         size_t expected = 0;                  // spikes, from the sample before
         int current_sample = 0;
         int64_t uncounted = 0;
+        double foresight = INFINITY;  // where the window at hand has to end, for all that is known: a spike may come back there
+        double reach = INFINITY;      // how long a window is worth trying
 
         Worker(LifForward& parent, int from, int to)
             : all(parent), batch(parent.batch_), layer(parent.layer_), begin(from), end(to), plan(parent.layer_), u(parent.layer_.columns),
@@ -229,6 +232,7 @@ private:
             Stream<T> stream(batch, layer, b);
             const double duration = batch.duration[b];
             double now = 0;
+            reach = INFINITY;
             do {
                 if (all.recurrent_) now = one_window(stream, now, duration, spikes);
                 else now = many_windows(stream, now, duration, spikes);
@@ -255,10 +259,13 @@ private:
             const Recurrent<T>& recurrent = *all.recurrent_;
             const size_t before = spikes.size();
             stream.look(plan.kWindowArrivals, plan.arrivals);
-            plan.cut(layer, now, true, duration, 1);
+            plan.cut(layer, now, true, duration, 1, reach);
+            foresight = plan.windows[0].end;
             run(0, spikes);
-            if (spikes.size() > before && spikes[before].time + recurrent.shortest < plan.windows[0].end) {
-                const double limit = spikes[before].time + recurrent.shortest;
+            reach *= 2;
+            if (foresight < plan.windows[0].end) {
+                const double limit = foresight;
+                reach = 2 * (limit - now);
                 const std::vector<Spike> seen(spikes.begin() + before, spikes.end());
                 spikes.resize(before);
                 uncounted -= static_cast<int64_t>(seen.size());
@@ -422,8 +429,8 @@ private:
                     at = std::min(at + wait, until);
                     u = neuron.rise;
                     u1[l] = T(series.voltage(u, i, until - at));
-                    out->push_back({at, i, n});
-                    if (++uncounted > 1 << 16) count();
+                    emit({at, i, n});
+                    if (at >= foresight) break;  // the window will end there
                 }
             }
         }
@@ -460,18 +467,19 @@ private:
                 }
                 T waits[kLanes<T>], currents[kLanes<T>];
                 store(waits, s), store(currents, i_at);
+                uint32_t done = 0;
                 for (uint32_t rest = hits; rest; rest &= rest - 1) {
                     const int l = __builtin_ctz(rest);
                     at[l] = std::min(at[l] + waits[l], until);
-                    out->push_back({at[l], currents[l], neurons[l]});
+                    emit({at[l], currents[l], neurons[l]});
+                    if (at[l] >= foresight) done |= 1u << l;  // the window will end there
                 }
-                if ((uncounted += __builtin_popcount(hits)) > 1 << 16) count();
                 const IntVec<T> hit = mask<T>(hits);
                 left = max<T>(left - s, Vec<T>{});
                 f = decay<T>(left, p, q);
                 u0 = select<T>(hit, rise, u0), i0 = select<T>(hit, i_at, i0);
                 u1 = select<T>(hit, u0 * f.x + i0 * f.k, u1);
-                lanes = hits;
+                lanes = hits & ~done;
             }
         }
 
@@ -504,6 +512,12 @@ private:
             unsettled |= open;
             i_at = select<T>(mask<T>(found), i * exp(-s * q), i_at);
             return found;
+        }
+
+        void emit(const Spike& spike) {
+            out->push_back(spike);
+            if (all.recurrent_) foresight = std::min(foresight, spike.time + all.recurrent_->shortest);
+            if (++uncounted > 1 << 16) count();
         }
 
         // Keeps the total of all threads below the limit, also while a single stretch goes on and on.
