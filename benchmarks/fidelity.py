@@ -79,8 +79,15 @@ def largest(ones: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max(initial=0.0)) for a, b in pairs)
 
 
-def nest_trains(events: Events, weight: Tensor, resolution: float, refractory: float) -> list[np.ndarray]:
-    """Each neuron's spike times in seconds by NEST; resolution and refractory in ms."""
+def nest_trains(
+    events: Events,
+    weight: Tensor,
+    resolution: float,
+    refractory: float,
+    recurrent: Tensor | None = None,
+    recurrent_delay: Tensor | None = None,
+) -> list[np.ndarray]:
+    """Each neuron's spike times in seconds by NEST; resolution, refractory and delays in ms."""
     if importlib.util.find_spec("nest") is None:
         raise NotHere("nest-simulator")
     units, times = simulate_apart(
@@ -92,6 +99,8 @@ def nest_trains(events: Events, weight: Tensor, resolution: float, refractory: f
         tau_syn=1e3 * TAU_SYN,
         resolution=resolution,
         refractory=refractory,
+        recurrent=np.zeros(0) if recurrent is None else recurrent.numpy(),
+        recurrent_delay=np.zeros(0) if recurrent_delay is None else recurrent_delay.numpy(),
     )
     return by_neuron(units, 1e-3 * times, weight.shape[1])
 
@@ -114,6 +123,20 @@ def nest_all_spikes(_: str | None) -> Row:
         error = largest(ours, (2 * a - b for a, b in zip(one, two, strict=True)))
     reference = f"NEST {version('nest-simulator')} iaf_psc_exp_ps, refractory time of 10 and 20 ns extrapolated to 0"
     return Row("LIF", reference, SECONDS, error, 2e-9, f"all {sum(map(len, ours))} spikes of 40 neurons")
+
+
+def nest_recurrent(_: str | None) -> Row:
+    """Delays are multiples of NEST's step of 1 µs, from 1 to 5 ms: one for each synapse."""
+    events, weight = drive(20, 80.0, 0.1, seed=7), weights(20, 20, 0.3, 0.7, seed=8)
+    back = weights(20, 20, -0.1, 0.4, seed=9)
+    generator = torch.Generator().manual_seed(10)
+    delay = torch.randint(1000, 5000, (20, 20), generator=generator).double() * 1e-3
+    nest = nest_trains(events, weight, 1e-3, 1.0, back, delay)
+    found = dict(recurrent_weight=back, recurrent_delay=1e-3 * delay, refractory=1e-3, backend="reference")
+    ours = trains(layer(events, weight, **found))
+    reference = f"NEST {version('nest-simulator')} iaf_psc_exp_ps"
+    cases = f"all {sum(map(len, ours))} spikes of 20 neurons, a delay per synapse, refractory for 1 ms"
+    return Row("LIF, recurrent, plain torch", reference, SECONDS, largest(ours, nest), 1e-12, cases)
 
 
 def closed_form(_: str | None) -> Row:
@@ -247,6 +270,7 @@ def yin_yang(data_root: str | None) -> Row:
 CHECKS: dict[str, ledger.Check] = {
     "nest-first": nest_first_spikes,
     "nest-all": nest_all_spikes,
+    "nest-recurrent": nest_recurrent,
     "closed-form": closed_form,
     "float32": float32,
     "backends": backends,

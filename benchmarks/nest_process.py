@@ -37,8 +37,13 @@ def simulate(
     tau_syn: float,
     resolution: float,
     refractory: float,
+    recurrent: np.ndarray,
+    recurrent_delay: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Neuron and time of every spike; ``weight`` is (inputs, neurons), threshold 1, reset 0."""
+    """Neuron and time of every spike; ``weight`` is (inputs, neurons), threshold 1, reset 0.
+
+    ``recurrent`` and ``recurrent_delay`` are (neurons, neurons), or empty; delays are multiples of the resolution.
+    """
     import nest
 
     nest.verbosity = nest.VerbosityLevel.ERROR
@@ -53,6 +58,8 @@ def simulate(
             parameters = dict(spike_times=times[units == unit], precise_times=True)
             source = nest.Create("spike_generator", params=parameters)
             nest.Connect(source, neurons, "all_to_all", {"weight": row.reshape(-1, 1), "delay": DELAY})
+    if recurrent.size:
+        nest.Connect(neurons, neurons, "all_to_all", {"weight": recurrent.T, "delay": recurrent_delay.T})
     nest.Simulate(duration + DELAY)
     found = recorder.get("events")
     return found["senders"] - neurons[0].global_id, found["times"] - DELAY
