@@ -88,11 +88,12 @@ def oracle(net: Net, samples: list[Sample]) -> list[list[tuple[float, int]]]:
     return [simulate(net, sample, DURATION)[0] for sample in samples]
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("seed", range(6))
-def test_spikes_are_those_of_the_second_implementation(seed):
+def test_spikes_are_those_of_the_second_implementation(seed, backend):
     net, samples = draw(seed)
     given = tensors(net)
-    spikes = lif(as_events(samples, net.weight.shape[0])[0], backend="reference", **given)
+    spikes = lif(as_events(samples, net.weight.shape[0])[0], backend=backend, **given)
     found = oracle(net, samples)
     assert spikes.lengths.tolist() == [len(sample) for sample in found]
     assert spikes.units.tolist() == [n for sample in found for _, n in sample]
@@ -100,18 +101,37 @@ def test_spikes_are_those_of_the_second_implementation(seed):
     torch.testing.assert_close(spikes.times.detach(), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("seed", range(3))
-def test_gradients_are_the_differences_of_the_second_implementation(seed):
-    check_gradients(*draw(seed), entries=3, seed=seed)
+def test_gradients_are_the_differences_of_the_second_implementation(seed, backend):
+    check_gradients(*draw(seed), backend, entries=3, seed=seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_gradients_are_the_differences_of_the_second_implementation_everywhere(seed):
-    check_gradients(*draw(seed), entries=None, seed=seed)
+    check_gradients(*draw(seed), "cpu", entries=None, seed=seed)
 
 
-def check_gradients(net: Net, samples: list[Sample], entries: int | None, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(20))
+def test_compiled_kernel_is_the_reference_with_everything_in_use(seed):
+    net, samples = draw(seed)
+    results = []
+    for backend in ("cpu", "reference"):
+        given = tensors(net)
+        events, times, values = as_events(samples, net.weight.shape[0])
+        spikes = lif(events, backend=backend, **given)
+        loss_of(spikes.times, torch.linspace(-1, 1, spikes.num_events, dtype=torch.float64)).backward()
+        results.append((spikes, {**given, "times": times, "values": values}))
+    (fast, fast_inputs), (slow, slow_inputs) = results
+    assert fast.units.equal(slow.units) and fast.offsets.equal(slow.offsets)
+    torch.testing.assert_close(fast.times, slow.times, rtol=0, atol=1e-9)
+    for name, value in slow_inputs.items():
+        error = (fast_inputs[name].grad - value.grad).norm() / value.grad.norm().clamp(min=1e-9)
+        assert error < 1e-8, f"{name}: {error:.1e}"
+
+
+def check_gradients(net: Net, samples: list[Sample], backend: str, entries: int | None, seed: int) -> None:
     """Fourth-order central differences of the oracle against autograd, norm-wise per kind of parameter.
 
     A step must not change the order in which arrivals and spikes happen to a neuron: there the gradient has a kink.
@@ -119,7 +139,7 @@ def check_gradients(net: Net, samples: list[Sample], entries: int | None, seed: 
     rng = np.random.default_rng(seed)
     given = tensors(net)
     events, times, values = as_events(samples, net.weight.shape[0])
-    spikes = lif(events, backend="reference", **given)
+    spikes = lif(events, backend=backend, **given)
     coefficients = rng.normal(size=spikes.num_events)
     loss_of(spikes.times, torch.tensor(coefficients)).backward()
     story = [simulate(net, sample, DURATION)[1] for sample in samples]
@@ -249,17 +269,11 @@ def test_what_is_wrong_with_connections_is_said():
                 lif(events, weight, backend="reference", **given)
 
 
-def test_what_is_not_there_yet_is_refused_by_name():
+def test_voltages_that_are_not_there_yet_are_refused_by_name():
     events = Events.from_list([([0.0], [0])], num_units=3, duration=0.1)
-    weight, delay = torch.ones(3, 2), torch.full((3, 2), 1e-3)
-    with pytest.raises(
-        NotImplementedError, match="can't do refractory, delay per synapse or per target yet; backend='reference' can"
-    ):
-        lif(events, weight, delay=delay, refractory=1e-3, backend="cpu")
-    with pytest.raises(
-        NotImplementedError, match="return_voltage is not possible with delay per synapse or per target yet"
-    ):
-        lif(events, weight, delay=delay, backend="reference", return_voltage=True)
+    delay = torch.full((3, 2), 1e-3)
+    with pytest.raises(NotImplementedError, match="with refractory, delay per synapse or per target yet"):
+        lif(events, torch.ones(3, 2), delay=delay, refractory=1e-3, return_voltage=True)
 
 
 def test_learn_skips_what_a_layer_does_not_have_by_default_only():
@@ -356,12 +370,12 @@ def test_voltage_losses_of_recurrent_layers_match_differences(reading, backend):
         assert abs(numeric - exact) <= 1e-6 * abs(numeric) + 1e-9, f"{name}: {exact} instead of {numeric}"
 
 
-def large(dtype: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], Events]:
-    """Enough work for two threads."""
+def large(kind: str, dtype: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], Events]:
+    """Enough work for two threads; the kernels that it needs depend on the kind of its delays."""
     generator = torch.Generator().manual_seed(0)
     weight = 0.9 * torch.randn(20, 64, generator=generator, dtype=torch.float64) + 0.2
     back = 0.2 * torch.randn(64, 64, generator=generator, dtype=torch.float64)
-    wait = 5e-3 * torch.rand(64, 1, generator=generator, dtype=torch.float64)
+    wait = 5e-3 * torch.rand(*((64, 1) if kind == "axonal" else (64, 64)), generator=generator, dtype=torch.float64)
     samples = []
     for _ in range(8):
         times = 0.2 * torch.rand(200, generator=generator, dtype=torch.float64).sort().values
@@ -371,13 +385,14 @@ def large(dtype: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], Events
     return {name: value.to(dtype).requires_grad_() for name, value in given.items()}, events
 
 
-def test_runs_repeat_bit_for_bit_on_any_number_of_threads():
+@pytest.mark.parametrize("kind", ["axonal", "synaptic"])
+def test_runs_repeat_bit_for_bit_on_any_number_of_threads(kind):
     results = []
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 2):
             torch.set_num_threads(threads)
-            given, events = large()
+            given, events = large(kind)
             spikes = lif(events, **given)
             spikes.times.sin().sum().backward()
             results.append([spikes.times.detach(), spikes.units, *(value.grad for value in given.values())])
@@ -390,16 +405,18 @@ def test_runs_repeat_bit_for_bit_on_any_number_of_threads():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())
 
 
-def test_float32_is_close_to_float64():
-    (single, events), (double, _) = large(torch.float32), large(torch.float64)
+@pytest.mark.parametrize("kind", ["axonal", "synaptic"])
+def test_float32_is_close_to_float64(kind):
+    (single, events), (double, _) = large(kind, torch.float32), large(kind, torch.float64)
     short = events.crop(0.0, 0.05)  # recurrent networks are chaotic: rounding grows with time
     a, b = lif(short, **single), lif(short, **double)
     assert b.num_events > 300 and a.units.equal(b.units)
     torch.testing.assert_close(a.times, b.times, rtol=0, atol=2e-6)
 
 
-def test_a_storm_is_an_error():
-    given, events = large()
+@pytest.mark.parametrize("kind", ["axonal", "synaptic"])
+def test_a_storm_is_an_error(kind):
+    given, events = large(kind)
     with torch.no_grad():
         given["recurrent_weight"].fill_(1.0)
     with pytest.raises(RuntimeError, match="more than max_spikes = 100000 spikes in one call"):
@@ -424,3 +441,15 @@ def test_recurrent_operator_passes_opcheck():
         for x in arguments
     )
     torch.library.opcheck(torch.ops.eventnet.lif.default, fresh)
+
+
+def test_operator_with_everything_in_use_passes_opcheck():
+    net, samples = draw(1)
+    given = {name: value.detach() for name, value in tensors(net).items()}
+    events = as_events(samples, 4)[0].detach()
+    packed = (events.times, events.units, events.offsets, events.values, events.duration)
+    neuron = [given[name] for name in ("tau_mem", "tau_syn", "threshold", "reset", "bias")]
+    names = ("delay", "recurrent_weight", "recurrent_delay", "refractory", "initial_voltage", "initial_current")
+    arguments = [*packed, given["weight"], *neuron, *(given[name] for name in names)]
+    fresh = [x.requires_grad_() if x is not events.duration and x.is_floating_point() else x for x in arguments]
+    torch.library.opcheck(torch.ops.eventnet.lif_each.default, (*fresh, 1000))

@@ -86,12 +86,10 @@ def lif(events: Events, layer: Layer, backend: str, max_spikes: int) -> tuple[Te
     if choose(backend, weight.device) == "reference":
         run = lif_reference(_packed(events), layer, max_spikes)
         return run.times.to(events.dtype), run.units, run.offsets
-    from eventnet.kernels.ops import lif_cpu
+    from eventnet.kernels.ops import lif_cpu, lif_each_cpu
 
-    if missing := uncompiled(layer):
-        raise NotImplementedError(
-            f"lif: the compiled kernels can't do {', '.join(missing)} yet; backend='reference' can, slowly"
-        )
+    if each_has_its_own(layer):
+        return lif_each_cpu(_packed(events), layer, max_spikes)
     return lif_cpu(_packed(delayed(events, layer.synapses.delay)), layer, max_spikes)
 
 
@@ -105,8 +103,8 @@ def delayed(events: Events, delay: Tensor | None) -> Events:
     )
 
 
-def uncompiled(layer: Layer) -> list[str]:
-    """What of the layer only the reference can do."""
+def each_has_its_own(layer: Layer) -> list[str]:
+    """What of the layer makes its neurons differ in more than their parameters: no arrival is shared by all of them."""
     missing = [name for name in ("refractory", "initial_voltage", "initial_current") if name in layer.options()]
     given = {"delay": layer.synapses.delay, "recurrent_delay": layer.recurrent and layer.recurrent.delay}
     shared = {name: delay is None or delay.shape[1] == 1 for name, delay in given.items()}

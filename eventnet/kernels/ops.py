@@ -20,12 +20,15 @@ from eventnet.kernels.reference_lif import Layer
 
 # rows of the sums over the batch that the backward kernels return, in the order of impulse.h
 BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN, DELAY, ROWS = range(9)
+REFRACTORY, CURRENT, EACH_ROWS = ROWS, ROWS + 1, ROWS + 2  # and of each_adjoint.h
 
 EVENTS = "Tensor times, Tensor units, Tensor offsets, Tensor? values, Tensor duration"
 LAYER = "Tensor weight, Tensor tau_mem, Tensor tau_syn, Tensor threshold, Tensor reset, Tensor bias"
 RECURRENT = "Tensor? recurrent_weight, Tensor? recurrent_delay"
 GRADIENTS = "(Tensor weight, Tensor sums, Tensor times, Tensor values)"
-LIF, LI_MAX, LI_INTEGRAL = "eventnet::lif", "eventnet::li_max", "eventnet::li_integral"
+OPTIONS = f"Tensor delay, {RECURRENT}, Tensor refractory, Tensor voltage, Tensor current"
+LIF, LIF_EACH = "eventnet::lif", "eventnet::lif_each"
+LI_MAX, LI_INTEGRAL = "eventnet::li_max", "eventnet::li_integral"
 
 torch.library.define(
     LIF,
@@ -35,6 +38,16 @@ torch.library.define(
     LIF + "_backward",
     f"(Tensor grad, Tensor exact_times, Tensor spike_units, Tensor spike_offsets, Tensor currents, {EVENTS}, {LAYER}, "
     f"{RECURRENT}, bool inputs, bool taus) -> {GRADIENTS[:-1]}, Tensor recurrent_weight)",
+)
+torch.library.define(
+    LIF_EACH,
+    f"({EVENTS}, {LAYER}, {OPTIONS}, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor facts)",
+)
+torch.library.define(
+    LIF_EACH + "_backward",
+    f"(Tensor grad, Tensor exact_times, Tensor spike_units, Tensor spike_offsets, Tensor facts, {EVENTS}, {LAYER}, {OPTIONS}, "
+    "bool inputs, bool taus) -> (Tensor sums, Tensor times, Tensor values, Tensor weight, Tensor delay, Tensor recurrent_weight, "
+    "Tensor recurrent_delay)",
 )
 torch.library.define(LI_MAX, f"({EVENTS}, {LAYER}) -> (Tensor, Tensor at, Tensor event, Tensor slope)")
 torch.library.define(
@@ -55,6 +68,25 @@ def lif_cpu(packed: Packed, layer: Layer, max_spikes: int) -> tuple[Tensor, Tens
         back, wait = layer.recurrent
         recurrent = back, wait.reshape(-1) if wait is not None else back.new_zeros(1)
     out = torch.ops.eventnet.lif.default(*packed, layer.synapses.weight, *layer.neuron, *recurrent, max_spikes)
+    return out[0], out[1], out[2]
+
+
+def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Compiled twin of ``lif_reference`` for delays per synapse or per target, refractory periods and initial states."""
+    weight, neuron = layer.synapses.weight, layer.neuron
+    none, at_rest = weight.new_zeros(1), neuron.start() - neuron.bias
+
+    def matrix(delay: Tensor | None) -> Tensor:
+        return weight.new_zeros(1, 1) if delay is None else delay
+
+    recurrent: tuple[Tensor | None, Tensor | None] = (None, None)
+    if layer.recurrent is not None:
+        recurrent = layer.recurrent.weight, matrix(layer.recurrent.delay)
+    refractory = none if layer.refractory is None else layer.refractory
+    voltage = at_rest if layer.initial_voltage is None else layer.initial_voltage - neuron.bias
+    current = none if layer.initial_current is None else layer.initial_current
+    options = (matrix(layer.synapses.delay), *recurrent, refractory, voltage, current)
+    out = torch.ops.eventnet.lif_each.default(*packed, weight, *neuron, *options, max_spikes)
     return out[0], out[1], out[2]
 
 
@@ -133,6 +165,26 @@ def _lif_backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, c
     return _tensors(_kernel().lif_backward(*arrays, *spikes, inputs, taus, torch.get_num_threads()))
 
 
+@torch.library.impl(LIF_EACH, "CPU")
+def _lif_each(*args: Any) -> tuple[Tensor, ...]:
+    *tensors, max_spikes = args
+    arrays = (*_arrays(*tensors[:11]), *_optional(tensors[5].dtype, *tensors[11:]))
+    try:
+        found = _kernel().lif_each(*arrays, max_spikes, torch.get_num_threads())
+    except OverflowError as storm:
+        raise too_many_spikes(max_spikes, int(str(storm))) from None
+    exact, units, offsets, facts = _tensors(found)
+    return exact.to(tensors[0].dtype, copy=True), units, offsets, exact, facts
+
+
+@torch.library.impl(LIF_EACH + "_backward", "CPU")
+def _lif_each_backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, facts: Tensor, *args: Any) -> Any:
+    *tensors, inputs, taus = args
+    arrays = (*_arrays(*tensors[:11]), *_optional(tensors[5].dtype, *tensors[11:]))
+    spikes = (_array(x) for x in (exact, units, offsets, facts, grad))
+    return _tensors(_kernel().lif_each_backward(*arrays, *spikes, inputs, taus, torch.get_num_threads()))
+
+
 @torch.library.impl(LI_MAX, "CPU")
 def _li_max(*tensors: Any) -> tuple[Tensor, ...]:
     value, at, event, slope = _tensors(_kernel().li_max(*_arrays(*tensors), torch.get_num_threads()))
@@ -175,6 +227,19 @@ def _(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor
     )
 
 
+@torch.library.register_fake(LIF_EACH)
+def _(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    spikes = torch.library.get_ctx().new_dynamic_size()
+    exact = times.new_empty(spikes, dtype=torch.float64)
+    return (
+        times.new_empty(spikes),
+        units.new_empty(spikes),
+        torch.empty_like(offsets),
+        exact,
+        exact.new_empty((3, spikes)),
+    )
+
+
 @torch.library.register_fake(LI_MAX)
 def _(times: Tensor, units: Tensor, offsets: Tensor, values: Any, duration: Tensor, weight: Tensor, *rest: Any) -> Any:
     value = weight.new_empty((duration.shape[0], weight.shape[1]))
@@ -208,7 +273,20 @@ def _fake_lif_gradients(*args: Any) -> tuple[Tensor, ...]:
     return (*_fake_gradients(5, -2)(*args), own)
 
 
+def _fake_each_gradients(*args: Any) -> tuple[Tensor, ...]:
+    times, weight, back, inputs = args[5], args[10], args[17], args[-2]
+    num = weight.shape[1]
+
+    def empty(*shape: int) -> Tensor:
+        return weight.new_empty(shape, dtype=torch.float64)
+
+    events, own = times.shape[0] if inputs else 0, 0 if back is None else num
+    pairs = [empty(*weight.shape), empty(*weight.shape), empty(own, num), empty(own, num)]
+    return (empty(EACH_ROWS, num), empty(events), empty(events), *pairs)
+
+
 torch.library.register_fake(LIF + "_backward", _fake_lif_gradients)
+torch.library.register_fake(LIF_EACH + "_backward", _fake_each_gradients)
 torch.library.register_fake(LI_MAX + "_backward", _fake_gradients(4, -2))
 torch.library.register_fake(LI_INTEGRAL + "_backward", _fake_gradients(1, -2))
 
@@ -230,6 +308,22 @@ def _from_spikes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if tensors[11] is not None:
         own = back, _like(found[1][DELAY], tensors[12]) if ctx.needs_input_grad[12] else None
     return (*_gradients(ctx, tensors, found, spiking=True), *own, None)
+
+
+def _from_each(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+    found = torch.ops.eventnet.lif_each_backward.default(grad, *spikes, *tensors, *_wanted(ctx))
+    sums, times, values, weight, delay, back, wait = found
+    tau_mem = sums[TAU_MEM] + sums[START_TAU] * tensors[15].to(sums.dtype)
+    own = [tau_mem, sums[TAU_SYN], -sums[BEFORE], sums[AFTER], sums[BEFORE] - sums[AFTER]]
+    rest = [delay, back, wait, sums[REFRACTORY], sums[START], sums[CURRENT]]
+    grads = [times, None, None, values, None, weight, *own, *rest]
+    need = ctx.needs_input_grad
+    found = tuple(
+        _like(g, x) if n and g is not None and x is not None else None
+        for n, g, x in zip(need, grads, tensors, strict=False)
+    )
+    return (*found, None)
 
 
 def _save_peaks(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -284,8 +378,10 @@ def _gradients(ctx: Any, tensors: Any, found: Sequence[Tensor], spiking: bool) -
 
 
 def _like(grad: Tensor, x: Tensor) -> Tensor:
-    """In the dtype of ``x``; summed over the neurons if they share it."""
-    return (grad if grad.shape == x.shape else grad.sum().reshape(x.shape)).to(x.dtype)
+    """In the dtype of ``x``; summed over the neurons, or the synapses, that share it."""
+    if grad.shape != x.shape:
+        grad = grad.sum_to_size(x.shape) if grad.dim() == x.dim() else grad.sum().reshape(x.shape)
+    return grad.to(x.dtype)
 
 
 def _no_double_backward(ctx: Any, *_: Any) -> None:
@@ -322,7 +418,8 @@ def _register_autograd(name: str, save: Callable[..., None], gradients: Callable
 
 
 _register_autograd(LIF, _save_spikes, _from_spikes)
+_register_autograd(LIF_EACH, _save_spikes, _from_each)
 _register_autograd(LI_MAX, _save_peaks, _from_peaks)
 _register_autograd(LI_INTEGRAL, _save_integral, _from_integral)
-for _name in (LIF, LI_MAX, LI_INTEGRAL):
+for _name in (LIF, LIF_EACH, LI_MAX, LI_INTEGRAL):
     torch.library.register_autograd(_name + "_backward", _no_double_backward)

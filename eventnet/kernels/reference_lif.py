@@ -86,7 +86,8 @@ def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
 
     v, i = given(layer.initial_voltage, neuron.start()), given(layer.initial_current, end.new_zeros(()))
     refractory = given(layer.refractory, end.new_zeros(()))
-    now, free = torch.zeros_like(end), torch.zeros_like(end)  # free: when the voltage may move again
+    now, free = torch.zeros_like(end), torch.zeros_like(end)  # free: when a voltage that is held may move again
+    held = torch.zeros_like(end, dtype=torch.bool)
     finished = torch.zeros_like(end, dtype=torch.bool)
     queue = Queue(packed, layer.synapses.to(dtype), end)
     own = None if layer.recurrent is None else layer.recurrent.to(dtype)
@@ -95,8 +96,7 @@ def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
     emitted = 0
     while True:
         arrival, size, column = queue.head()
-        held = now < free
-        released = held & (free < arrival) & (free < end)
+        released = held & (free <= arrival) & (free < end)
         until = torch.where(released, free, torch.minimum(arrival, end))
         wait = first_crossing(v.detach(), i.detach(), (until - now).detach(), neuron)
         hit = torch.isfinite(wait) & ~held
@@ -115,6 +115,7 @@ def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
         v = torch.where(due, later_v, v)
         i = torch.where(due, later_i + torch.where(arrives, size, torch.zeros_like(size)), i)
         now = torch.where(due, torch.where(hit, now + s, until), now)
+        held = (held & ~(due & released)) | (hit if layer.refractory is not None else False)
         queue.take(arrives, column)
         if b.numel() == 0:
             continue

@@ -123,8 +123,7 @@ def lif(
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
         RuntimeError: more than ``max_spikes`` spikes.
-        NotImplementedError: delays per synapse or per target, refractory or initial state, for the compiled kernels (pass
-            ``backend="reference"``) and for ``return_voltage``.
+        NotImplementedError: ``return_voltage`` with delays per synapse or per target, refractory or initial state.
 
     Example:
         >>> events = Events.from_list([([0.0], [0])], num_units=1, duration=0.1)

@@ -58,7 +58,7 @@ def as_recurrent(weight: Tensor, recurrent_weight: Tensor | None, delay: float |
 
 def heard(events: Events, spikes: Events, layer: Layer) -> tuple[Events, Tensor]:
     """All that reaches the neurons, at its arrival, and with which weights: the input's units, then the layer's own."""
-    if missing := kernels.uncompiled(layer):
+    if missing := kernels.each_has_its_own(layer):
         raise NotImplementedError(f"lif: return_voltage is not possible with {', '.join(missing)} yet")
     late = kernels.delayed(events, layer.synapses.delay)
     if layer.recurrent is None:

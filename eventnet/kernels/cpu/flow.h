@@ -190,6 +190,8 @@ public:
         return f;
     }
 
+    Decay<double> factors(double s) const { return {sum(of_u_, s), sum(fade_, s), sum(of_i_, s)}; }
+
     // Voltage s seconds after (u, i).
     double voltage(double u, double i, double s) const { return u * sum(of_u_, s) + i * sum(of_i_, s); }
 

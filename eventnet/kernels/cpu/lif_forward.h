@@ -517,7 +517,7 @@ private:
         void emit(const Spike& spike) {
             out->push_back(spike);
             if (all.recurrent_) foresight = std::min(foresight, spike.time + all.recurrent_->shortest);
-            if (++uncounted > 1 << 16) count();
+            if (++uncounted > 1 << 12) count();
         }
 
         // Keeps the total of all threads below the limit, also while a single stretch goes on and on.

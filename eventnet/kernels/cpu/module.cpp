@@ -9,6 +9,8 @@
 
 #include "adjoint_each.h"
 #include "adjoint_shared.h"
+#include "each_adjoint.h"
+#include "each_forward.h"
 #include "li_integral.h"
 #include "li_max.h"
 #include "lif_forward.h"
@@ -162,6 +164,72 @@ nb::tuple lif_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb::object 
     return nb::make_tuple(arrays.weight, arrays.sums, arrays.times, arrays.values, grad_recurrent);
 }
 
+// What the kernels of neurons with orders of arrivals of their own take besides.
+#define EVENTNET_OPTIONS \
+    In<T> delay, nb::object recurrent_weight, nb::object recurrent_delay, In<T> refractory, In<T> voltage, In<T> current
+
+#define EVENTNET_OPTIONS_ARGS nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg()
+
+template <class T>
+Options<T> options(const Layer<T>& layer, int inputs, const In<T>& weight, EVENTNET_OPTIONS) {
+    const int n = layer.num;
+    const auto delayed = [n](const In<T>& w, int sources, const In<T>& d) {
+        return Delayed<T>(w.data(), sources, n, d.data(), int(d.shape(0)), int(d.shape(1)));
+    };
+    Options<T> found{delayed(weight, inputs, delay), {}, as(refractory), as(voltage), as(current)};
+    if (!recurrent_weight.is_none())
+        found.recurrent = delayed(nb::cast<In<T>>(recurrent_weight), n, nb::cast<In<T>>(recurrent_delay));
+    return found;
+}
+
+template <class T>
+nb::tuple lif_each(EVENTNET_COMMON, EVENTNET_OPTIONS, int64_t max_spikes, int threads) {
+    EVENTNET_BATCH_AND_LAYER;
+    const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current);
+    const size_t batch_size = batch.size;
+    std::vector<std::vector<Released>> spikes(batch_size);
+    if (layer.num > 0) {
+        nb::gil_scoped_release release;
+        spikes = EachForward<T>(batch, layer, given, max_spikes).run(threads);
+    }
+    Out<int64_t> out_offsets = make<int64_t>({batch_size + 1});
+    for (size_t b = 0; b < batch_size; ++b) out_offsets.data()[b + 1] = out_offsets.data()[b] + int64_t(spikes[b].size());
+    const size_t total = out_offsets.data()[batch_size];
+    Out<double> out_times = make<double>({total}), facts = make<double>({3, total});
+    Out<int32_t> out_units = make<int32_t>({total});
+    size_t k = 0;
+    for (const auto& sample : spikes)
+        for (const Released& spike : sample) {
+            out_times.data()[k] = spike.time, out_units.data()[k] = spike.unit;
+            facts.data()[k] = spike.current, facts.data()[total + k] = spike.release_current;
+            facts.data()[2 * total + k++] = spike.release_voltage;
+        }
+    return nb::make_tuple(out_times, out_units, out_offsets, facts);
+}
+
+template <class T>
+nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_times, In<int32_t> spike_units,
+                            In<int64_t> spike_offsets, In<double> facts, InReals grad_times, bool inputs, bool taus, int threads) {
+    EVENTNET_BATCH_AND_LAYER;
+    const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current);
+    const size_t n = layer.num, in = batch.inputs, own = given.recurrent.weight ? n : 0, total = spike_times.size();
+    const size_t rows = EachArrival<T>::kRows, events = inputs ? batch.offsets[batch.size] : 0;
+    Out<double> sums = make<double>({rows, n}), of_times = make<double>({events}), of_values = make<double>({events});
+    Out<double> of_weight = make<double>({in, n}), of_delay = make<double>({in, n});
+    Out<double> of_recurrent = make<double>({own, n}), of_recurrent_delay = make<double>({own, n});
+    if (n > 0) {
+        nb::gil_scoped_release release;
+        const double* const fact = facts.data();
+        const auto found = EachArrival<T>(batch, layer, given, taus)
+                               .run(reals(grad_times), spike_offsets.data(), spike_units.data(), spike_times.data(), fact, fact + total,
+                                    fact + 2 * total, inputs ? of_times.data() : nullptr, inputs ? of_values.data() : nullptr, threads);
+        const auto copy = [](const std::vector<double>& from, Out<double>& to) { std::copy(from.begin(), from.end(), to.data()); };
+        copy(found.sums, sums), copy(found.input.weight, of_weight), copy(found.input.delay, of_delay);
+        copy(found.recurrent.weight, of_recurrent), copy(found.recurrent.delay, of_recurrent_delay);
+    }
+    return nb::make_tuple(sums, of_times, of_values, of_weight, of_delay, of_recurrent, of_recurrent_delay);
+}
+
 template <class T>
 nb::tuple li_max(EVENTNET_COMMON, int threads) {
     EVENTNET_BATCH_AND_LAYER;
@@ -235,6 +303,9 @@ void bind(nb::module_& m) {
     m.def("lif", &lif<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg());
     m.def("lif_backward", &lif_backward<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg());
+    m.def("lif_each", &lif_each<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg());
+    m.def("lif_each_backward", &lif_each_backward<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());
     m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());
