@@ -49,6 +49,8 @@ def as_extras(
     initial_current: float | Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Refractory period and initial state as ``as_neuron`` has its parameters; None for what is not in use."""
+    if not isinstance(refractory, Tensor) and refractory == 0 and initial_voltage is None and initial_current is None:
+        return None, None, None
     num = like.shape[1]
     extras: list[Tensor | None] = []
     for name, value in (
