@@ -20,7 +20,7 @@ from eventnet.kernels.reference_lif import Layer
 
 # rows of the sums over the batch that the backward kernels return, in the order of impulse.h
 BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN, DELAY, ROWS = range(9)
-REFRACTORY, CURRENT, EACH_ROWS = ROWS, ROWS + 1, ROWS + 2  # and of each_adjoint.h
+REFRACTORY, CURRENT, EACH_ROWS = ROWS, ROWS + 1, ROWS + 2  # and of delayed_adjoint.h
 
 EVENTS = "Tensor times, Tensor units, Tensor offsets, Tensor? values, Tensor duration"
 LAYER = "Tensor weight, Tensor tau_mem, Tensor tau_syn, Tensor threshold, Tensor reset, Tensor bias"
@@ -137,52 +137,39 @@ def _array(x: Tensor, dtype: torch.dtype | None = None) -> np.ndarray:
     return (x if x.is_contiguous() else x.contiguous()).numpy()
 
 
-def _optional(dtype: torch.dtype, *tensors: Tensor | None) -> tuple[np.ndarray | None, ...]:
-    return tuple(None if x is None else _array(x, dtype) for x in tensors)
-
-
 def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(x) for x in arrays)
 
 
-@torch.library.impl(LIF, "CPU")
-def _lif(*args: Any) -> tuple[Tensor, ...]:
-    *tensors, back, wait, max_spikes = args
-    try:
-        arrays = (*_arrays(*tensors), *_optional(tensors[5].dtype, back, wait))
-        found = _kernel().lif(*arrays, max_spikes, torch.get_num_threads())
-    except OverflowError as storm:
-        raise too_many_spikes(max_spikes, int(str(storm))) from None
-    exact, units, offsets, currents = _tensors(found)
-    return exact.to(tensors[0].dtype, copy=True), units, offsets, exact, currents
+def _implement_spiking(name: str) -> None:
+    """An operator of packed events, layer and options, and its backward operator, by the kernels of that name."""
+    kernel = name.removeprefix("eventnet::")
+
+    def arrays(tensors: Sequence[Tensor | None]) -> tuple[np.ndarray | None, ...]:
+        common = _arrays(*tensors[:11])  # type: ignore[arg-type]
+        return (*common, *(None if x is None else _array(x, tensors[5].dtype) for x in tensors[11:]))  # type: ignore[union-attr]
+
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        *tensors, max_spikes = args
+        try:
+            found = getattr(_kernel(), kernel)(*arrays(tensors), max_spikes, torch.get_num_threads())
+        except OverflowError as storm:
+            raise too_many_spikes(max_spikes, int(str(storm))) from None
+        exact, units, offsets, facts = _tensors(found)
+        return exact.to(tensors[0].dtype, copy=True), units, offsets, exact, facts
+
+    def backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, facts: Tensor, *args: Any) -> Any:
+        *tensors, inputs, taus = args
+        spikes = (_array(x) for x in (exact, units, offsets, facts, grad))
+        call = getattr(_kernel(), kernel + "_backward")
+        return _tensors(call(*arrays(tensors), *spikes, inputs, taus, torch.get_num_threads()))
+
+    torch.library.impl(name, "CPU")(forward)
+    torch.library.impl(name + "_backward", "CPU")(backward)
 
 
-@torch.library.impl(LIF + "_backward", "CPU")
-def _lif_backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, currents: Tensor, *args: Any) -> Any:
-    *tensors, back, wait, inputs, taus = args
-    arrays = (*_arrays(*tensors), *_optional(tensors[5].dtype, back, wait))
-    spikes = (_array(x) for x in (exact, units, offsets, currents, grad))
-    return _tensors(_kernel().lif_backward(*arrays, *spikes, inputs, taus, torch.get_num_threads()))
-
-
-@torch.library.impl(LIF_EACH, "CPU")
-def _lif_each(*args: Any) -> tuple[Tensor, ...]:
-    *tensors, max_spikes = args
-    arrays = (*_arrays(*tensors[:11]), *_optional(tensors[5].dtype, *tensors[11:]))
-    try:
-        found = _kernel().lif_each(*arrays, max_spikes, torch.get_num_threads())
-    except OverflowError as storm:
-        raise too_many_spikes(max_spikes, int(str(storm))) from None
-    exact, units, offsets, facts = _tensors(found)
-    return exact.to(tensors[0].dtype, copy=True), units, offsets, exact, facts
-
-
-@torch.library.impl(LIF_EACH + "_backward", "CPU")
-def _lif_each_backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, facts: Tensor, *args: Any) -> Any:
-    *tensors, inputs, taus = args
-    arrays = (*_arrays(*tensors[:11]), *_optional(tensors[5].dtype, *tensors[11:]))
-    spikes = (_array(x) for x in (exact, units, offsets, facts, grad))
-    return _tensors(_kernel().lif_each_backward(*arrays, *spikes, inputs, taus, torch.get_num_threads()))
+_implement_spiking(LIF)
+_implement_spiking(LIF_EACH)
 
 
 @torch.library.impl(LI_MAX, "CPU")

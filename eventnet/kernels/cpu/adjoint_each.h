@@ -31,10 +31,6 @@ public:
     }
 
 private:
-    struct State {
-        double r = 0, v = 0, a = 0, c = 0, d = 0;
-    };
-
     struct Worker {
         const EachAdjoint& all;
         const Gradients<T> out;
@@ -62,7 +58,7 @@ private:
 
         void neuron(int b, int n, const std::vector<int64_t>& own, T* row) {
             const int64_t first = batch.offsets[b];
-            State at;
+            Costate at;
             int64_t e = batch.times.not_below(first, batch.offsets[b + 1], impulses.times[own.back()]);
             for (size_t m = own.size(); m-- > 0;) {
                 const double now = impulses.times[own[m]];
@@ -70,12 +66,12 @@ private:
                 const double before = m ? impulses.times[own[m - 1]] : 0.0;
                 const int64_t from = m ? batch.times.not_below(first, e, before) : first;
                 for (; e > from; e = std::max(from, e - kLanes<T>)) arrivals(std::max(from, e - kLanes<T>), e, n, now, at, row);
-                at = back(layer.neurons[n], at, now - before);
+                at = at.earlier(now - before, layer.neurons[n], all.with_taus_);
             }
         }
 
-        // Events [first, last), at most a vector of them, before the state `at` of time `now`.
-        void arrivals(int64_t first, int64_t last, int n, double now, const State& at, T* row) {
+        // Events [first, last), at most a vector of them, before the costates `at` of time `now`.
+        void arrivals(int64_t first, int64_t last, int n, double now, const Costate& at, T* row) {
             const Neuron& neuron = layer.neurons[n];
             Vec<T> s{}, value{}, w{};
             for (int l = 0; l < last - first; ++l) {
@@ -98,18 +94,6 @@ private:
             double* sums = out.sums + n;
             sums[kTauMem * layer.num] += sum<T>(value * w * (T(at.c) * f.y + T(at.a) * f.k + T(at.v) * g.k_tm));
             sums[kTauSyn * layer.num] += sum<T>(value * w * (T(at.d) * f.y + T(at.r) * g.y_ts + T(at.v) * g.k_ts));
-        }
-
-        // The state s seconds earlier.
-        State back(const Neuron& neuron, const State& at, double s) const {
-            const Decay<double> f = neuron.decay(s);
-            State to{at.r * f.y + at.v * f.k, at.v * f.x};
-            if (!all.with_taus_) return to;
-            const TauSlope<Vec<double>> g = tau_slope<double>(splat(s), splat(neuron.p), splat(neuron.q));
-            to.a = at.a * f.x + at.v * g.x_tm[0];
-            to.c = at.c * f.y + at.a * f.k + at.v * g.k_tm[0];
-            to.d = at.d * f.y + at.r * g.y_ts[0] + at.v * g.k_ts[0];
-            return to;
         }
     };
 

@@ -41,6 +41,23 @@ struct Impulses {
     }
 };
 
+// Costates of one neuron, of its voltage (v) and its current (r); the derivatives of both in tau_mem (a, c) and of r in tau_syn (d).
+struct Costate {
+    double v = 0, r = 0, a = 0, c = 0, d = 0;
+
+    // The same s seconds earlier.
+    Costate earlier(double s, const Neuron& neuron, bool with_taus) const {
+        const Decay<double> f = neuron.decay(s);
+        Costate to{v * f.x, r * f.y + v * f.k};
+        if (!with_taus) return to;
+        const TauSlope<Vec<double>> g = tau_slope<double>(splat(s), splat(neuron.p), splat(neuron.q));
+        to.a = a * f.x + v * g.x_tm[0];
+        to.c = c * f.y + a * f.k + v * g.k_tm[0];
+        to.d = d * f.y + r * g.y_ts[0] + v * g.k_ts[0];
+        return to;
+    }
+};
+
 // What the voltage at time 0 of a neuron that starts away from rest gets from costates v, a at time t.
 template <class T>
 void add_start(const Layer<T>& layer, size_t n, double v, double a, double t, double* sums) {

@@ -9,8 +9,8 @@
 
 #include "adjoint_each.h"
 #include "adjoint_shared.h"
-#include "each_adjoint.h"
-#include "each_forward.h"
+#include "delayed_adjoint.h"
+#include "delayed_forward.h"
 #include "li_integral.h"
 #include "li_max.h"
 #include "lif_forward.h"
@@ -190,7 +190,7 @@ nb::tuple lif_each(EVENTNET_COMMON, EVENTNET_OPTIONS, int64_t max_spikes, int th
     std::vector<std::vector<Released>> spikes(batch_size);
     if (layer.num > 0) {
         nb::gil_scoped_release release;
-        spikes = EachForward<T>(batch, layer, given, max_spikes).run(threads);
+        spikes = DelayedForward<T>(batch, layer, given, max_spikes).run(threads);
     }
     Out<int64_t> out_offsets = make<int64_t>({batch_size + 1});
     for (size_t b = 0; b < batch_size; ++b) out_offsets.data()[b + 1] = out_offsets.data()[b] + int64_t(spikes[b].size());
@@ -213,14 +213,14 @@ nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_
     EVENTNET_BATCH_AND_LAYER;
     const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current);
     const size_t n = layer.num, in = batch.inputs, own = given.recurrent.weight ? n : 0, total = spike_times.size();
-    const size_t rows = EachArrival<T>::kRows, events = inputs ? batch.offsets[batch.size] : 0;
+    const size_t rows = DelayedAdjoint<T>::kRows, events = inputs ? batch.offsets[batch.size] : 0;
     Out<double> sums = make<double>({rows, n}), of_times = make<double>({events}), of_values = make<double>({events});
     Out<double> of_weight = make<double>({in, n}), of_delay = make<double>({in, n});
     Out<double> of_recurrent = make<double>({own, n}), of_recurrent_delay = make<double>({own, n});
     if (n > 0) {
         nb::gil_scoped_release release;
         const double* const fact = facts.data();
-        const auto found = EachArrival<T>(batch, layer, given, taus)
+        const auto found = DelayedAdjoint<T>(batch, layer, given, taus)
                                .run(reals(grad_times), spike_offsets.data(), spike_units.data(), spike_times.data(), fact, fact + total,
                                     fact + 2 * total, inputs ? of_times.data() : nullptr, inputs ? of_values.data() : nullptr, threads);
         const auto copy = [](const std::vector<double>& from, Out<double>& to) { std::copy(from.begin(), from.end(), to.data()); };

@@ -42,9 +42,9 @@ struct Released {
 };
 
 template <class T>
-class EachForward {
+class DelayedForward {
 public:
-    EachForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes)
+    DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes)
         : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes),
           length_(0.3 * std::min(layer.shortest_tau(), 1.0)) {}
 
@@ -75,7 +75,7 @@ private:
     };
 
     struct Worker {
-        EachForward& all;
+        DelayedForward& all;
         const Layer<T>& layer;
         const Options<T>& options;
         std::vector<Cell> cells, before;
@@ -89,8 +89,10 @@ private:
         double duration = 0, foresight = INFINITY;
         int64_t uncounted = 0;
 
-        explicit Worker(EachForward& parent) : all(parent), layer(parent.layer_), options(parent.options_), cells(parent.layer_.num) {
-            const double longest = std::max(options.input.longest, options.recurrent.longest);
+        explicit Worker(DelayedForward& parent) : all(parent), layer(parent.layer_), options(parent.options_), cells(parent.layer_.num) {
+            double trial = 0;  // what arrives later does not count
+            for (int b = 0; b < parent.batch_.size; ++b) trial = std::max(trial, parent.batch_.duration[b]);
+            const double longest = std::min(std::max(options.input.longest, options.recurrent.longest), trial);
             windows.resize(static_cast<size_t>(longest / all.length_) + 3);
         }
 

@@ -1,4 +1,4 @@
-// Backward pass of each_forward.h: every arrival is a look-up of its target's costates.
+// Backward pass of delayed_forward.h: every arrival is a look-up of its target's costates.
 //
 // Between a neuron's impulses its costates r = dL/dI and v = dL/dV are closed form, so those at an arrival follow from the first
 // impulse after it. Spikes are taken from the last to the first: by then all that they cause is known.
@@ -8,7 +8,7 @@
 // give the gradients of the time constants; a reset takes the voltage that it ended from all later ones: hence the term with a.
 #pragma once
 
-#include "each_forward.h"
+#include "delayed_forward.h"
 #include "impulse.h"
 
 namespace eventnet {
@@ -26,12 +26,12 @@ struct DelayedGradients {
 };
 
 template <class T>
-class EachArrival {
+class DelayedAdjoint {
 public:
     // Rows of the sums over the batch, after those of impulse.h.
     enum { kRefractory = kSums, kCurrent, kRows };
 
-    EachArrival(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, bool with_taus)
+    DelayedAdjoint(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, bool with_taus)
         : batch_(batch), layer_(layer), options_(options), with_taus_(with_taus) {}
 
     struct Found {
@@ -74,13 +74,14 @@ private:
         for (size_t k = 0; k < from.size(); ++k) to[k] += from[k];
     }
 
-    // Costates of a neuron, and their derivatives, at `time`: just before an impulse.
+    // Costates just before an impulse.
     struct State {
-        double time = INFINITY, v = 0, r = 0, a = 0, c = 0, d = 0;
+        double time = INFINITY;
+        Costate at{};
     };
 
     struct Worker {
-        const EachArrival& all;
+        const DelayedAdjoint& all;
         Found& found;
         const Layer<T>& layer = all.layer_;
         std::vector<int64_t> order{};   // spikes by the ends of their refractory periods, the last one first
@@ -89,19 +90,10 @@ private:
 
         double& sum(int row, int n) { return found.sums[static_cast<size_t>(row) * layer.num + n]; }
 
-        // The state of neuron n at an earlier time.
-        State back(int n, const State& later, double time) const {
-            if (std::isinf(later.time)) return {time};
-            const Neuron& neuron = layer.neurons[n];
-            const double s = std::max(later.time - time, 0.0);
-            const Decay<double> f = neuron.decay(s);
-            State to{time, later.v * f.x, later.r * f.y + later.v * f.k};
-            if (!all.with_taus_) return to;
-            const TauSlope<Vec<double>> g = tau_slope<double>(splat(s), splat(neuron.p), splat(neuron.q));
-            to.a = later.a * f.x + later.v * g.x_tm[0];
-            to.c = later.c * f.y + later.a * f.k + later.v * g.k_tm[0];
-            to.d = later.d * f.y + later.r * g.y_ts[0] + later.v * g.k_ts[0];
-            return to;
+        // The costates of neuron n at a time before those of `later`.
+        Costate back(int n, const State& later, double time) const {
+            if (std::isinf(later.time)) return {};
+            return later.at.earlier(std::max(later.time - time, 0.0), layer.neurons[n], all.with_taus_);
         }
 
         void spikes(const Reals& grads, int64_t first, int64_t last, const int32_t* units, const double* times, const double* currents,
@@ -124,31 +116,31 @@ private:
                 double grad = grads[k] + pulls[k - first];
                 if (all.options_.recurrent.weight)
                     grad += arrive(all.options_.recurrent, found.recurrent, times[k], n, T(1), duration).first;
-                State at = back(n, states[n].back(), times[k]);
+                Costate at = back(n, states[n].back(), times[k]);
                 // the slope before a spike is positive; float32 rounding must not make that of a grazing one zero or negative
                 const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(currents[k]));
                 at.v += -grad * neuron.tm / std::max(currents[k] - neuron.gap, least);
                 sum(kBefore, n) += at.v;
-                states[n].push_back(at);
+                states[n].push_back({times[k], at});
             }
         }
 
         // The end of a refractory period: what comes after it sees the voltage from its reset on only. Returns dL/d(its time).
         double reset(int n, double time, double current, double voltage) {
             const Neuron& neuron = layer.neurons[n];
-            State at = back(n, states[n].back(), time);
+            Costate at = back(n, states[n].back(), time);
             const double by_time = -at.v * (current - neuron.rise) * neuron.p;
             sum(kAfter, n) += at.v;
             sum(kRefractory, n) += by_time;
             sum(kTauMem, n) -= (voltage - neuron.rise) * at.a;
             at.v = 0;
-            states[n].push_back(at);
+            states[n].push_back({time, at});
             return by_time;
         }
 
         void start() {
             for (int n = 0; n < layer.num; ++n) {
-                const State at = back(n, states[n].back(), 0.0);
+                const Costate at = back(n, states[n].back(), 0.0);
                 const double current = all.options_.current[n];
                 sum(kStart, n) += at.v, sum(kStartTau, n) += at.a, sum(kCurrent, n) += at.r;
                 sum(kTauMem, n) += current * at.c, sum(kTauSyn, n) += current * at.d;
@@ -164,14 +156,14 @@ private:
                 const auto& list = states[n];  // times fall: the last one after `at`
                 const auto later = std::partition_point(list.begin(), list.end(), [&](const State& s) { return s.time > at; }) - 1;
                 if (std::isinf(later->time)) continue;
-                const State here = back(n, *later, at);
+                const Costate here = back(n, *later, at);
                 const Neuron& neuron = layer.neurons[n];
                 const double w = synapses.weight_of(unit, n), pull = w * (here.r * neuron.q - here.v * neuron.p);
                 const size_t place = static_cast<size_t>(unit) * layer.num + n;
                 gradients.weight[place] += value * here.r;
                 gradients.delay[place] += value * pull;
                 by_time += value * pull, by_value += w * here.r;
-                sum(kTauMem, n) += value * w * here.c, sum(kTauSyn, n) += value * w * here.d;
+                if (all.with_taus_) sum(kTauMem, n) += value * w * here.c, sum(kTauSyn, n) += value * w * here.d;
             }
             return {by_time, by_value};
         }
