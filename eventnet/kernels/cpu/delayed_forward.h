@@ -1,39 +1,22 @@
 // Spikes of neurons each of which has its own order of arrivals: delays per synapse or per target, refractory periods.
 //
-// Time goes in windows. An event sends its arrivals to the windows they fall into; a window's arrivals are sorted by neuron and
-// time, and each neuron goes through its own, one stretch after the other. A window ends early where one of its spikes may come back.
+// Time goes in windows. Without a spike a window acts on a neuron linearly, so its arrivals can be added up in any order, long
+// before the window comes: what they make of the current and of the voltage at its end, and a bound on what they add to the voltage
+// within it. These three sums, and the newest arrival, are a record of 4 numbers for each window and neuron: an event costs one
+// look-up of its window and one load, add and store per synapse. Only neurons whose bound reaches the threshold sort the arrivals of
+// their window and go from one to the next.
+//
+// In a recurrent layer a spike may change what follows in its window. Each neuron goes up to its next spike; those no later than the
+// first of them plus the smallest delay are certain. They are sent, and their neurons and those that they reach within the window
+// go on from where they are certain, until none is left.
 #pragma once
 
-#include "lif_forward.h"
+#include <atomic>
+
+#include "delayed.h"
+#include "parallel.h"
 
 namespace eventnet {
-
-// Weights (in, N) and delays with the strides of their kind: per synapse, per source or per target.
-template <class T>
-struct Delayed {
-    const T* weight = nullptr;
-    const T* delay = nullptr;
-    int num = 0;            // of neurons
-    int by_source = 0, by_target = 0;
-    double shortest = INFINITY, longest = 0;
-
-    Delayed() = default;
-    Delayed(const T* w, int inputs, int n, const T* d, int rows, int columns)
-        : weight(w), delay(d), num(n), by_source(rows > 1 ? columns : 0), by_target(columns > 1 ? 1 : 0) {
-        for (int k = 0; k < rows * columns; ++k) shortest = std::min<double>(shortest, d[k]), longest = std::max<double>(longest, d[k]);
-        if (inputs == 0 || n == 0) shortest = 0;
-    }
-
-    T weight_of(int j, int n) const { return weight[static_cast<size_t>(j) * num + n]; }
-    double delay_of(int j, int n) const { return delay[static_cast<size_t>(j) * by_source + n * by_target]; }
-};
-
-// What only this kernel knows of a layer.
-template <class T>
-struct Options {
-    Delayed<T> input, recurrent;  // recurrent.weight is null where there is none
-    Parameter<T> refractory, voltage, current;  // voltage relative to the bias, at time 0
-};
 
 struct Released {
     double time, current;
@@ -46,182 +29,355 @@ class DelayedForward {
 public:
     DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes)
         : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes),
-          length_(0.3 * std::min(layer.shortest_tau(), 1.0)) {}
+          width_(options.recurrent.weight ? layer.columns : group_width(layer.columns)), length_(window_length(batch, layer, options.longest())),
+          input_(options.input, layer.columns, width_), recurrent_(options.recurrent, layer.columns, width_), decays_(layer) {}
 
+    // Spikes of every sample, sorted.
     std::vector<std::vector<Released>> run(int threads) {
         const Split parts = split(batch_, layer_.columns, std::min(threads, std::max(batch_.size, 1)));
-        std::vector<std::vector<Released>> found(batch_.size);
-        parallel_for(parts.chunks(), threads, [&](int chunk) {
-            Worker worker(*this);
-            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) worker.sample(b, found[b]);
+        const int groups = layer_.columns / width_;
+        std::vector<std::vector<Released>> found(static_cast<size_t>(batch_.size) * groups), all(batch_.size);
+        parallel_for(parts.chunks() * groups, threads, [&](int job) {
+            const int chunk = job % parts.chunks(), group = job / parts.chunks();
+            Worker worker(*this, group);
+            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) worker.sample(b, found[static_cast<size_t>(b) * groups + group]);
         });
-        return found;
+        parallel_for(batch_.size, threads, [&](int b) {
+            const auto from = found.begin() + static_cast<size_t>(b) * groups;
+            all[b] = std::move(*from);
+            for (int g = 1; g < groups; ++g) all[b].insert(all[b].end(), from[g].begin(), from[g].end());
+            std::sort(all[b].begin(), all[b].end(), [](const Released& x, const Released& y) { return x.time != y.time ? x.time < y.time : x.unit < y.unit; });
+        });
+        return all;
     }
 
 private:
+    // Neurons that hear only the input are looked at some vectors at a time: what belongs to these stays in the cache.
+    static int group_width(int columns) {
+        int vectors = 4;
+        while (columns % (vectors * kLanes<T>)) --vectors;
+        return vectors * kLanes<T>;
+    }
+
     static constexpr double kClose = sizeof(T) == 4 ? 1e-6 : 1e-12;
 
+    // A neuron at a point in time.
     struct Cell {
         double u, i, now;
-        double free;     // the voltage is held until then,
-        double shadow;   // and would be this if it were not
-        int64_t last;    // spike
+        double free = -INFINITY;  // the voltage is held until then,
+        double shadow = 0;        // and would be this if it were not
+        int64_t last = -1;        // spike: its place in the output
+        int passed = 0;           // arrivals of the window that are behind it
     };
 
-    struct Entry {
+    // What the arrivals of a window make of a neuron's current and voltage at its end, the most that they add to the voltage within
+    // it, and the newest of them (-1: none): each sending knows the arrival before it.
+    struct alignas(4 * sizeof(T)) Record {
+        T current, voltage, bound, newest;
+    };
+
+    // An event, or a spike of the layer itself, on its way.
+    struct Sent {
+        double time;
+        const T* row;  // of Packed
+        T size;
+    };
+
+    struct Arrival {
         double time;
         T size;
-        int neuron;
+    };
+
+    // Neurons that are not done with by the sums of the window.
+    struct Replay {
+        Cell from, to;                  // certain; as far as it is known
+        std::vector<Arrival> arrivals;  // by their times, then in the order in which they were sent
+        int64_t newest = -1;            // of the arrivals that are among these
+        bool spikes = false;            // of a recurrent layer: `to` is just after a spike that is not certain yet
+        Released spike{};
     };
 
     struct Worker {
         DelayedForward& all;
         const Layer<T>& layer;
         const Options<T>& options;
-        std::vector<Cell> cells, before;
-        std::vector<std::vector<Entry>> windows;  // a ring of arrivals to come
-        std::vector<Entry> taken, sorted;  // the arrivals of the stretch at hand; by neuron and time
-        std::vector<int> first, place;     // of each neuron in sorted
-        size_t heap = 0;                   // the window whose arrivals are a heap: the one at hand
-        double reach = INFINITY;           // how long a stretch is worth trying
+        const int group, begin, width;
+        const bool recurrent;
+
+        // of the sample at hand
         std::vector<Released>* out = nullptr;
-        int sample_ = 0;
-        double duration = 0, foresight = INFINITY;
+        int sample_ = 0, window = 0;
+        double start = 0, end = 0;  // of the window
+        Windows windows{1, 1};
+        Array<T> u, i, next_u, next_i, x, y, k;  // states at both ends of the window, and the factors between them
+        std::vector<Cell> cells;                 // only free, shadow and last: the rest is in u and i
+        std::vector<uint32_t> held;              // lanes of each vector whose voltage is held at the start of the window
+
+        // arrivals: a ring of windows, and a ring of what was sent
+        int ring = 1;
+        Array<Record> records;
+        std::vector<Sent> sent;
+        Array<T> before;  // the arrival before this one, for each sending and neuron
+        int64_t oldest = 0, newest = 0;
+
+        // of the window at hand
+        std::vector<Replay> replays;
+        std::vector<Arrival> sorted;
+        std::vector<int> replayed, reached;
+        std::vector<char> is_replayed, is_reached;
+        double certain = 0;  // no spike to come arrives before this
         int64_t uncounted = 0;
 
-        explicit Worker(DelayedForward& parent) : all(parent), layer(parent.layer_), options(parent.options_), cells(parent.layer_.num) {
-            double trial = 0;  // what arrives later does not count
-            for (int b = 0; b < parent.batch_.size; ++b) trial = std::max(trial, parent.batch_.duration[b]);
-            const double longest = std::min(std::max(options.input.longest, options.recurrent.longest), trial);
-            windows.resize(static_cast<size_t>(longest / all.length_) + 3);
+        Worker(DelayedForward& parent, int g)
+            : all(parent), layer(parent.layer_), options(parent.options_), group(g), begin(g * parent.width_), width(parent.width_),
+              recurrent(parent.options_.recurrent.weight), u(width), i(width), next_u(width), next_i(width), x(width), y(width), k(width),
+              cells(width), held(width / kLanes<T>), sent(64), before(64 * static_cast<size_t>(width)), replays(width),
+              is_replayed(width), is_reached(width) {
+            double trial = 0;
+            for (int b = 0; b < all.batch_.size; ++b) trial = std::max(trial, all.batch_.duration[b]);
+            // a sample's windows are shorter than the longest, by less than half
+            const double on_their_way = std::min(2 * options.longest() / all.length_ + 3, 2 * trial / all.length_ + 3);
+            while (ring < on_their_way) ring *= 2;
+            records.assign(static_cast<size_t>(ring) * width, Record{0, 0, 0, -1});
         }
 
-        void sample(int b, std::vector<Released>& spikes) {
+        void sample(int b, std::vector<Released>& spikes_of_sample) {
             const Batch<T>& batch = all.batch_;
-            sample_ = b, out = &spikes, duration = batch.duration[b], reach = all.length_;
-            for (auto& window : windows) window.clear();
-            for (int n = 0; n < layer.num; ++n) cells[n] = {double(options.voltage[n]), double(options.current[n]), 0, 0, 0, -1};
+            sample_ = b, out = &spikes_of_sample, windows = Windows(batch.duration[b], all.length_);
+            oldest = newest = 0;
+            std::fill(held.begin(), held.end(), 0);
+            for (int c = 0; c < width; ++c) {
+                const int n = std::min(begin + c, layer.num - 1);
+                u[c] = T(options.voltage[n]), i[c] = T(options.current[n]), cells[c] = {};
+                if (begin + c >= layer.num) u[c] = i[c] = 0;
+            }
+            for (int c = 0; c < width; c += kLanes<T>) {
+                const Decay<Vec<T>> f = decay<T>(splat(T(windows.length)), load(&layer.p[begin + c]), load(&layer.q[begin + c]));
+                store(&x[c], f.x), store(&y[c], f.y), store(&k[c], f.k);
+            }
             int64_t e = batch.offsets[b];
             const int64_t stop = batch.counted(b);
-            double now = 0;
-            for (size_t w = 0; now < duration || w == 0; ++w) {
-                const double end = std::min((w + 1) * all.length_, duration);
-                for (; e < stop && (batch.times[e] < end || end == duration); ++e) send(options.input, batch.times[e], batch.units[e], batch.value(e), w);
-                auto& arrivals = windows[w % windows.size()];
-                if (options.recurrent.weight) std::make_heap(arrivals.begin(), arrivals.end(), later);  // more will come
-                heap = w;
-                do now = advance(arrivals, now, end, w);
-                while (now < end);
-                auto& next = windows[(w + 1) % windows.size()];  // rounding may have put something into a window too early
-                next.insert(next.end(), arrivals.begin(), arrivals.end());
-                arrivals.clear();
+            for (window = 0; window < windows.count; ++window) {
+                start = windows.start(window), end = windows.end(window);
+                while (oldest < newest && place(oldest).time + options.longest() + windows.length < start) ++oldest;
+                certain = start + options.recurrent.shortest;
+                const int64_t from = newest;
+                for (; e < stop && (batch.times[e] < end || window + 1 == windows.count); ++e)
+                    send({batch.times[e], all.input_.row(group, batch.units[e]), batch.value(e)});
+                for (int c = 0; c < width; c += kLanes<T>) {
+                    scatter(from, newest, c, false);
+                    settle(c);
+                }
+                if (recurrent) make_certain();
+                finish();
             }
-            std::sort(spikes.begin(), spikes.end(), [](const Released& a, const Released& b) { return a.time != b.time ? a.time < b.time : a.unit < b.unit; });
+            std::fill_n(&records[static_cast<size_t>(windows.count & (ring - 1)) * width], width, Record{0, 0, 0, -1});  // after the trial
             count();
-            for (int n = 0; n < layer.num; ++n)
-                if (!std::isfinite(cells[n].u) || !std::isfinite(cells[n].i)) not_finite(sample_, n);
+            for (int c = 0; c < std::min(width, layer.num - begin); ++c)
+                if (!std::isfinite(u[c]) || !std::isfinite(i[c])) not_finite(sample_, begin + c);
         }
 
-        // The arrivals of one event, into their windows, of which w is at hand.
-        void send(const Delayed<T>& synapses, double time, int unit, T value, size_t w) {
-            for (int n = 0; n < layer.num; ++n) {
-                const double at = time + synapses.delay_of(unit, n);
-                if (at >= duration) continue;
-                const size_t into = std::max(static_cast<size_t>(at / all.length_), w);
-                auto& window = windows[into % windows.size()];
-                window.push_back({at, value * synapses.weight_of(unit, n), n});
-                if (into == heap && options.recurrent.weight) std::push_heap(window.begin(), window.end(), later);
+        Sent& place(int64_t id) { return sent[id & (sent.size() - 1)]; }
+        T* before_of(int64_t id) { return &before[static_cast<size_t>(id & (sent.size() - 1)) * width]; }
+        Record& record(int c) { return records[static_cast<size_t>(window & (ring - 1)) * width + c]; }
+
+        void send(const Sent& one) {
+            if (newest - oldest == static_cast<int64_t>(sent.size())) make_room();
+            place(newest++) = one;
+        }
+
+        void make_room() {
+            const size_t room = 2 * sent.size();
+            if (room > size_t(1) << 24) throw Error("sample " + std::to_string(sample_) + ": more than 2^24 events are on their way at once; use shorter delays or fewer events");
+            std::vector<Sent> more(room);
+            Array<T> more_before(room * width);
+            for (int64_t id = oldest; id < newest; ++id) {
+                more[id & (room - 1)] = place(id);
+                std::copy_n(before_of(id), width, &more_before[static_cast<size_t>(id & (room - 1)) * width]);
+            }
+            sent.swap(more), before.swap(more_before);
+        }
+
+        // Adds the arrivals of what was sent to the records of one vector of neurons. Some at a time: what they are worth, then
+        // the sums, because the one waits for the processor's arithmetic and the other for its memory.
+        void scatter(int64_t from, int64_t to, int c, bool note_reached) {
+            for (; from < to; from += kAtOnce) {
+                const int64_t until = std::min(from + kAtOnce, to);
+                if (windows.length <= layer.brief) weigh<true>(from, until, c, note_reached);
+                else weigh<false>(from, until, c, note_reached);
+                add(from, until, c);
             }
         }
 
-        static bool later(const Entry& a, const Entry& b) { return a.time > b.time; }
+        static constexpr int kAtOnce = 16;
+        using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+        alignas(64) Four<T> weighed[kAtOnce][kLanes<T>];
+        alignas(64) Int to_record[kAtOnce][kLanes<T>];
 
-        // Takes the arrivals up to `end` out of those of the window.
-        void take(std::vector<Entry>& arrivals, double end) {
-            taken.clear();
-            if (options.recurrent.weight) {
-                for (; !arrivals.empty() && arrivals.front().time <= end; arrivals.pop_back()) {
-                    std::pop_heap(arrivals.begin(), arrivals.end(), later);
-                    taken.push_back(arrivals.back());
+        template <bool Brief>
+        __attribute__((noinline)) void weigh(int64_t from, int64_t to, int c, bool note_reached) {
+            constexpr int kTerms = Decays<T>::kTerms;
+            const T* const coefficients = all.decays_.of(begin + c);
+            Vec<T> of_y[kTerms], of_k[kTerms];
+            for (int n = 0; n < kTerms; ++n) of_y[n] = load(coefficients + n * kLanes<T>), of_k[n] = load(coefficients + (kTerms + n) * kLanes<T>);
+            const Vec<T> length = splat(T(windows.length)), rate = splat(T(1 / windows.length)), last = splat(T(windows.count - window));
+            const Vec<T> p = load(&layer.p[begin + c]), q = load(&layer.q[begin + c]), s_peak = load(&layer.s_peak[begin + c]), k_peak = load(&layer.k_peak[begin + c]);
+            IntVec<T> lane;
+            for (int l = 0; l < kLanes<T>; ++l) lane[l] = c + l;
+            const Int in_ring = ring - 1, first = window, wide = width;
+            const uint32_t real = layer.num - begin - c >= kLanes<T> ? ~0u : (1u << std::max(layer.num - begin - c, 0)) - 1;
+            const int64_t in_sent = sent.size() - 1;
+            const Sent* const all_sent = sent.data();
+            const double now = start;
+            const int delays = width;
+            for (int64_t id = from; id < to; ++id) {
+                const Sent& one = all_sent[id & in_sent];
+                const Vec<T> at = T(one.time - now) + load(one.row + delays + c);
+                Vec<T> after = at * rate;  // windows from now on; those after the trial are one
+                after = select<T>(after < last, after, last);
+                const IntVec<T> whole = __builtin_convertvector(after, IntVec<T>);
+                const Vec<T> left = (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - at;
+                Vec<T> fade, effect, most;
+                if constexpr (Brief) {
+                    fade = of_y[0], effect = of_k[0];
+#pragma GCC unroll 16
+                    for (int n = 1; n < kTerms; ++n) fade = fade * left + of_y[n], effect = effect * left + of_k[n];
+                    most = effect;
+                } else {
+                    const Decay<Vec<T>> f = decay<T>(max<T>(left, Vec<T>{}), p, q);
+                    fade = f.y, effect = f.k, most = select<T>(left < s_peak, effect, k_peak);
                 }
-            } else {
-                const auto rest = std::partition(arrivals.begin(), arrivals.end(), [&](const Entry& a) { return a.time > end; });
-                taken.assign(rest, arrivals.end());
-                arrivals.erase(rest, arrivals.end());
-            }
-            sort(taken);
-        }
-
-        // All neurons from `start` to `end`, or as far as is worth trying, or to where one of their spikes may come back.
-        double advance(std::vector<Entry>& arrivals, double start, double end, size_t w) {
-            const bool recurrent = options.recurrent.weight;
-            const size_t known = out->size();
-            if (recurrent) {
-                before = cells;
-                end = std::min(end, start + reach);
-                reach = std::min(2 * reach, all.length_);
-            }
-            take(arrivals, end);
-            foresight = end;
-            through(end);
-            if (foresight < end) {
-                const double limit = std::max(foresight, start);
-                reach = std::max(2 * (limit - start), 1e-6 * all.length_);
-                const std::vector<Released> seen(out->begin() + known, out->end());
-                out->resize(known);
-                uncounted -= static_cast<int64_t>(seen.size());
-                cells = before;
-                through(limit);
-                for (const Released& spike : seen) {  // without delay a spike may be at the very end, where rounding decides
-                    const auto same = [&](const Released& other) { return other.unit == spike.unit; };
-                    if (spike.time != limit || std::any_of(out->begin() + known, out->end(), same)) continue;
-                    fire(cells[spike.unit], spike.unit, limit, cells[spike.unit].i);
+                const Vec<T> size = one.size * load(one.row + c);
+                interleave<T>(size * fade, size * effect, max<T>(size * most, Vec<T>{}), Vec<T>{}, weighed[id - from]);
+                const IntVec<T> index = ((whole + first) & in_ring) * wide + lane;
+                std::memcpy(to_record[id - from], &index, sizeof index);
+                if (!note_reached) continue;
+                for (uint32_t lanes = real & bits<T>(whole == 0); lanes; lanes &= lanes - 1) {
+                    const int n = c + __builtin_ctz(lanes);
+                    if (!is_reached[n]) is_reached[n] = 1, reached.push_back(n);
                 }
-                end = limit;
-                for (const Entry& a : taken)
-                    if (a.time > end) arrivals.push_back(a), std::push_heap(arrivals.begin(), arrivals.end(), later);
-            }
-            if (recurrent)
-                for (size_t k = known; k < out->size(); ++k) send(options.recurrent, (*out)[k].time, (*out)[k].unit, T(1), w);
-            return end;
-        }
-
-        void sort(const std::vector<Entry>& arrivals) {
-            first.assign(layer.num + 1, 0);
-            for (const Entry& a : arrivals) ++first[a.neuron + 1];
-            for (int n = 0; n < layer.num; ++n) first[n + 1] += first[n];
-            sorted.resize(arrivals.size());
-            place.assign(first.begin(), first.end() - 1);
-            for (const Entry& a : arrivals) {
-                int k = place[a.neuron]++;
-                for (; k > first[a.neuron] && sorted[k - 1].time > a.time; --k) sorted[k] = sorted[k - 1];
-                sorted[k] = a;
             }
         }
 
-        void through(double end) {
-            for (int n = 0; n < layer.num; ++n) {
-                Cell& cell = cells[n];
-                for (int k = first[n]; k < first[n + 1] && sorted[k].time <= end; ++k) {
-                    flow(cell, n, sorted[k].time);
-                    cell.i += sorted[k].size;
+        __attribute__((noinline)) void add(int64_t from, int64_t to, int c) {
+            Four<T>* const all_records = reinterpret_cast<Four<T>*>(records.data());
+            for (int64_t id = from; id < to; ++id) {
+                T* const earlier = before_of(id) + c;
+                const Four<T>* const values = weighed[id - from];
+                const Int* const places = to_record[id - from];
+                const T self = T(id & 0xffffff);
+#pragma GCC unroll 16
+                for (int l = 0; l < kLanes<T>; ++l) {
+                    Four<T>& record = all_records[places[l]];
+                    Four<T> sum = record;
+                    earlier[l] = sum[3];
+                    sum += values[place_of<T>(l)];
+                    sum[3] = self;
+                    record = sum;
                 }
-                flow(cell, n, end);
             }
         }
 
-        // One neuron up to `until`, without arrivals.
-        void flow(Cell& cell, int n, double until) {
+        // A vector of neurons to the end of the window: by its sums where the bounds stay below the threshold.
+        void settle(int c) {
+            Vec<T> current, voltage, bound;
+            part<T>(reinterpret_cast<const Four<T>*>(&record(c)), current, voltage, bound);
+            const Vec<T> u0 = load(&u[c]), i0 = load(&i[c]), fade = load(&x[c]);
+            // Without arrivals a voltage relaxes towards the current, so it stays below what the first one would make of it.
+            const Vec<T> most = u0 + max<T>(max<T>(i0, Vec<T>{}) - u0, Vec<T>{}) * (T(1) - fade) + bound;
+            store(&next_u[c], u0 * fade + i0 * load(&k[c]) + voltage);
+            store(&next_i[c], i0 * load(&y[c]) + current);
+            for (uint32_t lanes = held[c / kLanes<T>] | not_less<T>(most, load(&layer.gap[begin + c])); lanes; lanes &= lanes - 1) {
+                const int n = c + __builtin_ctz(lanes);
+                if (begin + n < layer.num) replay(n);
+            }
+        }
+
+        // The same for one neuron.
+        void settle_one(int c) {
+            const Record& from = record(c);
+            const T u0 = u[c], i0 = i[c], most = u0 + std::max(std::max(i0, T(0)) - u0, T(0)) * (1 - x[c]) + from.bound;
+            if (is_replayed[c] || !(most < layer.gap[begin + c])) return replay(c);
+            next_u[c] = u0 * x[c] + i0 * k[c] + from.voltage;
+            next_i[c] = i0 * y[c] + from.current;
+        }
+
+        // One neuron from arrival to arrival; in a recurrent layer up to its next spike.
+        void replay(int c) {
+            Replay& one = replays[c];
+            if (!is_replayed[c]) {
+                is_replayed[c] = 1, replayed.push_back(c);
+                one.from = cells[c], one.from.u = u[c], one.from.i = i[c], one.from.now = start, one.from.passed = 0;
+                one.newest = -1, one.arrivals.clear();
+            }
+            collect(c, one);
+            one.spikes = false, one.to = one.from;
+            while (one.to.passed < static_cast<int>(one.arrivals.size())) {
+                const Arrival& arrival = one.arrivals[one.to.passed];
+                flow(one, begin + c, arrival.time);
+                if (one.spikes) return;
+                one.to.i += arrival.size, ++one.to.passed;
+                if (arrival.time <= certain) one.from = one.to;
+            }
+            flow(one, begin + c, end);
+        }
+
+        // Adds the arrivals of the window at neuron c that were sent since it was last replayed.
+        void collect(int c, Replay& one) {
+            const size_t known = one.arrivals.size();
+            const T first = record(c).newest;
+            T id = first;
+            for (; id >= 0 && static_cast<int64_t>(id) != one.newest; id = before_of(static_cast<int64_t>(id))[c]) {
+                const Sent& from = place(static_cast<int64_t>(id));
+                const double at = from.time + double(from.row[width + c]);
+                if (at < windows.duration) one.arrivals.push_back({std::clamp(at, start, end), from.size * from.row[c]});
+            }
+            one.newest = static_cast<int64_t>(first);
+            std::reverse(one.arrivals.begin() + known, one.arrivals.end());
+            sort(one.arrivals, known);
+        }
+
+        // By their times; the first `known` are sorted. Each arrival's place is the number of those before it: no branches to mispredict.
+        void sort(std::vector<Arrival>& list, size_t known) {
+            constexpr int kMost = 64;
+            const size_t count = list.size();
+            const auto before_it = [](const Arrival& a, const Arrival& b) { return a.time < b.time; };
+            if (known > 0 && count - known < 8) {
+                for (size_t a = known; a < count; ++a)
+                    for (size_t b = a; b > 0 && before_it(list[b], list[b - 1]); --b) std::swap(list[b], list[b - 1]);
+                return;
+            }
+            if (count > kMost) return std::stable_sort(list.begin(), list.end(), before_it);
+            alignas(64) T times[kMost];
+            std::fill_n(times, kMost, T(INFINITY));
+            for (size_t a = 0; a < count; ++a) times[a] = T(list[a].time - start);
+            sorted.resize(count);
+            for (size_t a = 0; a < count; ++a) {
+                int place = 0;
+                for (size_t b = 0; b < count; b += kLanes<T>) {
+                    const Vec<T> others = load(times + b);
+                    const uint32_t earlier = bits<T>(others < times[a]), equal = bits<T>(others == times[a]);
+                    const uint32_t sent_before = b + kLanes<T> <= a ? ~0u : b >= a ? 0u : (1u << (a - b)) - 1;
+                    place += __builtin_popcount(earlier | (equal & sent_before));
+                }
+                sorted[place] = list[a];
+            }
+            list.swap(sorted);
+        }
+
+        // One neuron up to `until`, without arrivals; in a recurrent layer up to its next spike.
+        void flow(Replay& one, int n, double until) {
             const Neuron& neuron = layer.neurons[n];
+            Cell& cell = one.to;
             while (cell.now < until) {
-                const bool held = cell.now < cell.free;
-                const double end = held ? std::min(until, cell.free) : until, h = end - cell.now;
+                const bool is_held = cell.now < cell.free;
+                const double stop = is_held ? std::min(until, cell.free) : until, h = stop - cell.now;
                 const Decay<double> f = h < layer.brief ? layer.series[layer.shared ? 0 : n].factors(h) : neuron.decay(h);
                 const double u1 = cell.u * f.x + cell.i * f.k, i1 = cell.i * f.y;
-                if (held) {
+                if (is_held) {
                     cell.shadow = cell.shadow * f.x + cell.i * f.k;
-                    cell.i = i1, cell.now = end;
-                    if (end == cell.free) release(cell);
+                    cell.i = i1, cell.now = stop;
+                    if (stop == cell.free && cell.last >= 0) release((*out)[cell.last], cell);
                     continue;
                 }
                 // a voltage that rises is concave and stays below its tangent; towards rest it rises no faster than exponentially
@@ -231,8 +387,8 @@ private:
                     double current = cell.i;
                     const double wait = neuron.crossing(cell.u, current, u1, i1, h, kClose);
                     if (wait >= 0) {
-                        fire(cell, n, std::min(cell.now + wait, until), current);
-                        if (cell.now >= foresight) return;  // the window will end there
+                        fire(one, n, std::min(cell.now + wait, until), current);
+                        if (one.spikes) return;
                         continue;
                     }
                 }
@@ -240,18 +396,58 @@ private:
             }
         }
 
-        void fire(Cell& cell, int n, double time, double current) {
+        void fire(Replay& one, int n, double time, double current) {
             const Neuron& neuron = layer.neurons[n];
-            cell = {neuron.rise, current, time, time + double(options.refractory[n]), neuron.gap, static_cast<int64_t>(out->size())};
-            out->push_back({time, current, n});
-            if (cell.free == time) release(cell);
-            if (options.recurrent.weight) foresight = std::min(foresight, time + options.recurrent.shortest);
+            one.to = {neuron.rise, current, time, time + double(options.refractory[n]), neuron.gap, -1, one.to.passed};
+            one.spike = {time, current, n};
+            if (one.to.free == time) release(one.spike, one.to);
+            if (recurrent) one.spikes = true;
+            else emit(one);
+        }
+
+        static void release(Released& spike, const Cell& cell) { spike.release_current = cell.i, spike.release_voltage = cell.shadow; }
+
+        void emit(Replay& one) {
+            one.to.last = static_cast<int64_t>(out->size());
+            out->push_back(one.spike);
             if (++uncounted > 1 << 12) count();
         }
 
-        void release(const Cell& cell) {
-            if (cell.last < 0) return;
-            (*out)[cell.last].release_current = cell.i, (*out)[cell.last].release_voltage = cell.shadow;
+        // The spikes of a recurrent layer in the window, from the first to the last.
+        void make_certain() {
+            while (true) {
+                double first = INFINITY;
+                for (const int c : replayed)
+                    if (replays[c].spikes) first = std::min(first, replays[c].spike.time);
+                if (first == INFINITY) return;
+                certain = first + options.recurrent.shortest;
+                const int64_t from = newest;
+                for (const int c : replayed) {
+                    Replay& one = replays[c];
+                    if (!one.spikes || one.spike.time > certain) continue;
+                    emit(one);
+                    one.from = one.to;
+                    send({one.spike.time, all.recurrent_.row(0, c), T(1)});
+                    is_reached[c] = 1, reached.push_back(c);  // it goes on
+                }
+                for (int c = 0; c < width; c += kLanes<T>) scatter(from, newest, c, true);
+                for (const int c : reached) is_reached[c] = 0, settle_one(c);
+                reached.clear();
+            }
+        }
+
+        // Closes the window.
+        void finish() {
+            for (const int c : replayed) {
+                const Cell& cell = replays[c].to;
+                next_u[c] = T(cell.u), next_i[c] = T(cell.i), cells[c] = cell;
+                const uint32_t lane = 1u << c % kLanes<T>;
+                held[c / kLanes<T>] = cell.free > end ? held[c / kLanes<T>] | lane : held[c / kLanes<T>] & ~lane;
+                is_replayed[c] = 0;
+            }
+            replayed.clear();
+            std::fill_n(&record(0), width, Record{0, 0, 0, -1});
+            u.swap(next_u), i.swap(next_i);
         }
 
         void count() {
@@ -264,7 +460,10 @@ private:
     const Layer<T>& layer_;
     const Options<T>& options_;
     const int64_t max_spikes_;
-    const double length_;  // of a window
+    const int width_;       // neurons that are looked at together: a vector, or all of them if they hear each other
+    const double length_;   // windows are not longer
+    const Packed<T> input_, recurrent_;
+    const Decays<T> decays_;
     std::atomic<int64_t> total_{0};
 };
 

@@ -190,6 +190,10 @@ public:
         return f;
     }
 
+    // The n-th coefficients of e^{-s/ts} and of K(s).
+    T y(int n) const { return y_[n]; }
+    T k(int n) const { return k_[n]; }
+
     Decay<double> factors(double s) const { return {sum(of_u_, s), sum(fade_, s), sum(of_i_, s)}; }
 
     // Voltage s seconds after (u, i).

@@ -145,6 +145,57 @@ inline T sum(Vec<T> v) {
     return total;
 }
 
+// Four numbers for each lane of a vector, to be read and written together.
+template <class T>
+struct FourOf {
+    typedef T type __attribute__((vector_size(4 * sizeof(T))));
+};
+template <class T>
+using Four = typename FourOf<T>::type;
+
+// {a[l], b[l], c[l], d[l]} of all lanes; that of lane l is at place_of<T>(l): so no lane crosses a quarter of the vector.
+template <class T>
+constexpr int place_of(int l) {
+#if defined(__AVX512F__)
+    if (sizeof(T) == 4) return l % 4 * 4 + l / 4;
+#endif
+    return l;
+}
+
+template <class T>
+inline void interleave(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d, Four<T>* out) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) {
+        const __m512d ab = (__m512d)_mm512_unpacklo_ps((__m512)a, (__m512)b), cd = (__m512d)_mm512_unpacklo_ps((__m512)c, (__m512)d);
+        const __m512d AB = (__m512d)_mm512_unpackhi_ps((__m512)a, (__m512)b), CD = (__m512d)_mm512_unpackhi_ps((__m512)c, (__m512)d);
+        store(reinterpret_cast<T*>(out), (Vec<T>)_mm512_unpacklo_pd(ab, cd));
+        store(reinterpret_cast<T*>(out + 4), (Vec<T>)_mm512_unpackhi_pd(ab, cd));
+        store(reinterpret_cast<T*>(out + 8), (Vec<T>)_mm512_unpacklo_pd(AB, CD));
+        store(reinterpret_cast<T*>(out + 12), (Vec<T>)_mm512_unpackhi_pd(AB, CD));
+        return;
+    }
+#endif
+    for (int l = 0; l < kLanes<T>; ++l) out[l] = Four<T>{a[l], b[l], c[l], d[l]};
+}
+
+// The first three of four numbers in a row, for each lane.
+template <class T>
+inline void part(const Four<T>* from, Vec<T>& a, Vec<T>& b, Vec<T>& c) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) {
+        const T* const in = reinterpret_cast<const T*>(from);
+        const __m512 r0 = (__m512)load(in), r1 = (__m512)load(in + 16), r2 = (__m512)load(in + 32), r3 = (__m512)load(in + 48);
+        const __m512i every = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
+        const __m512i third = _mm512_setr_epi32(2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
+        const __m512 ab = _mm512_permutex2var_ps(r0, every, r1), AB = _mm512_permutex2var_ps(r2, every, r3);
+        a = (Vec<T>)_mm512_shuffle_f32x4(ab, AB, 0x44), b = (Vec<T>)_mm512_shuffle_f32x4(ab, AB, 0xee);
+        c = (Vec<T>)_mm512_shuffle_f32x4(_mm512_permutex2var_ps(r0, third, r1), _mm512_permutex2var_ps(r2, third, r3), 0x44);
+        return;
+    }
+#endif
+    for (int l = 0; l < kLanes<T>; ++l) a[l] = from[l][0], b[l] = from[l][1], c[l] = from[l][2];
+}
+
 // log(x) for normal x > 0, to a few units in the last place of 1 or of the result, whichever is larger.
 // x = 2^n m with m in [sqrt(1/2), sqrt(2)): log m = 2 atanh((m - 1) / (m + 1)), an odd series.
 template <class T>
