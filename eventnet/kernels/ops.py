@@ -264,12 +264,9 @@ def _fake_each_gradients(*args: Any) -> tuple[Tensor, ...]:
     times, weight, back, inputs = args[5], args[10], args[17], args[-2]
     num = weight.shape[1]
 
-    def empty(*shape: int) -> Tensor:
-        return weight.new_empty(shape, dtype=torch.float64)
-
     events, own = times.shape[0] if inputs else 0, 0 if back is None else num
-    pairs = [empty(*weight.shape), empty(*weight.shape), empty(own, num), empty(own, num)]
-    return (empty(EACH_ROWS, num), empty(events), empty(events), *pairs)
+    sums = [weight.new_empty(shape, dtype=torch.float64) for shape in ((EACH_ROWS, num), (events,), (events,))]
+    return (*sums, *(weight.new_empty(shape) for shape in (weight.shape, weight.shape, (own, num), (own, num))))
 
 
 torch.library.register_fake(LIF + "_backward", _fake_lif_gradients)

@@ -81,21 +81,40 @@ double window_length(const Batch<T>& batch, const Layer<T>& layer, double longes
     return std::max({length, std::min(longest_delay, longest) / kOnTheirWay, longest / kPerTrial});
 }
 
-// The polynomials of decays over a window for each vector of neurons, from the highest power to the lowest: y, then k.
+// Neurons that hear only the input are looked at some vectors at a time: what belongs to these stays in the cache.
+template <class T>
+int group_width(int columns) {
+    int vectors = 4;
+    while (columns % (vectors * kLanes<T>)) --vectors;
+    return vectors * kLanes<T>;
+}
+
+// How many windows are in use at once, as a power of two. A sample's windows are shorter than `length`, by less than half.
+template <class T>
+int ring_of(const Batch<T>& batch, double length, double longest_delay) {
+    double trial = 0;
+    for (int b = 0; b < batch.size; ++b) trial = std::max(trial, batch.duration[b]);
+    int ring = 1;
+    while (ring < std::min(2 * longest_delay / length + 3, 2 * trial / length + 3)) ring *= 2;
+    return ring;
+}
+
+// The polynomials of decays over a window for each vector of neurons, from the highest power to the lowest: y, k, then x.
 template <class T>
 class Decays {
 public:
-    static constexpr int kTerms = Series<T>::kOrder + 1;
+    static constexpr int kTerms = sizeof(T) == 4 ? 7 : 14;  // as many as rounding leaves room for
 
-    explicit Decays(const Layer<T>& layer) : each_(layer.shared ? 0 : 2 * kTerms * kLanes<T>) {
-        coefficients_.resize(layer.shared ? 2 * kTerms * kLanes<T> : static_cast<size_t>(2 * kTerms) * layer.columns);
+    explicit Decays(const Layer<T>& layer) : each_(layer.shared ? 0 : 3 * kTerms * kLanes<T>) {
+        coefficients_.resize(layer.shared ? 3 * kTerms * kLanes<T> : static_cast<size_t>(3 * kTerms) * layer.columns);
         const int columns = layer.shared ? kLanes<T> : layer.columns;
         for (int c = 0; c < columns; ++c) {
             const Series<T>& series = layer.series[std::min<size_t>(layer.shared ? 0 : c, layer.series.size() - 1)];
-            T* const to = &coefficients_[c / kLanes<T> * 2 * kTerms * kLanes<T> + c % kLanes<T>];
+            T* const to = &coefficients_[c / kLanes<T> * 3 * kTerms * kLanes<T> + c % kLanes<T>];
             for (int n = 0; n < kTerms; ++n) {
                 to[n * kLanes<T>] = series.y(kTerms - 1 - n);
                 to[(kTerms + n) * kLanes<T>] = series.k(kTerms - 1 - n);
+                to[(2 * kTerms + n) * kLanes<T>] = series.x(kTerms - 1 - n);
             }
         }
     }

@@ -1,28 +1,26 @@
 // Backward pass of delayed_forward.h: every arrival is a look-up of its target's costates.
 //
-// Between a neuron's impulses its costates r = dL/dI and v = dL/dV are closed form, so those at an arrival follow from the first
-// impulse after it. Spikes are taken from the last to the first: by then all that they cause is known.
+// Time goes in windows, from the last to the first. Between a neuron's impulses its costates r = dL/dI and v = dL/dV are closed
+// form, so those at the ends of the windows and the impulses within them are all that is kept, for as long as delays reach.
 //   arrival at a: dL/dw += value r(a),   dL/da = value w (r / ts - v / tm)
 //   own spike k: dL/dV before = -(dL/dt_k + its arrivals - v V' at the end of its refractory period) / V' before; after it v is 0
 // (Wunderlich & Pehle 2021, with delays and refractory periods.) The derivatives (c, a) of (r, v) in tau_mem and d of r in tau_syn
 // give the gradients of the time constants; a reset takes the voltage that it ended from all later ones: hence the term with a.
 #pragma once
 
-#include "delayed_forward.h"
+#include <optional>
+
+#include "delayed.h"
 #include "impulse.h"
 
 namespace eventnet {
 
-// Gradients of a delayed matrix of weights: the same shapes, and for each event those of its time and value.
-template <class T>
-struct DelayedGradients {
-    std::vector<double> weight, delay;
-
-    void make_room(const Delayed<T>& synapses, int inputs) {
-        if (!synapses.weight) return;
-        weight.assign(static_cast<size_t>(inputs) * synapses.num, 0.0);
-        delay.assign(static_cast<size_t>(inputs) * synapses.num, 0.0);
-    }
+// What the forward pass kept of the spikes, and their gradients.
+struct Kept {
+    const double *times, *currents, *release_currents, *release_voltages;
+    const int32_t* units;
+    const int64_t* offsets;
+    Reals grads;
 };
 
 template <class T>
@@ -31,148 +29,374 @@ public:
     // Rows of the sums over the batch, after those of impulse.h.
     enum { kRefractory = kSums, kCurrent, kRows };
 
-    DelayedAdjoint(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, bool with_taus)
-        : batch_(batch), layer_(layer), options_(options), with_taus_(with_taus) {}
-
-    struct Found {
-        DelayedGradients<T> input, recurrent;
-        std::vector<double> sums;
+    // weight and delays (in, N), recurrent ones (N, N) or null, sums (kRows, N), times and values (E,) or null; all zero
+    struct Out {
+        T *weight, *delay, *recurrent_weight, *recurrent_delay;
+        double *sums, *times, *values;
     };
 
-    // times and values: of the events, or null.
-    Found run(const Reals& grads, const int64_t* offsets, const int32_t* units, const double* spike_times, const double* currents,
-              const double* release_currents, const double* release_voltages, double* times, double* values, int threads) const {
+    DelayedAdjoint(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, bool with_taus)
+        : batch_(batch), layer_(layer), options_(options), with_taus_(with_taus), length_(window_length(batch, layer, options.longest())),
+          decays_(layer) {}
+
+    void run(const Kept& spikes, const Out& out, int threads) {
+        const bool together = options_.recurrent.weight || out.times;  // sums over all neurons are asked for
+        width_ = together ? layer_.columns : group_width<T>(layer_.columns);
+        input_ = Packed<T>(options_.input, layer_.columns, width_);
+        recurrent_ = Packed<T>(options_.recurrent, layer_.columns, width_);
+        const int groups = layer_.columns / width_;
         const Split parts = split(batch_, layer_.columns, std::min(threads, std::max(batch_.size, 1)));
-        std::vector<Found> found(parts.chunks());
-        parallel_for(parts.chunks(), threads, [&](int chunk) {
-            Found& mine = found[chunk];
-            mine.input.make_room(options_.input, batch_.inputs);
-            mine.recurrent.make_room(options_.recurrent, layer_.num);
-            mine.sums.assign(static_cast<size_t>(kRows) * layer_.num, 0.0);
-            Worker worker{*this, mine};
-            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) {
-                worker.spikes(grads, offsets[b], offsets[b + 1], units, spike_times, currents, release_currents, release_voltages, batch_.duration[b]);
-                worker.start();
-                const int64_t stop = batch_.counted(b);
-                for (int64_t e = batch_.offsets[b]; e < stop; ++e) {
-                    const auto [by_time, by_value] = worker.arrive(options_.input, mine.input, batch_.times[e], batch_.units[e], batch_.value(e), batch_.duration[b]);
-                    if (times) times[e] = by_time;
-                    if (values) values[e] = by_value;
-                }
-            }
+        const int chunks = groups >= threads ? 1 : parts.chunks();
+        std::vector<Part> found(static_cast<size_t>(chunks) * groups);
+        parallel_for(chunks * groups, threads, [&](int job) {
+            Worker worker(*this, spikes, out, found[job], job % groups);
+            const int chunk = job / groups;
+            const int first = chunks == 1 ? 0 : parts.samples[chunk], last = chunks == 1 ? batch_.size : parts.samples[chunk + 1];
+            for (int b = first; b < last; ++b) worker.sample(b);
         });
-        for (size_t part = 1; part < found.size(); ++part) {  // in a fixed order: runs repeat bit for bit
-            add(found[0].input.weight, found[part].input.weight), add(found[0].input.delay, found[part].input.delay);
-            add(found[0].recurrent.weight, found[part].recurrent.weight), add(found[0].recurrent.delay, found[part].recurrent.delay);
-            add(found[0].sums, found[part].sums);
-        }
-        return std::move(found[0]);
+        for (int chunk = 0; chunk < chunks; ++chunk)  // in a fixed order: runs repeat bit for bit
+            parallel_for(groups, threads, [&](int group) {
+                const Part& part = found[chunk * groups + group];
+                const int begin = group * width_, count = std::min(width_, layer_.num - begin);
+                unpack(part.input, options_.input, begin, count, out.weight, out.delay);
+                unpack(part.recurrent, options_.recurrent, begin, count, out.recurrent_weight, out.recurrent_delay);
+                for (int row = 0; row < kRows; ++row)
+                    for (int c = 0; c < count; ++c) out.sums[static_cast<size_t>(row) * layer_.num + begin + c] += part.sums[row * width_ + c];
+            });
     }
 
 private:
-    static void add(std::vector<double>& to, const std::vector<double>& from) {
-        for (size_t k = 0; k < from.size(); ++k) to[k] += from[k];
-    }
-
-    // Costates just before an impulse.
-    struct State {
-        double time = INFINITY;
-        Costate at{};
+    // What a job finds. For each source the gradients of the weights of its neurons, then those of the delays but for the weights.
+    struct Part {
+        Array<T> input, recurrent;
+        std::vector<double> sums;
     };
 
+    void unpack(const Array<T>& from, const Delayed<T>& synapses, int begin, int count, T* weight, T* delay) const {
+        if (from.empty()) return;
+        for (int j = 0; j < synapses.sources; ++j) {
+            const T* const row = &from[static_cast<size_t>(2) * width_ * j];
+            for (int c = 0; c < count; ++c) {
+                const size_t to = static_cast<size_t>(j) * layer_.num + begin + c;
+                weight[to] += row[c], delay[to] += row[width_ + c] * synapses.weight[to];
+            }
+        }
+    }
+
+    struct Impulse {
+        double time, size;  // of the voltage's costate
+        int later;          // in the same window and neuron, or kNone
+    };
+    static constexpr int kNone = -1;
+
+    // An event, or a spike of the layer itself.
+    struct Sent {
+        double time;
+        const T* row;  // of Packed
+        T* gradient;   // of Part
+        T value;
+        double by_time = 0, by_value = 0;  // dL/d(these)
+    };
+
+    // Costates of all neurons, as columns: kTable of them without time constants' gradients.
+    enum Column { kV, kR, kA, kC, kD, kAll };
+
     struct Worker {
-        const DelayedAdjoint& all;
-        Found& found;
-        const Layer<T>& layer = all.layer_;
-        std::vector<int64_t> order{};   // spikes by the ends of their refractory periods, the last one first
-        std::vector<double> pulls{};    // dL/d(these)
-        std::vector<std::vector<State>> states = std::vector<std::vector<State>>(all.layer_.num);  // from the last impulse to the first
+        DelayedAdjoint& all;
+        const Kept& kept;
+        const Out& result;
+        Part& part;
+        const Layer<T>& layer;
+        const Options<T>& options;
+        const int group, begin, width, columns;
 
-        double& sum(int row, int n) { return found.sums[static_cast<size_t>(row) * layer.num + n]; }
+        // of the sample at hand
+        int window = 0;
+        double start = 0, end = 0;
+        Windows windows{1, 1};
+        Array<T> costates;         // (columns, width), at the end of the window
+        Array<T> x, y, k, x_tm, y_ts, k_tm, k_ts;  // factors over a window
 
-        // The costates of neuron n at a time before those of `later`.
-        Costate back(int n, const State& later, double time) const {
-            if (std::isinf(later.time)) return {};
-            return later.at.earlier(std::max(later.time - time, 0.0), layer.neurons[n], all.with_taus_);
+        // a ring of windows: the costates at their ends, (columns, ring, width), and their impulses
+        int ring = 1;
+        Array<T> pairs, table;     // v and r side by side; the others
+        std::vector<int> first;    // impulse of each window and neuron
+        std::vector<Impulse> impulses;
+        std::vector<int> touched;  // neurons with impulses in the window
+        std::vector<int64_t> order;  // spikes by the ends of their refractory periods, the last one first
+        std::vector<double> pulls;   // dL/d(these)
+        std::vector<Sent> sent;
+
+        Worker(DelayedAdjoint& parent, const Kept& spikes, const Out& out, Part& mine, int g)
+            : all(parent), kept(spikes), result(out), part(mine), layer(parent.layer_), options(parent.options_), group(g),
+              begin(g * parent.width_), width(parent.width_), columns(parent.with_taus_ ? kAll : kA),
+              costates(static_cast<size_t>(columns) * width), x(width), y(width), k(width), x_tm(width), y_ts(width), k_tm(width), k_ts(width) {
+            ring = ring_of(all.batch_, all.length_, options.longest());
+            pairs.resize(static_cast<size_t>(2) * ring * width), table.resize(static_cast<size_t>(columns - kA) * ring * width);
+            first.assign(static_cast<size_t>(ring) * width, kNone);
+            part.input.assign(static_cast<size_t>(2) * width * options.input.sources, T(0));
+            part.recurrent.assign(static_cast<size_t>(2) * width * options.recurrent.sources, T(0));
+            part.sums.assign(static_cast<size_t>(kRows) * width, 0.0);
         }
 
-        void spikes(const Reals& grads, int64_t first, int64_t last, const int32_t* units, const double* times, const double* currents,
-                    const double* release_currents, const double* release_voltages, double duration) {
-            for (auto& list : states) list.assign(1, State{});
-            const auto release = [&](int64_t k) { return times[k] + double(all.options_.refractory[units[k]]); };
-            order.clear();
-            for (int64_t k = last; k-- > first;)
-                if (release(k) < duration) order.push_back(k);
-            std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) { return release(x) > release(y); });
-            pulls.assign(last - first, 0.0);
+        double& sum(int row, int c) { return part.sums[static_cast<size_t>(row) * width + c]; }
+        T& costate(int column, int c) { return costates[static_cast<size_t>(column) * width + c]; }
+        T* table_of(int column) { return &table[static_cast<size_t>(column - kA) * ring * width]; }
+        int slot(int w) const { return (w & (ring - 1)) * width; }
+        double release_of(int64_t s) const { return kept.times[s] + double(options.refractory[kept.units[s]]); }
+        bool mine(int64_t s) const { return kept.units[s] >= begin && kept.units[s] < begin + width; }
+
+        void sample(int b) {
+            const Batch<T>& batch = all.batch_;
+            int64_t last = kept.offsets[b + 1];
+            const int64_t from = kept.offsets[b];
+            while (last > from && kept.grads[last - 1] == 0) --last;
+            if (last == from) return;
+            windows = Windows(batch.duration[b], all.length_);
+            factors();
+            order.clear(), impulses.clear();
+            for (int64_t s = last; s-- > from;)
+                if (mine(s) && release_of(s) < windows.duration) order.push_back(s);
+            std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return release_of(a) > release_of(b); });
+            pulls.assign(last - from, 0.0);
+            std::fill(costates.begin(), costates.end(), T(0));
+            std::fill(pairs.begin(), pairs.end(), T(0)), std::fill(table.begin(), table.end(), T(0));
+            std::fill(first.begin(), first.end(), kNone);
             size_t next = 0;
-            for (int64_t k = last; k-- > first;) {
-                for (; next < order.size() && release(order[next]) >= times[k]; ++next) {
-                    const int64_t of = order[next];
-                    pulls[of - first] = reset(units[of], release(of), release_currents[of], release_voltages[of]);
+            int64_t s = last, e = batch.counted(b);
+            for (window = windows.count - 1; window >= 0; --window) {
+                start = windows.start(window), end = windows.end(window);
+                for (int column = kA; column < columns; ++column) std::copy_n(&costate(column, 0), width, table_of(column) + slot(window));
+                for (int c = 0; c < width; ++c) pair(c)[0] = marked(costate(kV, c), false), pair(c)[1] = costate(kR, c);
+                std::fill_n(&first[slot(window)], width, kNone);
+                while (s > from && (kept.times[s - 1] >= start || window == 0)) {
+                    const double time = kept.times[--s];
+                    for (; next < order.size() && release_of(order[next]) >= time; ++next) release(order[next], from);
+                    if (mine(s)) spike(s, from);
                 }
-                const int n = units[k];
-                const Neuron& neuron = layer.neurons[n];
-                double grad = grads[k] + pulls[k - first];
-                if (all.options_.recurrent.weight)
-                    grad += arrive(all.options_.recurrent, found.recurrent, times[k], n, T(1), duration).first;
-                Costate at = back(n, states[n].back(), times[k]);
-                // the slope before a spike is positive; float32 rounding must not make that of a grazing one zero or negative
-                const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(currents[k]));
-                at.v += -grad * neuron.tm / std::max(currents[k] - neuron.gap, least);
-                sum(kBefore, n) += at.v;
-                states[n].push_back({times[k], at});
+                for (; next < order.size() && release_of(order[next]) >= start; ++next) release(order[next], from);
+                sent.clear();
+                const int64_t until = e;
+                for (; e > batch.offsets[b] && (batch.times[e - 1] >= start || window == 0); --e) {
+                    const int unit = batch.units[e - 1];
+                    sent.push_back({batch.times[e - 1], all.input_.row(group, unit), &part.input[static_cast<size_t>(2) * width * unit], batch.value(e - 1)});
+                }
+                look_up();
+                for (int64_t at = until; at-- > e;) {
+                    if (result.times) result.times[at] = sent[until - 1 - at].by_time;
+                    if (result.values) result.values[at] = sent[until - 1 - at].by_value;
+                }
+                earlier();
+            }
+            for (int c = 0; c < std::min(width, layer.num - begin); ++c) {
+                const double current = options.current[begin + c];
+                sum(kStart, c) += costate(kV, c), sum(kCurrent, c) += costate(kR, c);
+                if (!all.with_taus_) continue;
+                sum(kStartTau, c) += costate(kA, c);
+                sum(kTauMem, c) += current * costate(kC, c), sum(kTauSyn, c) += current * costate(kD, c);
             }
         }
 
-        // The end of a refractory period: what comes after it sees the voltage from its reset on only. Returns dL/d(its time).
-        double reset(int n, double time, double current, double voltage) {
+        void factors() {
+            const Vec<T> length = splat(T(windows.length));
+            for (int c = 0; c < width; c += kLanes<T>) {
+                const Vec<T> p = load(&layer.p[begin + c]), q = load(&layer.q[begin + c]);
+                const Decay<Vec<T>> f = decay<T>(length, p, q);
+                store(&x[c], f.x), store(&y[c], f.y), store(&k[c], f.k);
+                if (!all.with_taus_) continue;
+                const TauSlope<Vec<T>> g = tau_slope<T>(length, p, q);
+                store(&x_tm[c], g.x_tm), store(&y_ts[c], g.y_ts), store(&k_tm[c], g.k_tm), store(&k_ts[c], g.k_ts);
+            }
+        }
+
+        Decay<double> decay_of(int c, double s) const {
+            return s < layer.brief ? layer.series[layer.shared ? 0 : begin + c].factors(s) : layer.neurons[begin + c].decay(s);
+        }
+
+        // Adds what an impulse of that size makes of the costates s seconds earlier.
+        void add_impulse(int c, double size, double s, Costate& to) const {
+            const Decay<double> f = decay_of(c, s);
+            to.v += size * f.x, to.r += size * f.k;
+            if (!all.with_taus_) return;
+            const Neuron& neuron = layer.neurons[begin + c];
+            const TauSlope<Vec<double>> g = tau_slope<double>(splat(s), splat(neuron.p), splat(neuron.q));
+            to.a += size * g.x_tm[0], to.c += size * g.k_tm[0], to.d += size * g.k_ts[0];
+        }
+
+        // The costates of a neuron at a time in the window, just before the impulses known so far.
+        Costate at(int c, double time) const {
+            const auto now = [&](int column) { return column < columns ? double(costates[static_cast<size_t>(column) * width + c]) : 0.0; };
+            const double s = std::max(end - time, 0.0);
+            Costate found{now(kV), now(kR), now(kA), now(kC), now(kD)};
+            if (all.with_taus_) {
+                found = found.earlier(s, layer.neurons[begin + c], true);
+            } else {
+                const Decay<double> f = decay_of(c, s);
+                found = {found.v * f.x, found.r * f.y + found.v * f.k};
+            }
+            for (int k = first[slot(window) + c]; k != kNone; k = impulses[k].later)
+                add_impulse(c, impulses[k].size, std::max(impulses[k].time - time, 0.0), found);
+            return found;
+        }
+
+        void impulse(int c, double time, double size) {
+            int& head = first[slot(window) + c];
+            if (head == kNone) touched.push_back(c), pair(c)[0] = marked(pair(c)[0], true);
+            else if (impulses[head].time == time) return void(impulses[head].size += size);
+            impulses.push_back({time, size, head});
+            head = static_cast<int>(impulses.size()) - 1;
+        }
+
+        T* pair(int c) { return &pairs[2 * static_cast<size_t>(slot(window) + c)]; }
+
+        // The last bit of v in a pair tells whether the window holds impulses of the neuron: no look-up of its own for that.
+        static T marked(T v, bool has_impulses) {
+            Int bits;
+            std::memcpy(&bits, &v, sizeof v);
+            bits = (bits & ~Int(1)) | Int(has_impulses);
+            std::memcpy(&v, &bits, sizeof v);
+            return v;
+        }
+
+        void spike(int64_t s, int64_t from) {
+            const int n = kept.units[s], c = n - begin;
+            const double time = kept.times[s], current = kept.currents[s];
+            double grad = kept.grads[s] + pulls[s - from];
+            if (options.recurrent.weight) {
+                sent.assign(1, {time, all.recurrent_.row(group, n), &part.recurrent[static_cast<size_t>(2) * width * n], T(1)});
+                look_up(true);
+                grad += sent[0].by_time;
+            }
             const Neuron& neuron = layer.neurons[n];
-            Costate at = back(n, states[n].back(), time);
-            const double by_time = -at.v * (current - neuron.rise) * neuron.p;
-            sum(kAfter, n) += at.v;
-            sum(kRefractory, n) += by_time;
-            sum(kTauMem, n) -= (voltage - neuron.rise) * at.a;
-            at.v = 0;
-            states[n].push_back({time, at});
-            return by_time;
+            // the slope before a spike is positive; float32 rounding must not make that of a grazing one zero or negative
+            const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(current));
+            const double size = -grad * neuron.tm / std::max(current - neuron.gap, least);
+            sum(kBefore, c) += at(c, time).v + size;
+            impulse(c, time, size);
         }
 
-        void start() {
-            for (int n = 0; n < layer.num; ++n) {
-                const Costate at = back(n, states[n].back(), 0.0);
-                const double current = all.options_.current[n];
-                sum(kStart, n) += at.v, sum(kStartTau, n) += at.a, sum(kCurrent, n) += at.r;
-                sum(kTauMem, n) += current * at.c, sum(kTauSyn, n) += current * at.d;
+        // The end of a refractory period: what comes after it sees the voltage from its reset on only.
+        void release(int64_t s, int64_t from) {
+            const int n = kept.units[s], c = n - begin;
+            const Neuron& neuron = layer.neurons[n];
+            const double time = release_of(s);
+            const Costate here = at(c, time);
+            const double by_time = -here.v * (kept.release_currents[s] - neuron.rise) * neuron.p;
+            sum(kAfter, c) += here.v;
+            sum(kRefractory, c) += by_time;
+            sum(kTauMem, c) -= (kept.release_voltages[s] - neuron.rise) * here.a;
+            impulse(c, time, -here.v);
+            pulls[s - from] = by_time;
+        }
+
+        // From the end of the window to its start.
+        void earlier() {
+            for (int c = 0; c < width; c += kLanes<T>) {
+                const Vec<T> v = load(&costate(kV, c)), r = load(&costate(kR, c)), f_x = load(&x[c]), f_y = load(&y[c]), f_k = load(&k[c]);
+                store(&costate(kV, c), v * f_x), store(&costate(kR, c), r * f_y + v * f_k);
+                if (!all.with_taus_) continue;
+                const Vec<T> a = load(&costate(kA, c));
+                store(&costate(kA, c), a * f_x + v * load(&x_tm[c]));
+                store(&costate(kC, c), load(&costate(kC, c)) * f_y + a * f_k + v * load(&k_tm[c]));
+                store(&costate(kD, c), load(&costate(kD, c)) * f_y + r * load(&y_ts[c]) + v * load(&k_ts[c]));
+            }
+            for (const int c : touched) {
+                Costate more;
+                for (int k = first[slot(window) + c]; k != kNone; k = impulses[k].later) add_impulse(c, impulses[k].size, impulses[k].time - start, more);
+                costate(kV, c) += T(more.v), costate(kR, c) += T(more.r);
+                if (all.with_taus_) costate(kA, c) += T(more.a), costate(kC, c) += T(more.c), costate(kD, c) += T(more.d);
+            }
+            touched.clear();
+        }
+
+        void look_up(bool sums = false) {
+            sums = sums || result.times;
+            for (int c = 0; c < width; c += kLanes<T>) {
+                if (all.with_taus_) windows.length <= layer.brief ? look_up<true, true, true>(c) : look_up<false, true, true>(c);
+                else if (sums) windows.length <= layer.brief ? look_up<true, false, true>(c) : look_up<false, false, true>(c);
+                else windows.length <= layer.brief ? look_up<true, false, false>(c) : look_up<false, false, false>(c);
             }
         }
 
-        // Adds what an event does by all its arrivals; returns dL/d(time), dL/d(value).
-        std::pair<double, double> arrive(const Delayed<T>& synapses, DelayedGradients<T>& gradients, double time, int unit, T value, double duration) {
-            double by_time = 0, by_value = 0;
-            for (int n = 0; n < layer.num; ++n) {
-                const double at = time + synapses.delay_of(unit, n);
-                if (at >= duration) continue;
-                const auto& list = states[n];  // times fall: the last one after `at`
-                const auto later = std::partition_point(list.begin(), list.end(), [&](const State& s) { return s.time > at; }) - 1;
-                if (std::isinf(later->time)) continue;
-                const Costate here = back(n, *later, at);
-                const Neuron& neuron = layer.neurons[n];
-                const double w = synapses.weight_of(unit, n), pull = w * (here.r * neuron.q - here.v * neuron.p);
-                const size_t place = static_cast<size_t>(unit) * layer.num + n;
-                gradients.weight[place] += value * here.r;
-                gradients.delay[place] += value * pull;
-                by_time += value * pull, by_value += w * here.r;
-                if (all.with_taus_) sum(kTauMem, n) += value * w * here.c, sum(kTauSyn, n) += value * w * here.d;
+        using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
+        // What was sent, at its arrivals at one vector of neurons; with sums over these.
+        template <bool Brief, bool Taus, bool Sums>
+        __attribute__((noinline)) void look_up(int c) {
+            constexpr int kTerms = Decays<T>::kTerms;
+            const T* const coefficients = all.decays_.of(begin + c);
+            Vec<T> of_x[kTerms], of_y[kTerms], of_k[kTerms];
+            for (int n = 0; n < kTerms; ++n) {
+                of_y[n] = load(coefficients + n * kLanes<T>), of_k[n] = load(coefficients + (kTerms + n) * kLanes<T>);
+                of_x[n] = load(coefficients + (2 * kTerms + n) * kLanes<T>);
             }
-            return {by_time, by_value};
+            const Vec<T> length = splat(T(windows.length)), rate = splat(T(1 / windows.length)), last = splat(T(windows.count - window));
+            const Vec<T> p = load(&layer.p[begin + c]), q = load(&layer.q[begin + c]);
+            IntVec<T> lane;
+            for (int l = 0; l < kLanes<T>; ++l) lane[l] = c + l;
+            const Int in_ring = ring - 1, at_hand = window, wide = width;
+            const T* const all_pairs = pairs.data();
+            const double now = start;
+            const int to_delay = width + c;
+            Vec<T> by_tau_mem{}, by_tau_syn{};
+            for (Sent& one : sent) {
+                const Vec<T> arrival = T(one.time - now) + load(one.row + to_delay);
+                Vec<T> after = arrival * rate;  // windows from now on; those after the trial are one, without costates
+                after = select<T>(after < last, after, last);
+                const IntVec<T> whole = __builtin_convertvector(after, IntVec<T>);
+                const Vec<T> left = (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - arrival;
+                const IntVec<T> place = ((whole + at_hand) & in_ring) * wide + lane;
+                Vec<T> v, r;
+                gather_pairs<T>(all_pairs, place, v, r);
+                Decay<Vec<T>> f;
+                if constexpr (Brief) {
+                    f = {of_x[0], of_y[0], of_k[0]};
+#pragma GCC unroll 16
+                    for (int n = 1; n < kTerms; ++n) f.x = f.x * left + of_x[n], f.y = f.y * left + of_y[n], f.k = f.k * left + of_k[n];
+                } else {
+                    f = decay<T>(max<T>(left, Vec<T>{}), p, q);
+                }
+                Vec<T> v0 = v * f.x, r0 = r * f.y + v * f.k, c0{}, d0{};
+                if constexpr (Taus) {
+                    const TauSlope<Vec<T>> g = tau_slope<T>(max<T>(left, Vec<T>{}), p, q);
+                    c0 = gather<T>(table_of(kC), place) * f.y + gather<T>(table_of(kA), place) * f.k + v * g.k_tm;
+                    d0 = gather<T>(table_of(kD), place) * f.y + r * g.y_ts + v * g.k_ts;
+                }
+                uint32_t lanes = bits<T>(((IntVec<T>)v & 1) != 0);
+                if (__builtin_expect(lanes != 0, 0)) {
+                    for (; lanes; lanes &= lanes - 1) {
+                        const int l = __builtin_ctz(lanes);
+                        const double time = now + double(arrival[l]);
+                        Costate more;
+                        for (int i = first[place[l]]; i != kNone; i = impulses[i].later)
+                            if (impulses[i].time > time) add_impulse(c + l, impulses[i].size, impulses[i].time - time, more);
+                        v0[l] += T(more.v), r0[l] += T(more.r), c0[l] += T(more.c), d0[l] += T(more.d);
+                    }
+                }
+                const Vec<T> pull = r0 * q - v0 * p;
+                T *const of_weight = one.gradient + c, *const of_delay = one.gradient + to_delay;
+                store(of_weight, load(of_weight) + one.value * r0), store(of_delay, load(of_delay) + one.value * pull);
+                if constexpr (Sums) {
+                    const Vec<T> weight = load(one.row + c);
+                    one.by_time += one.value * sum_of(weight * pull), one.by_value += sum_of(weight * r0);
+                    if constexpr (Taus) by_tau_mem += one.value * weight * c0, by_tau_syn += one.value * weight * d0;
+                }
+            }
+            if constexpr (Taus)
+                for (int l = 0; l < kLanes<T>; ++l) sum(kTauMem, c + l) += by_tau_mem[l], sum(kTauSyn, c + l) += by_tau_syn[l];
         }
+
+        static double sum_of(Vec<T> v) { return eventnet::sum<T>(v); }
     };
 
     const Batch<T>& batch_;
     const Layer<T>& layer_;
     const Options<T>& options_;
     const bool with_taus_;
+    const double length_;  // windows are not longer
+    const Decays<T> decays_;
+    int width_ = 0;        // neurons that are looked at together
+    Packed<T> input_, recurrent_;
 };
 
 }  // namespace eventnet

@@ -29,7 +29,7 @@ class DelayedForward {
 public:
     DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes)
         : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes),
-          width_(options.recurrent.weight ? layer.columns : group_width(layer.columns)), length_(window_length(batch, layer, options.longest())),
+          width_(options.recurrent.weight ? layer.columns : group_width<T>(layer.columns)), length_(window_length(batch, layer, options.longest())),
           input_(options.input, layer.columns, width_), recurrent_(options.recurrent, layer.columns, width_), decays_(layer) {}
 
     // Spikes of every sample, sorted.
@@ -52,13 +52,6 @@ public:
     }
 
 private:
-    // Neurons that hear only the input are looked at some vectors at a time: what belongs to these stays in the cache.
-    static int group_width(int columns) {
-        int vectors = 4;
-        while (columns % (vectors * kLanes<T>)) --vectors;
-        return vectors * kLanes<T>;
-    }
-
     static constexpr double kClose = sizeof(T) == 4 ? 1e-6 : 1e-12;
 
     // A neuron at a point in time.
@@ -133,11 +126,7 @@ private:
               recurrent(parent.options_.recurrent.weight), u(width), i(width), next_u(width), next_i(width), x(width), y(width), k(width),
               cells(width), held(width / kLanes<T>), sent(64), before(64 * static_cast<size_t>(width)), replays(width),
               is_replayed(width), is_reached(width) {
-            double trial = 0;
-            for (int b = 0; b < all.batch_.size; ++b) trial = std::max(trial, all.batch_.duration[b]);
-            // a sample's windows are shorter than the longest, by less than half
-            const double on_their_way = std::min(2 * options.longest() / all.length_ + 3, 2 * trial / all.length_ + 3);
-            while (ring < on_their_way) ring *= 2;
+            ring = ring_of(all.batch_, all.length_, options.longest());
             records.assign(static_cast<size_t>(ring) * width, Record{0, 0, 0, -1});
         }
 

@@ -190,7 +190,8 @@ public:
         return f;
     }
 
-    // The n-th coefficients of e^{-s/ts} and of K(s).
+    // The n-th coefficients of e^{-s/tm}, e^{-s/ts} and K(s).
+    T x(int n) const { return x_[n]; }
     T y(int n) const { return y_[n]; }
     T k(int n) const { return k_[n]; }
 

@@ -215,17 +215,17 @@ nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_
     const size_t n = layer.num, in = batch.inputs, own = given.recurrent.weight ? n : 0, total = spike_times.size();
     const size_t rows = DelayedAdjoint<T>::kRows, events = inputs ? batch.offsets[batch.size] : 0;
     Out<double> sums = make<double>({rows, n}), of_times = make<double>({events}), of_values = make<double>({events});
-    Out<double> of_weight = make<double>({in, n}), of_delay = make<double>({in, n});
-    Out<double> of_recurrent = make<double>({own, n}), of_recurrent_delay = make<double>({own, n});
+    Out<T> of_weight = make<T>({in, n}), of_delay = make<T>({in, n});
+    Out<T> of_recurrent = make<T>({own, n}), of_recurrent_delay = make<T>({own, n});
     if (n > 0) {
         nb::gil_scoped_release release;
         const double* const fact = facts.data();
-        const auto found = DelayedAdjoint<T>(batch, layer, given, taus)
-                               .run(reals(grad_times), spike_offsets.data(), spike_units.data(), spike_times.data(), fact, fact + total,
-                                    fact + 2 * total, inputs ? of_times.data() : nullptr, inputs ? of_values.data() : nullptr, threads);
-        const auto copy = [](const std::vector<double>& from, Out<double>& to) { std::copy(from.begin(), from.end(), to.data()); };
-        copy(found.sums, sums), copy(found.input.weight, of_weight), copy(found.input.delay, of_delay);
-        copy(found.recurrent.weight, of_recurrent), copy(found.recurrent.delay, of_recurrent_delay);
+        const Kept kept{spike_times.data(), fact, fact + total, fact + 2 * total, spike_units.data(), spike_offsets.data(), reals(grad_times)};
+        DelayedAdjoint<T>(batch, layer, given, taus)
+            .run(kept,
+                 {of_weight.data(), of_delay.data(), of_recurrent.data(), of_recurrent_delay.data(), sums.data(),
+                  inputs ? of_times.data() : nullptr, inputs ? of_values.data() : nullptr},
+                 threads);
     }
     return nb::make_tuple(sums, of_times, of_values, of_weight, of_delay, of_recurrent, of_recurrent_delay);
 }

@@ -145,6 +145,35 @@ inline T sum(Vec<T> v) {
     return total;
 }
 
+// from[place[l]] in lane l.
+template <class T>
+inline Vec<T> gather(const T* from, IntVec<T> place) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_i32gather_ps((__m512i)place, from, 4);
+    else return (Vec<T>)_mm512_i64gather_pd((__m512i)place, from, 8);
+#else
+    Vec<T> v;
+    for (int l = 0; l < kLanes<T>; ++l) v[l] = from[place[l]];
+    return v;
+#endif
+}
+
+// from[2 place[l]] and the number after it in lane l.
+template <class T>
+inline void gather_pairs(const T* from, IntVec<T> place, Vec<T>& a, Vec<T>& b) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) {  // a pair is read as one number of twice the size
+        const __m512i low = (__m512i)_mm512_i32gather_pd(_mm512_castsi512_si256((__m512i)place), from, 8);
+        const __m512i high = (__m512i)_mm512_i32gather_pd(_mm512_extracti64x4_epi64((__m512i)place, 1), from, 8);
+        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        a = (Vec<T>)_mm512_permutex2var_epi32(low, even, high);
+        b = (Vec<T>)_mm512_permutex2var_epi32(low, _mm512_or_si512(even, _mm512_set1_epi32(1)), high);
+        return;
+    }
+#endif
+    a = gather<T>(from, 2 * place), b = gather<T>(from, 2 * place + 1);
+}
+
 // Four numbers for each lane of a vector, to be read and written together.
 template <class T>
 struct FourOf {
