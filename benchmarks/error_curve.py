@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, steps_of
+from contenders import CONTENDERS
 from grid_gather import grid_gather, grid_spikes
 from measure import commit, machine, seconds
+from networks import steps_of
 from shapes import SHAPES, TAU_MEM, TAU_SYN, THRESHOLD, Problem
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
