@@ -42,9 +42,11 @@ class Void(RuntimeError):
     """A run that must not be compared."""
 
 
-def measure(problem: Problem, contender: Contender, step: float | None, repeats: int = 5) -> dict[str, Any]:
+def measure(
+    problem: Problem, contender: Contender, step: float | None, repeats: int = 5, threads: int = THREADS
+) -> dict[str, Any]:
     """Run one contender in this process; ``step`` in seconds, None off the grid."""
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     shape = problem.shape
     network = contender.build(problem, step or 0.0)
     small = problem.part(1)
@@ -73,7 +75,7 @@ def measure(problem: Problem, contender: Contender, step: float | None, repeats:
         },
         "bytes": memory,
         "spikes": fired,
-        "threads": THREADS,
+        "threads": threads,
         "torch": torch.__version__,
     }
 

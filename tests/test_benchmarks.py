@@ -28,6 +28,7 @@ import ledger  # noqa: E402
 import measure  # noqa: E402
 import networks  # noqa: E402
 import picture  # noqa: E402
+import scaling  # noqa: E402
 import speed  # noqa: E402
 import tables  # noqa: E402
 from shapes import SHAPES, Problem, Shape  # noqa: E402
@@ -245,6 +246,34 @@ def test_shapes_are_the_same_in_every_process() -> None:
         assert first.events.times.max() <= shape.window
 
 
+def test_scaling_is_measured_and_drawn(tmp_path: Path, monkeypatch) -> None:
+    assert [scaling.place("fan-out", shape) for shape in scaling.shapes("fan-out")] == list(scaling.FAN_OUT)
+    assert {shape.layers[1] for shape in scaling.shapes("events")} == {256}
+    sizes = [replace(SMALL, name=f"small-{n}", layers=(30, n, 4)) for n in (20, 30)]
+    monkeypatch.setattr(scaling, "shapes", lambda axis: sizes)
+    monkeypatch.setattr(scaling, "check_tests", lambda: None)
+    monkeypatch.setattr("sys.argv", ["scaling.py", "--results", str(tmp_path), "--repeats", "1"])
+    scaling.main()
+    rows = json.loads((tmp_path / "scaling.json").read_text())["rows"]
+    assert [(r["axis"], r["at"], r["threads"]) for r in rows[-4:]] == [
+        ("fan-out", n, threads) for n in (20, 30) for threads in (1, 2)
+    ]
+    assert all(0 < scaling.per_event(r, "forward") < 1e-3 for r in rows)
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_no_library_is_asked_for_a_layer_that_it_does_not_have(monkeypatch, capsys) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(speed, "_spawn", lambda shape, contender, step, repeats: asked.append(contender.name))
+    everybody = list(contenders.CONTENDERS.values())
+    speed._run("speech-delays-30", everybody, 1)
+    assert asked == ["eventnet", "grid-gather", "dcls", "floor"]
+    assert "speech-delays-30: norse has no such layer" in capsys.readouterr().err
+    asked.clear()
+    speed._run("speech-recurrent", everybody, 1)
+    assert set(contenders.CONTENDERS) - set(asked) == {"dcls"}
+
+
 def test_peak_growth_sees_a_short_peak() -> None:
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("no /proc/self/clear_refs here")
@@ -280,15 +309,21 @@ def test_results_are_merged_and_tables_filled(tmp_path: Path) -> None:
         "step": 1e-3,
         "seconds": {k: seconds | {"best": 0.1, "median": 0.1} for k in ("forward", "train")},
     }
-    speed.save([row], tmp_path / "speed.json")
+    delays = [row | {"shape": "speech-delays-30"}, slow | {"shape": "speech-delays-30", "contender": "dcls"}]
+    speed.save([row, *delays], tmp_path / "speed.json")
     speed.save([slow, row | {"commit": "new"}], tmp_path / "speed.json")
     kept = json.loads((tmp_path / "speed.json").read_text())
-    assert [(r["contender"], r["commit"]) for r in kept] == [("eventnet", "new"), ("norse", "abc")]
+    assert [(r["contender"], r["commit"]) for r in kept if r["shape"] == "yin-yang"] == [
+        ("eventnet", "new"),
+        ("norse", "abc"),
+    ]
     untouched = "after\n<!-- accuracy:begin -->\nx\n<!-- accuracy:end -->\n"
     text = "before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\n" + untouched
     filled = tables.fill(text, tmp_path)
     assert "old" not in filled
     assert "50 / 33×" in filled
+    assert "| shape | eventnet, forward + backward | DCLS | Norse |" in filled
+    assert "| speech-delays-30, 1 ms | 2 ms, 1 MB | 50 / 33×, 1 MB |  |" in filled
     assert filled.startswith("before\n") and untouched in filled
     assert tables.fill(filled, tmp_path) == filled
     with pytest.raises(ValueError, match="pair"):
