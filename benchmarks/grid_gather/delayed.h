@@ -1,14 +1,14 @@
-// The hidden layer with a delay d per synapse that is learnt. An event of step k counts in the two steps around
-// k + d/dt, by linear interpolation (f is the fraction of d/dt, l its integer part):
+// The hidden layer with a delay d per synapse that is learnt. An event of step k counts in the two steps
+// around k + d/dt, by linear interpolation (f is the fraction of d/dt, l its integer part):
 //     x[k + l] += (1 - f) w,   x[k + l + 1] += f w,   I[k] = a I[k-1] + x[k]
 // which is what makes the delay learnable on a grid; rounded delays have no gradient. Backward
 //     dw = sum of (1 - f) pI[k + l] + f pI[k + l + 1],   dd = w / dt sum of pI[k + l + 1] - pI[k + l]
 // over the synapse's events: both follow from the two sums of pI.
 //
-// An event is as many scattered additions as it has targets, so the order of the work is all that counts. x of
-// one neuron is a line over all steps: both of an event's additions are one of eight bytes. Four neurons are done at
-// a time, unit by unit, the unit's events innermost: base address and weights stay in registers, the lines in
-// the level-1 cache. Backward does the same with lines of pI, and its sums stay in registers.
+// An event is as many scattered additions as it has targets, so the order of the work is all that counts. x
+// of one neuron is a line over all steps: both of an event's additions are one of eight bytes. Four neurons
+// are done at a time, unit by unit, the unit's events innermost: base address and weights stay in registers,
+// the lines in the level-1 cache. Backward does the same with lines of pI, and its sums stay in registers.
 #pragma once
 #include "common.h"
 
@@ -36,7 +36,8 @@ struct Place {
     int32_t whole;
     float fraction;
     Place(double steps_late, int steps)
-        : whole(int32_t(std::min(steps_late, double(steps)))), fraction(float(std::min(steps_late, double(steps)) - whole)) {}
+        : whole(int32_t(std::min(steps_late, double(steps)))),
+          fraction(float(std::min(steps_late, double(steps)) - whole)) {}
 };
 
 inline int whole_lanes(int n) { return (n + lanes - 1) / lanes * lanes; }
@@ -45,11 +46,11 @@ struct Synapses {
     const float *w, *delay; // (inputs, hidden)
     int inputs, hidden, steps;
     double dt;
-    int width, line;        // a line holds all steps and, where nothing is read, what arrives after the last one
+    int width, line; // a line holds all steps and, where nothing is read, what arrives after the last one
     std::vector<Taps> taps; // (width / quad, inputs)
     Synapses(const float *w, const float *delay, int inputs, int hidden, int steps, double dt, int threads)
-        : w(w), delay(delay), inputs(inputs), hidden(hidden), steps(steps), dt(dt), width(whole_lanes(hidden)),
-          taps(size_t(width / quad) * inputs) {
+        : w(w), delay(delay), inputs(inputs), hidden(hidden), steps(steps), dt(dt),
+          width(whole_lanes(hidden)), taps(size_t(width / quad) * inputs) {
         on_threads(threads, width / quad, [&](int, int q) {
             for (int i = 0; i < inputs; ++i) {
                 Taps &tap = taps[size_t(q) * inputs + i];
@@ -102,8 +103,8 @@ inline void scatter(const Synapses &synapses, const ByUnit &events, int q, float
     const Taps *taps = synapses.taps.data() + size_t(q) * synapses.inputs;
     for (int i = 0; i < synapses.inputs; ++i) {
         const Taps tap = taps[i];
-        float *x0 = lines + tap.first[0], *x1 = lines + line + tap.first[1], *x2 = lines + 2 * line + tap.first[2],
-              *x3 = lines + 3 * line + tap.first[3];
+        float *x0 = lines + tap.first[0], *x1 = lines + line + tap.first[1],
+              *x2 = lines + 2 * line + tap.first[2], *x3 = lines + 3 * line + tap.first[3];
         for (int e = events.starts[i]; e < events.starts[i + 1]; ++e) {
             const ptrdiff_t step = events.steps[e];
             add_pair(x0 + step, tap.weight[0]);
@@ -136,8 +137,8 @@ inline void collect(const Synapses &synapses, const ByUnit &events, int q, const
 }
 
 // kept (width / lanes, steps, lanes) or null; s (width) += g[k] for every spike.
-int64_t forward_delayed(const Sample &in, const Synapses &synapses, const Grid &grid, float threshold, float *kept,
-                        LineSpace &space, float *s) {
+int64_t forward_delayed(const Sample &in, const Synapses &synapses, const Grid &grid, float threshold,
+                        float *kept, LineSpace &space, float *s) {
     const vec a = spread(grid.a), b = spread(grid.b), k = spread(grid.k), limit = spread(threshold);
     const int line = synapses.line;
     float *lines = space.lines.data;
@@ -169,8 +170,8 @@ int64_t forward_delayed(const Sample &in, const Synapses &synapses, const Grid &
 }
 
 // q (width) = W2 dL/dmean; sums (width / quad, inputs, quad).
-void backward_delayed(const Sample &in, const Synapses &synapses, const Grid &grid, float threshold, float slope,
-                      const float *kept, const float *q, LineSpace &space, pair *sums) {
+void backward_delayed(const Sample &in, const Synapses &synapses, const Grid &grid, float threshold,
+                      float slope, const float *kept, const float *q, LineSpace &space, pair *sums) {
     const vec a = spread(grid.a), b = spread(grid.b), k = spread(grid.k), limit = spread(threshold);
     const int line = synapses.line;
     float *lines = space.lines.data;

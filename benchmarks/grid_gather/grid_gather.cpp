@@ -13,8 +13,8 @@
 //     pU[k] = (1 - s[k]) b pU[k+1] + g[k] q surrogate(U[k])     q = W2 dL/dmean
 //     pI[k] = a pI[k+1] + K pU[k],   dW[unit, :] += pI[k] for every event of step k
 //
-// Here are the functions that Python calls. recurrent.h has the hidden layer with connections to itself, delayed.h the one with
-// a delay per synapse.
+// Here are the functions that Python calls. recurrent.h has the hidden layer with connections to itself,
+// delayed.h the one with a delay per synapse.
 #include "delayed.h"
 #include "feed_forward.h"
 #include "recurrent.h"
@@ -34,11 +34,12 @@ void grid_gather_forward(const float *times, const int32_t *units, const int64_t
     const Grid grid(steps, dt, tau_mem, tau_syn);
     const Rows w(w1, inputs, hidden);
     const int n = w.width;
+    const Batch samples{times, units, offsets, batch};
     Buffer state(size_t(threads) * 2 * n);
     on_threads(threads, batch, [&](int thread, int b) {
-        const Sample in{times + offsets[b], units + offsets[b], offsets[b + 1] - offsets[b]};
-        spikes[b] = forward_sample(in, w, grid, threshold, kept ? kept + size_t(b) * steps * n : nullptr,
-                                   state.data + size_t(thread) * 2 * n, s + size_t(b) * n);
+        spikes[b] =
+            forward_sample(samples[b], w, grid, threshold, kept ? kept + size_t(b) * steps * n : nullptr,
+                           state.data + size_t(thread) * 2 * n, s + size_t(b) * n);
     });
 }
 
@@ -50,20 +51,20 @@ void grid_gather_backward(const float *times, const int32_t *units, const int64_
     const Grid grid(steps, dt, tau_mem, tau_syn);
     const int n = padded(hidden), used = std::max(1, std::min(threads, batch));
     Parts sums(used, size_t(inputs) * n);
+    const Batch samples{times, units, offsets, batch};
     Buffer state(size_t(used) * 2 * n);
     on_threads(used, batch, [&](int thread, int b) {
-        const Sample in{times + offsets[b], units + offsets[b], offsets[b + 1] - offsets[b]};
-        backward_sample(in, grid, n, threshold, slope, kept + size_t(b) * steps * n, q + size_t(b) * n,
-                        state.data + size_t(thread) * 2 * n, sums.all[thread]->data);
+        backward_sample(samples[b], grid, n, threshold, slope, kept + size_t(b) * steps * n,
+                        q + size_t(b) * n, state.data + size_t(thread) * 2 * n, sums.all[thread]->data);
     });
     add_up(sums.all, inputs, hidden, n, dw1);
 }
 
 // r (hidden, hidden); a spike reaches its targets `delay` >= 1 steps later.
-void recurrent_forward(const float *times, const int32_t *units, const int64_t *offsets, int size, const float *w1,
-                       int inputs, int hidden, int steps, double dt, double tau_mem, double tau_syn,
-                       float threshold, int threads, const float *r, int delay, float *kept, float *s,
-                       int64_t *spikes) {
+void recurrent_forward(const float *times, const int32_t *units, const int64_t *offsets, int size,
+                       const float *w1, int inputs, int hidden, int steps, double dt, double tau_mem,
+                       double tau_syn, float threshold, int threads, const float *r, int delay, float *kept,
+                       float *s, int64_t *spikes) {
     const Grid grid(steps, dt, tau_mem, tau_syn);
     const Rows w(w1, inputs, hidden), own(r, hidden, hidden);
     const Batch batch{times, units, offsets, size};
@@ -77,10 +78,10 @@ void recurrent_forward(const float *times, const int32_t *units, const int64_t *
 }
 
 // dw1 (inputs, hidden) and dr (hidden, hidden) are written.
-void recurrent_backward(const float *times, const int32_t *units, const int64_t *offsets, int size, const float *w1,
-                        int inputs, int hidden, int steps, double dt, double tau_mem, double tau_syn,
-                        float threshold, int threads, const float *r, int delay, float slope, const float *kept,
-                        const float *q, float *dw1, float *dr) {
+void recurrent_backward(const float *times, const int32_t *units, const int64_t *offsets, int size,
+                        const float *w1, int inputs, int hidden, int steps, double dt, double tau_mem,
+                        double tau_syn, float threshold, int threads, const float *r, int delay, float slope,
+                        const float *kept, const float *q, float *dw1, float *dr) {
     const Grid grid(steps, dt, tau_mem, tau_syn);
     const Rows w(w1, inputs, hidden), own(r, hidden, hidden);
     const Batch batch{times, units, offsets, size};
@@ -98,26 +99,28 @@ void recurrent_backward(const float *times, const int32_t *units, const int64_t 
     add_up(drs.all, hidden, hidden, n, dr);
 }
 
-// delay (inputs, hidden), seconds; kept (batch, whole_lanes(hidden), steps) in forward_delayed's order; s (batch, width).
-void delayed_forward(const float *times, const int32_t *units, const int64_t *offsets, int size, const float *w1,
-                     int inputs, int hidden, int steps, double dt, double tau_mem, double tau_syn, float threshold,
-                     int threads, const float *delay, float *kept, float *s, int64_t *spikes) {
+// delay (inputs, hidden), seconds; kept (batch, whole_lanes(hidden), steps) in forward_delayed's order; s
+// (batch, width).
+void delayed_forward(const float *times, const int32_t *units, const int64_t *offsets, int size,
+                     const float *w1, int inputs, int hidden, int steps, double dt, double tau_mem,
+                     double tau_syn, float threshold, int threads, const float *delay, float *kept, float *s,
+                     int64_t *spikes) {
     const Grid grid(steps, dt, tau_mem, tau_syn);
     const Synapses synapses(w1, delay, inputs, hidden, steps, dt, threads);
     const Batch batch{times, units, offsets, size};
     Spaces<LineSpace> spaces(threads, synapses.line);
     on_threads(threads, size, [&](int thread, int b) {
         spikes[b] = forward_delayed(batch[b], synapses, grid, threshold,
-                                    kept ? kept + size_t(b) * steps * synapses.width : nullptr, spaces[thread],
-                                    s + size_t(b) * padded(hidden));
+                                    kept ? kept + size_t(b) * steps * synapses.width : nullptr,
+                                    spaces[thread], s + size_t(b) * padded(hidden));
     });
 }
 
 // dw1 and d_delay (inputs, hidden) are written.
-void delayed_backward(const float *times, const int32_t *units, const int64_t *offsets, int size, const float *w1,
-                      int inputs, int hidden, int steps, double dt, double tau_mem, double tau_syn, float threshold,
-                      int threads, const float *delay, float slope, const float *kept, const float *q, float *dw1,
-                      float *d_delay) {
+void delayed_backward(const float *times, const int32_t *units, const int64_t *offsets, int size,
+                      const float *w1, int inputs, int hidden, int steps, double dt, double tau_mem,
+                      double tau_syn, float threshold, int threads, const float *delay, float slope,
+                      const float *kept, const float *q, float *dw1, float *d_delay) {
     const Grid grid(steps, dt, tau_mem, tau_syn);
     const Synapses synapses(w1, delay, inputs, hidden, steps, dt, threads);
     const Batch batch{times, units, offsets, size};
@@ -125,9 +128,9 @@ void delayed_backward(const float *times, const int32_t *units, const int64_t *o
     Parts sums(used, size_t(inputs) * synapses.width * 2);
     Spaces<LineSpace> spaces(used, synapses.line);
     on_threads(used, size, [&](int thread, int b) {
-        backward_delayed(batch[b], synapses, grid, threshold, slope, kept + size_t(b) * steps * synapses.width,
-                         q + size_t(b) * padded(hidden), spaces[thread],
-                         reinterpret_cast<pair *>(sums.all[thread]->data));
+        backward_delayed(batch[b], synapses, grid, threshold, slope,
+                         kept + size_t(b) * steps * synapses.width, q + size_t(b) * padded(hidden),
+                         spaces[thread], reinterpret_cast<pair *>(sums.all[thread]->data));
     });
     finish_delayed(synapses, sums.all, threads, dw1, d_delay);
 }

@@ -1,10 +1,11 @@
-// The hidden layer with connections R to itself: a spike of step k reaches its targets `delay` >= 1 steps later.
+// The hidden layer with connections R to itself: a spike of step k reaches its targets `delay` >= 1 steps
+// later.
 //     I[k] = a I[k-1] + rows of step k's events + rows of R of the spikes of step k - delay
 // Backward, a spike is worth what it adds to the readout and what its targets make of it:
 //     ds[k] = g[k] q + R pI[k + delay],   pU[k] = (1 - s[k]) b pU[k+1] + ds[k] surrogate(U[k])
 //     dR[n, :] += pI[k + delay] for every spike n of step k
-// The surrogate derivative is nowhere zero, so R pI is a full product at every step. It is done for a group of
-// samples at a time: R streams past once for all of them, and the sums stay in registers.
+// The surrogate derivative is nowhere zero, so R pI is a full product at every step. It is done for a group
+// of samples at a time: R streams past once for all of them, and the sums stay in registers.
 #pragma once
 #include "common.h"
 
@@ -28,12 +29,13 @@ struct Recurrence {
 struct ForwardSpace {
     ForwardSpace(int n, int steps) : state(2 * size_t(n)), ends(steps) {}
     Buffer state;
-    std::vector<int32_t> fired;  // the sample's spikes, step by step
-    std::vector<size_t> ends;    // how many there were after each step
+    std::vector<int32_t> fired; // the sample's spikes, step by step
+    std::vector<size_t> ends;   // how many there were after each step
     std::vector<const float *> rows;
 };
 
-int64_t forward_recurrent(const Sample &in, const Recurrence &net, float *kept, ForwardSpace &space, float *s) {
+int64_t forward_recurrent(const Sample &in, const Recurrence &net, float *kept, ForwardSpace &space,
+                          float *s) {
     const Grid &grid = net.grid;
     const int n = net.w.width;
     float *v = space.state.data, *i = v + n;
@@ -108,8 +110,8 @@ struct Panels {
 // What a thread needs to run a group backwards; dw, dr collect its share of the gradients.
 struct BackwardSpace {
     BackwardSpace(int n, int delay)
-        : p_u(size_t(group) * n), worth(size_t(group) * n), p_i(size_t(group) * n * (delay + 1)), slots(delay + 1),
-          size(size_t(group) * n) {}
+        : p_u(size_t(group) * n), worth(size_t(group) * n), p_i(size_t(group) * n * (delay + 1)),
+          slots(delay + 1), size(size_t(group) * n) {}
     float *slot(int step) { return p_i.data + size * (step % slots); }
     Buffer p_u, worth, p_i;
     int slots;
@@ -123,8 +125,8 @@ struct Kept {
 };
 
 // One sample's step: its events end before `end`, which moves to the first event of the step.
-inline void backward_step(const Sample &in, const Recurrence &net, const Kept &kept, int b, int step, int64_t &end,
-                          int member, BackwardSpace &space, float *dw, float *dr) {
+inline void backward_step(const Sample &in, const Recurrence &net, const Kept &kept, int b, int step,
+                          int64_t &end, int member, BackwardSpace &space, float *dw, float *dr) {
     const Grid &grid = net.grid;
     const int n = net.w.width, late = step + net.delay;
     const size_t at_member = size_t(member) * n;
@@ -165,8 +167,8 @@ inline void backward_step(const Sample &in, const Recurrence &net, const Kept &k
 }
 
 // Samples first ... first + members - 1.
-void backward_recurrent(const Batch &batch, const Recurrence &net, const Panels &panels, const Kept &kept, int first,
-                        int members, BackwardSpace &space, float *dw, float *dr) {
+void backward_recurrent(const Batch &batch, const Recurrence &net, const Panels &panels, const Kept &kept,
+                        int first, int members, BackwardSpace &space, float *dw, float *dr) {
     const int steps = net.grid.steps;
     std::memset(space.p_u.data, 0, space.size * sizeof(float));
     std::memset(space.p_i.data, 0, space.size * space.slots * sizeof(float));
