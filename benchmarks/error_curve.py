@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, steps_of
+from contenders import CONTENDERS
 from grid_gather import grid_gather, grid_spikes
 from measure import commit, machine, seconds
+from networks import steps_of
 from shapes import SHAPES, TAU_MEM, TAU_SYN, THRESHOLD, Problem
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
@@ -193,7 +194,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", default="speech-dense", choices=list(SHAPES))
+    parser.add_argument(
+        "--shape", default="speech-dense", choices=[name for name, shape in SHAPES.items() if shape.kind == "plain"]
+    )
     parser.add_argument("--batch", type=int, default=8, help="samples (a grid of 0.1 ms needs 10 MB for each)")
     args = parser.parse_args()
     from speed import check_tests

@@ -8,6 +8,7 @@ contender has to stay in.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,9 @@ class Shape:
         weight, readout: mean and standard deviation of the normal distributions the weights are drawn from.
         activity: smallest and largest number of hidden spikes per sample that count.
         distinct: at most one event per unit.
+        recurrent: standard deviation of the hidden layer's weights to itself, None without; every spike arrives
+            ``recurrent_delay`` seconds later. The delay is a constant: a grid of that step has no shorter one.
+        delay: smallest and largest delay in seconds, uniform, one per connection from the input, learnt; None without.
     """
 
     name: str
@@ -45,6 +49,14 @@ class Shape:
     readout: tuple[float, float]
     activity: tuple[int, int]
     distinct: bool = False
+    recurrent: float | None = None
+    recurrent_delay: float = 1e-3
+    delay: tuple[float, float] | None = None
+
+    @property
+    def kind(self) -> str:
+        """What a contender has to offer: "plain", "recurrent" or "delays"."""
+        return "recurrent" if self.recurrent is not None else "plain" if self.delay is None else "delays"
 
     def problem(self) -> Problem:
         """The events, labels and weights of this shape: the same in every process."""
@@ -63,22 +75,39 @@ class Shape:
             w1 -= w1.mean(0)  # excitation and inhibition in balance: no drift that grows with the number of events
         w2 = self.readout[0] + self.readout[1] * torch.randn(hidden, outputs, generator=generator)
         labels = torch.randint(outputs, (self.batch,), generator=generator)
-        return Problem(self, events, labels, w1, w2)
+        own = delay = None
+        if self.recurrent is not None:
+            own = self.recurrent * torch.randn(hidden, hidden, generator=generator)
+            own -= own.mean(0)
+        if self.delay is not None:
+            low, high = self.delay
+            delay = low + (high - low) * torch.rand(inputs, hidden, generator=generator)
+        return Problem(self, events, labels, w1, w2, own, delay)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What every contender starts from; ``w1 (inputs, hidden)`` and ``w2 (hidden, outputs)`` are float32."""
+    """What every contender starts from: ``w1 (inputs, hidden)``, ``w2 (hidden, outputs)``, and where the shape has them
+    ``recurrent (hidden, hidden)`` and ``delay (inputs, hidden)`` in seconds; all float32.
+    """
 
     shape: Shape
     events: Events
     labels: Tensor
     w1: Tensor
     w2: Tensor
+    recurrent: Tensor | None = None
+    delay: Tensor | None = None
 
     def part(self, samples: int) -> Problem:
         """The first ``samples`` samples."""
         return replace(self, events=self.events[:samples], labels=self.labels[:samples])
+
+
+def _speech(name: str, **changes: Any) -> Shape:
+    """700-256-20 over one second: a spoken digit through a cochlea."""
+    shape = Shape(name, (700, 256, 20), 32, 8000, 1.0, 1.0, (1e-3,), (0.0, 0.31), (0.0, 0.1), (512, 1536))
+    return replace(shape, **changes)
 
 
 def _scaling(events: int, std: float) -> Shape:
@@ -86,8 +115,11 @@ def _scaling(events: int, std: float) -> Shape:
 
 
 _SHAPES = [
-    Shape("speech-dense", (700, 256, 20), 32, 8000, 1.0, 1.0, (1e-3, 1e-2), (0.0, 0.31), (0.0, 0.1), (512, 1536)),
-    Shape("speech-silent", (700, 256, 20), 32, 8000, 1.0, 1.0, (1e-3,), (0.0, 0.05), (0.0, 0.1), (0, 0)),
+    _speech("speech-dense", steps=(1e-3, 1e-2)),
+    _speech("speech-silent", weight=(0.0, 0.05), activity=(0, 0)),
+    _speech("speech-recurrent", recurrent=0.2),
+    _speech("speech-delays-30", delay=(0.0, 30e-3)),
+    _speech("speech-delays-300", weight=(0.0, 0.34), delay=(0.0, 300e-3), steps=(1e-3, 1e-2)),
     Shape("yin-yang", (5, 200, 3), 32, 5, 30e-3, 60e-3, (1e-3,), (1.5, 0.78), (0.93, 0.1), (50, 300), True),
     Shape(
         "latency",

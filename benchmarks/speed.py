@@ -4,12 +4,12 @@
     python benchmarks/speed.py speech-dense eventnet norse  one shape, these contenders ("scaling" is all
     scaling shapes)
 
-Every contender runs in a process of its own, one after the other on two threads: a warm-up, then at least
-five repeats of which the best and the median are shown. ``forward`` is without, ``train`` with the backward
-pass into all weights. Memory is the peak of resident memory during one ``train`` above what was resident
-before it, events and weights being loaded and the code warm (a batch of one went first). The tests of what is
-measured run first; if one fails nothing is measured. A run whose hidden activity leaves the shape's band is
-void. Every result is printed as a JSON line, then the table of ratios.
+Every contender that has a layer for the shape runs in a process of its own, one after the other on two threads: a
+warm-up, then at least five repeats of which the best and the median are shown. ``forward`` is without, ``train`` with
+the backward pass into all weights, and into the delays where the shape has them. Memory is the peak of resident
+memory during one ``train`` above what was resident before it, events and weights being loaded and the code warm (a
+batch of one went first). The tests of what is measured run first; if one fails nothing is measured. A run whose
+hidden activity leaves the shape's band is void. Every result is printed as a JSON line, then the table of ratios.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from shapes import SHAPES, Problem
 
 TESTS = [
     "tests/test_kernels.py",
+    "tests/test_recurrent.py",
     "tests/test_benchmarks.py::test_grid_gather_equals_autograd_through_the_same_grid",
 ]
 RESULTS = Path(__file__).with_name("results")
@@ -41,9 +42,11 @@ class Void(RuntimeError):
     """A run that must not be compared."""
 
 
-def measure(problem: Problem, contender: Contender, step: float | None, repeats: int = 5) -> dict[str, Any]:
+def measure(
+    problem: Problem, contender: Contender, step: float | None, repeats: int = 5, threads: int = THREADS
+) -> dict[str, Any]:
     """Run one contender in this process; ``step`` in seconds, None off the grid."""
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     shape = problem.shape
     network = contender.build(problem, step or 0.0)
     small = problem.part(1)
@@ -72,7 +75,7 @@ def measure(problem: Problem, contender: Contender, step: float | None, repeats:
         },
         "bytes": memory,
         "spikes": fired,
-        "threads": THREADS,
+        "threads": threads,
         "torch": torch.__version__,
     }
 
@@ -147,6 +150,9 @@ def _run(shape: str, contenders: list[Contender], repeats: int) -> list[dict[str
     results = []
     for contender in contenders:
         own = contender.package == "eventnet"
+        if SHAPES[shape].kind not in contender.kinds:
+            print(f"{shape}: {contender.name} has no such layer, left out", file=sys.stderr)
+            continue
         if not own and (shape.startswith("scaling") or shape == "speech-silent"):
             continue  # these show how eventnet's time depends on its input
         for step in SHAPES[shape].steps if contender.grid else (None,):

@@ -21,7 +21,13 @@ from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
 README = Path(__file__).resolve().parents[1] / "README.md"
-NAMES = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "norse": "Norse", "sinabs": "Sinabs"}
+NAMES = {
+    "dcls": "DCLS",
+    "spikingjelly": "SpikingJelly",
+    "snntorch": "snnTorch",
+    "norse": "Norse",
+    "sinabs": "Sinabs",
+}
 
 
 def speed_table(results: Path) -> str | None:

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ import fidelity  # noqa: E402
 import grid_gather  # noqa: E402
 import ledger  # noqa: E402
 import measure  # noqa: E402
+import networks  # noqa: E402
 import picture  # noqa: E402
+import scaling  # noqa: E402
 import speed  # noqa: E402
 import tables  # noqa: E402
 from shapes import SHAPES, Problem, Shape  # noqa: E402
@@ -33,6 +36,11 @@ from shapes import SHAPES, Problem, Shape  # noqa: E402
 from eventnet import Events  # noqa: E402
 
 SMALL = Shape("small", (30, 20, 4), 3, 60, 40e-3, 50e-3, (1e-3,), (0.3, 0.5), (0.0, 0.5), (5, 400))
+KINDS = {
+    "plain": SMALL,
+    "recurrent": replace(SMALL, name="small-recurrent", recurrent=0.5),
+    "delays": replace(SMALL, name="small-delays", delay=(0.0, 12e-3)),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -62,43 +70,79 @@ class FastSigmoid(torch.autograd.Function):
         return grad / (1 + 25 * x.abs()) ** 2
 
 
-def grid_in_torch(problem: Problem, dt: float, w1: Tensor, w2: Tensor) -> tuple[Tensor, Tensor]:
+def grid_in_torch(problem: Problem, dt: float, learnt: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The same grid by plain autograd, float64, the readout stepped too."""
-    decay = contenders.Decay(dt)
-    raster = contenders.raster(problem, dt).double()
-    batch = problem.events.batch_size
-    i, v, i2, v2 = (torch.zeros(batch, n, dtype=torch.float64) for n in (w1.shape[1],) * 2 + (w2.shape[1],) * 2)
+    decay = networks.Decay(dt)
+    raster = networks.raster(problem, dt).double()
+    batch, hidden, outputs = problem.events.batch_size, *learnt["w2"].shape
+    i, v, i2, v2 = (torch.zeros(batch, n, dtype=torch.float64) for n in (hidden, hidden, outputs, outputs))
     total, fired = torch.zeros_like(v2), torch.zeros(batch, dtype=torch.float64)
-    for x in raster:
-        i = decay.a * i + x @ w1
+    late = round(max(dt, 1e-3) / dt)
+    drive = delayed_drive(raster, dt, **learnt) if "delay" in learnt else raster @ learnt["w1"]
+    spikes: list[Tensor] = []
+    for k, x in enumerate(drive):
+        i = decay.a * i + x
+        if "recurrent" in learnt and k >= late:
+            i = i + spikes[k - late] @ learnt["recurrent"]
         u = decay.b * v + decay.k * i
         s = FastSigmoid.apply(u - 1.0)
+        spikes.append(s)
         v = u * (1 - s.detach())
-        i2 = decay.a * i2 + s @ w2
+        i2 = decay.a * i2 + s @ learnt["w2"]
         v2 = decay.b * v2 + decay.k * i2
         total, fired = total + v2, fired + s.detach().sum(1)
     return total / len(raster), fired
 
 
+def delayed_drive(raster: Tensor, dt: float, w1: Tensor, delay: Tensor, **_: Tensor) -> Tensor:
+    """What arrives in each step: every synapse by itself, interpolated between two steps."""
+    late = delay / dt
+    whole = late.detach().floor()
+    drive = torch.zeros(*raster.shape[:2], w1.shape[1], dtype=raster.dtype)
+    for more, share in ((0, 1 - (late - whole)), (1, late - whole)):
+        for steps in range(min(int(whole.max()) + 2, len(raster))):
+            weight = w1 * share * (whole + more == steps)
+            drive = drive + torch.cat([torch.zeros_like(drive[:steps]), (raster @ weight)[: len(raster) - steps]])
+    return drive
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dt", [1e-3, 0.5e-3, 10e-3])
 @pytest.mark.parametrize("hidden", [20, 64, 130])
-def test_grid_gather_equals_autograd_through_the_same_grid(compiled, dt: float, hidden: int) -> None:
-    problem = replace(SMALL, layers=(30, hidden, 4)).problem()
+def test_grid_gather_equals_autograd_through_the_same_grid(compiled, kind: str, dt: float, hidden: int) -> None:
+    problem = replace(KINDS[kind], layers=(30, hidden, 4), batch=11).problem()
+    given = {"w1": problem.w1, "w2": problem.w2, "recurrent": problem.recurrent, "delay": problem.delay}
     results = []
-    for run, dtype in ((grid_in_torch, torch.float64), (None, torch.float32)):
-        w1, w2 = (w.to(dtype).requires_grad_() for w in (problem.w1, problem.w2))
-        if run:
-            voltage, fired = run(problem, dt, w1, w2)
+    for dtype in (torch.float64, torch.float32):
+        learnt = {name: x.to(dtype).requires_grad_() for name, x in given.items() if x is not None}
+        if dtype == torch.float64:
+            voltage, fired = grid_in_torch(problem, dt, learnt)
         else:
-            steps = contenders.steps_of(problem.shape, dt)
-            voltage, fired = grid_gather.grid_gather(problem.events, w1, w2, dt=dt, steps=steps)
+            steps = networks.steps_of(problem.shape, dt)
+            settings = dict(dt=dt, steps=steps, recurrent_delay=max(dt, 1e-3))
+            voltage, fired = grid_gather.grid_gather(problem.events, **learnt, **settings)
         torch.nn.functional.cross_entropy(voltage, problem.labels).backward()
-        results.append((voltage, fired, w1.grad, w2.grad))
-    (v, n, d1, d2), (v_, n_, d1_, d2_) = results
-    assert n.sum() > 0
-    assert n_.tolist() == n.tolist()
-    for expected, found in ((v, v_), (d1, d1_), (d2, d2_)):
-        torch.testing.assert_close(found.double(), expected, rtol=2e-4, atol=2e-5 * expected.abs().max().item())
+        results.append((fired, voltage, *(x.grad for x in learnt.values())))
+    (expected_fired, *expected), (fired, *found) = results
+    assert expected_fired.sum() > 0
+    assert fired.tolist() == expected_fired.tolist()
+    for a, b in zip(expected, found, strict=True):
+        assert a.abs().max() > 0
+        assert (a - b).norm() < 1e-5 * a.norm()
+
+
+def test_grid_gather_refuses_what_it_cannot_do(compiled) -> None:
+    problem = SMALL.problem()
+    run = partial(grid_gather.grid_gather, problem.events, problem.w1, problem.w2, dt=1e-3, steps=50)
+    own = torch.zeros(20, 20)
+    with pytest.raises(ValueError, match="0 steps late"):
+        run(recurrent=own, recurrent_delay=1e-4)
+    with pytest.raises(ValueError, match="not both"):
+        run(recurrent=own, delay=problem.w1.abs())
+    with pytest.raises(ValueError, match="not negative"):
+        run(delay=problem.w1)
+    with pytest.raises(TypeError, match="delay must be float32"):
+        run(delay=problem.w1.double())
 
 
 def test_grid_gather_repeats_bit_for_bit_and_ignores_events_after_the_end(compiled) -> None:
@@ -127,15 +171,16 @@ def test_every_instruction_set_compiles(isa: str, compiled) -> None:
 
 def test_a_raster_holds_every_event_once() -> None:
     problem = SMALL.problem()
-    dense = contenders.raster(problem, 1e-3)
+    dense = networks.raster(problem, 1e-3)
     assert dense.shape == (50, 3, 30)
     assert torch.equal(dense, problem.events.to_dense(1e-3))
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["eventnet", "grid-gather", "floor"])
-def test_a_contender_is_measured(compiled, name: str) -> None:
+def test_a_contender_is_measured(compiled, name: str, kind: str) -> None:
     contender = contenders.CONTENDERS[name]
-    result = speed.measure(SMALL.problem(), contender, 1e-3 if contender.grid else None, repeats=1)
+    result = speed.measure(KINDS[kind].problem(), contender, 1e-3 if contender.grid else None, repeats=1)
     json.dumps(result)
     assert result["seconds"]["train"]["best"] > 0
     assert (result["spikes"] is None) == (name == "floor")
@@ -144,21 +189,25 @@ def test_a_contender_is_measured(compiled, name: str) -> None:
     assert name in speed.table([result])
 
 
-def test_eventnet_and_the_fine_grid_agree(compiled) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_eventnet_and_the_fine_grid_agree(compiled, kind: str) -> None:
     """What makes their seconds comparable: the same network."""
-    problem = SMALL.problem()
+    problem = KINDS[kind].problem()
     fine = contenders.CONTENDERS["grid-gather"].build(problem, 1e-5).forward(problem)
     ours = contenders.CONTENDERS["eventnet"].build(problem, 0.0).forward(problem)
     torch.testing.assert_close(ours[0], fine[0], rtol=2e-2, atol=2e-4)
     assert ours[1]().sum().item() == pytest.approx(fine[1].sum().item(), rel=0.02)
 
 
-@pytest.mark.parametrize("name", contenders.LIBRARIES)
-def test_every_library_computes_the_same_network(compiled, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in contenders.LIBRARIES for kind in contenders.CONTENDERS[name].kinds]
+)
+def test_every_library_computes_the_same_network(compiled, name: str, kind: str) -> None:
     contender = contenders.CONTENDERS[name]
-    if importlib.util.find_spec(contender.package) is None:
-        pytest.skip(f"{contender.package} is not installed (make peers)")
-    problem = SMALL.problem()
+    for package in {contender.package, "spikingjelly" if name == "dcls" else contender.package}:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed (make peers)")
+    problem = KINDS[kind].problem()
     network = contender.build(problem, 1e-3)
     voltage, spikes = network.forward(problem)
     expected, counts = contenders.CONTENDERS["grid-gather"].build(problem, 1e-3).forward(problem)
@@ -168,6 +217,7 @@ def test_every_library_computes_the_same_network(compiled, name: str) -> None:
         assert spikes().tolist() == counts.tolist()
         torch.testing.assert_close(voltage, expected, rtol=1e-3, atol=1e-5)
     network.train(problem)
+    assert len(network.parameters) == (2 if kind == "plain" else 3)
     assert all(p.grad.abs().sum() > 0 for p in network.parameters)
 
 
@@ -194,6 +244,34 @@ def test_shapes_are_the_same_in_every_process() -> None:
         assert torch.equal(first.w1, second.w1)
         assert first.events.lengths.tolist() == [shape.events] * shape.batch
         assert first.events.times.max() <= shape.window
+
+
+def test_scaling_is_measured_and_drawn(tmp_path: Path, monkeypatch) -> None:
+    assert [scaling.place("fan-out", shape) for shape in scaling.shapes("fan-out")] == list(scaling.FAN_OUT)
+    assert {shape.layers[1] for shape in scaling.shapes("events")} == {256}
+    sizes = [replace(SMALL, name=f"small-{n}", layers=(30, n, 4)) for n in (20, 30)]
+    monkeypatch.setattr(scaling, "shapes", lambda axis: sizes)
+    monkeypatch.setattr(scaling, "check_tests", lambda: None)
+    monkeypatch.setattr("sys.argv", ["scaling.py", "--results", str(tmp_path), "--repeats", "1"])
+    scaling.main()
+    rows = json.loads((tmp_path / "scaling.json").read_text())["rows"]
+    assert [(r["axis"], r["at"], r["threads"]) for r in rows[-4:]] == [
+        ("fan-out", n, threads) for n in (20, 30) for threads in (1, 2)
+    ]
+    assert all(0 < scaling.per_event(r, "forward") < 1e-3 for r in rows)
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_no_library_is_asked_for_a_layer_that_it_does_not_have(monkeypatch, capsys) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(speed, "_spawn", lambda shape, contender, step, repeats: asked.append(contender.name))
+    everybody = list(contenders.CONTENDERS.values())
+    speed._run("speech-delays-30", everybody, 1)
+    assert asked == ["eventnet", "grid-gather", "dcls", "floor"]
+    assert "speech-delays-30: norse has no such layer" in capsys.readouterr().err
+    asked.clear()
+    speed._run("speech-recurrent", everybody, 1)
+    assert set(contenders.CONTENDERS) - set(asked) == {"dcls"}
 
 
 def test_peak_growth_sees_a_short_peak() -> None:
@@ -231,15 +309,21 @@ def test_results_are_merged_and_tables_filled(tmp_path: Path) -> None:
         "step": 1e-3,
         "seconds": {k: seconds | {"best": 0.1, "median": 0.1} for k in ("forward", "train")},
     }
-    speed.save([row], tmp_path / "speed.json")
+    delays = [row | {"shape": "speech-delays-30"}, slow | {"shape": "speech-delays-30", "contender": "dcls"}]
+    speed.save([row, *delays], tmp_path / "speed.json")
     speed.save([slow, row | {"commit": "new"}], tmp_path / "speed.json")
     kept = json.loads((tmp_path / "speed.json").read_text())
-    assert [(r["contender"], r["commit"]) for r in kept] == [("eventnet", "new"), ("norse", "abc")]
+    assert [(r["contender"], r["commit"]) for r in kept if r["shape"] == "yin-yang"] == [
+        ("eventnet", "new"),
+        ("norse", "abc"),
+    ]
     untouched = "after\n<!-- accuracy:begin -->\nx\n<!-- accuracy:end -->\n"
     text = "before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\n" + untouched
     filled = tables.fill(text, tmp_path)
     assert "old" not in filled
     assert "50 / 33×" in filled
+    assert "| shape | eventnet, forward + backward | DCLS | Norse |" in filled
+    assert "| speech-delays-30, 1 ms | 2 ms, 1 MB | 50 / 33×, 1 MB |  |" in filled
     assert filled.startswith("before\n") and untouched in filled
     assert tables.fill(filled, tmp_path) == filled
     with pytest.raises(ValueError, match="pair"):
