@@ -80,16 +80,20 @@ def check_layer_input(name: str, events: Events, weight: Tensor) -> None:
         )
 
 
-def lif(events: Events, layer: Layer, backend: str, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """``times, units, offsets`` of the spikes; times in the dtype of the events' times."""
+def lif(events: Events, layer: Layer, backend: str, max_spikes: int, final: bool = False) -> tuple[Tensor, ...]:
+    """``times, units, offsets`` of the spikes; times in the dtype of the events' times.
+
+    With ``final`` also the voltages, the currents and what is left of the refractory periods at the end, ``(B, N)`` each.
+    """
     weight = layer.synapses.weight
     if choose(backend, weight.device) == "reference":
         run = lif_reference(_packed(events), layer, max_spikes)
-        return run.times.to(events.dtype), run.units, run.offsets
+        end = (run.voltage, run.current, run.held) if final else ()
+        return run.times.to(events.dtype), run.units, run.offsets, *end
     from eventnet.kernels.ops import lif_cpu, lif_each_cpu
 
-    if each_has_its_own(layer):
-        return lif_each_cpu(_packed(events), layer, max_spikes)
+    if final or each_has_its_own(layer):
+        return lif_each_cpu(_packed(events), layer, max_spikes, final)
     return lif_cpu(_packed(delayed(events, layer.synapses.delay)), layer, max_spikes)
 
 
@@ -106,6 +110,8 @@ def delayed(events: Events, delay: Tensor | None) -> Events:
 def each_has_its_own(layer: Layer) -> list[str]:
     """What of the layer makes its neurons differ in more than their parameters: no arrival is shared by all of them."""
     missing = [name for name in ("refractory", "initial_voltage", "initial_current") if name in layer.options()]
+    if layer.held is not None:
+        missing = ["a state"]
     given = {"delay": layer.synapses.delay, "recurrent_delay": layer.recurrent and layer.recurrent.delay}
     shared = {name: delay is None or delay.shape[1] == 1 for name, delay in given.items()}
     return missing + [f"{name} per synapse or per target" for name in given if not shared[name]]

@@ -26,7 +26,7 @@ EVENTS = "Tensor times, Tensor units, Tensor offsets, Tensor? values, Tensor dur
 LAYER = "Tensor weight, Tensor tau_mem, Tensor tau_syn, Tensor threshold, Tensor reset, Tensor bias"
 RECURRENT = "Tensor? recurrent_weight, Tensor? recurrent_delay"
 GRADIENTS = "(Tensor weight, Tensor sums, Tensor times, Tensor values)"
-OPTIONS = f"Tensor delay, {RECURRENT}, Tensor refractory, Tensor voltage, Tensor current"
+OPTIONS = f"Tensor delay, {RECURRENT}, Tensor refractory, Tensor voltage, Tensor current, Tensor held"
 LIF, LIF_EACH = "eventnet::lif", "eventnet::lif_each"
 LI_MAX, LI_INTEGRAL = "eventnet::li_max", "eventnet::li_integral"
 
@@ -41,7 +41,8 @@ torch.library.define(
 )
 torch.library.define(
     LIF_EACH,
-    f"({EVENTS}, {LAYER}, {OPTIONS}, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor facts)",
+    f"({EVENTS}, {LAYER}, {OPTIONS}, bool final, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor facts, "
+    "Tensor state)",
 )
 torch.library.define(
     LIF_EACH + "_backward",
@@ -71,10 +72,13 @@ def lif_cpu(packed: Packed, layer: Layer, max_spikes: int) -> tuple[Tensor, Tens
     return out[0], out[1], out[2]
 
 
-def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Compiled twin of ``lif_reference`` for delays per synapse or per target, refractory periods and initial states."""
+def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int, final: bool) -> tuple[Tensor, ...]:
+    """Compiled twin of ``lif_reference`` for delays per synapse or per target, refractory periods and initial states.
+
+    With ``final`` also the state ``(3, B, N)`` at the end of the trial: voltage, current, seconds left of the refractory period.
+    """
     weight, neuron = layer.synapses.weight, layer.neuron
-    none, at_rest = weight.new_zeros(1), neuron.start() - neuron.bias
+    none = weight.new_zeros(1)
 
     def matrix(delay: Tensor | None) -> Tensor:
         return weight.new_zeros(1, 1) if delay is None else delay
@@ -83,11 +87,12 @@ def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int) -> tuple[Tensor,
     if layer.recurrent is not None:
         recurrent = layer.recurrent.weight, matrix(layer.recurrent.delay)
     refractory = none if layer.refractory is None else layer.refractory
-    voltage = at_rest if layer.initial_voltage is None else layer.initial_voltage - neuron.bias
+    voltage = neuron.start() if layer.initial_voltage is None else layer.initial_voltage
     current = none if layer.initial_current is None else layer.initial_current
-    options = (matrix(layer.synapses.delay), *recurrent, refractory, voltage, current)
-    out = torch.ops.eventnet.lif_each.default(*packed, weight, *neuron, *options, max_spikes)
-    return out[0], out[1], out[2]
+    held = none if layer.held is None else layer.held
+    options = (matrix(layer.synapses.delay), *recurrent, refractory, voltage, current, held)
+    out = torch.ops.eventnet.lif_each.default(*packed, weight, *neuron, *options, final, max_spikes)
+    return (*out[:3], *out[5])
 
 
 def li_max_cpu(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
@@ -141,8 +146,8 @@ def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(x) for x in arrays)
 
 
-def _implement_spiking(name: str) -> None:
-    """An operator of packed events, layer and options, and its backward operator, by the kernels of that name."""
+def _implement_spiking(name: str, rest: int) -> None:
+    """An operator of packed events, layer, options and ``rest`` more, and its backward operator, by the kernels of that name."""
     kernel = name.removeprefix("eventnet::")
 
     def arrays(tensors: Sequence[Tensor | None]) -> tuple[np.ndarray | None, ...]:
@@ -150,13 +155,13 @@ def _implement_spiking(name: str) -> None:
         return (*common, *(None if x is None else _array(x, tensors[5].dtype) for x in tensors[11:]))  # type: ignore[union-attr]
 
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        *tensors, max_spikes = args
+        tensors, more, max_spikes = args[:-rest], args[-rest:], args[-1]
         try:
-            found = getattr(_kernel(), kernel)(*arrays(tensors), max_spikes, torch.get_num_threads())
+            found = getattr(_kernel(), kernel)(*arrays(tensors), *more, torch.get_num_threads())
         except OverflowError as storm:
             raise too_many_spikes(max_spikes, int(str(storm))) from None
-        exact, units, offsets, facts = _tensors(found)
-        return exact.to(tensors[0].dtype, copy=True), units, offsets, exact, facts
+        exact, units, offsets, *kept = _tensors(found)
+        return exact.to(tensors[0].dtype, copy=True), units, offsets, exact, *kept
 
     def backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, facts: Tensor, *args: Any) -> Any:
         *tensors, inputs, taus = args
@@ -168,8 +173,8 @@ def _implement_spiking(name: str) -> None:
     torch.library.impl(name + "_backward", "CPU")(backward)
 
 
-_implement_spiking(LIF)
-_implement_spiking(LIF_EACH)
+_implement_spiking(LIF, 1)
+_implement_spiking(LIF_EACH, 2)
 
 
 @torch.library.impl(LI_MAX, "CPU")
@@ -218,12 +223,14 @@ def _(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor
 def _(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     spikes = torch.library.get_ctx().new_dynamic_size()
     exact = times.new_empty(spikes, dtype=torch.float64)
+    weight, final = rest[2], rest[-2]
     return (
         times.new_empty(spikes),
         units.new_empty(spikes),
         torch.empty_like(offsets),
         exact,
-        exact.new_empty((3, spikes)),
+        exact.new_empty((2, spikes)),
+        weight.new_empty((3, (offsets.shape[0] - 1) if final else 0, weight.shape[1])),
     )
 
 
@@ -279,10 +286,15 @@ torch.library.register_fake(LI_INTEGRAL + "_backward", _fake_gradients(1, -2))
 
 
 def _save_spikes(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, _ = inputs
     _, units, offsets, exact, currents = output
     ctx.mark_non_differentiable(units, offsets, exact, currents)
-    ctx.save_for_backward(exact, units, offsets, currents, *tensors)
+    ctx.save_for_backward(exact, units, offsets, currents, *inputs[:-1])
+
+
+def _save_each(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, units, offsets, exact, facts, state = output
+    ctx.mark_non_differentiable(units, offsets, exact, facts, state)
+    ctx.save_for_backward(exact, units, offsets, facts, *inputs[:-2])
 
 
 def _from_spikes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -298,16 +310,16 @@ def _from_each(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
     found = torch.ops.eventnet.lif_each_backward.default(grad, *spikes, *tensors, *_wanted(ctx))
     sums, times, values, weight, delay, back, wait = found
-    tau_mem = sums[TAU_MEM] + sums[START_TAU] * tensors[15].to(sums.dtype)
-    own = [tau_mem, sums[TAU_SYN], -sums[BEFORE], sums[AFTER], sums[BEFORE] - sums[AFTER]]
-    rest = [delay, back, wait, sums[REFRACTORY], sums[START], sums[CURRENT]]
+    bias = sums[BEFORE] - sums[AFTER] - sums[START]
+    own = [sums[TAU_MEM], sums[TAU_SYN], -sums[BEFORE], sums[AFTER], bias]
+    rest = [delay, back, wait, sums[REFRACTORY], sums[START], sums[CURRENT], None]
     grads = [times, None, None, values, None, weight, *own, *rest]
     need = ctx.needs_input_grad
     found = tuple(
         _like(g, x) if n and g is not None and x is not None else None
         for n, g, x in zip(need, grads, tensors, strict=False)
     )
-    return (*found, None)
+    return (*found, None, None)
 
 
 def _save_peaks(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -402,7 +414,7 @@ def _register_autograd(name: str, save: Callable[..., None], gradients: Callable
 
 
 _register_autograd(LIF, _save_spikes, _from_spikes)
-_register_autograd(LIF_EACH, _save_spikes, _from_each)
+_register_autograd(LIF_EACH, _save_each, _from_each)
 _register_autograd(LI_MAX, _save_peaks, _from_peaks)
 _register_autograd(LI_INTEGRAL, _save_integral, _from_integral)
 for _name in (LIF, LIF_EACH, LI_MAX, LI_INTEGRAL):

@@ -36,9 +36,21 @@ class Synapses(NamedTuple):
         """The same in another dtype."""
         return Synapses(self.weight.to(dtype), None if self.delay is None else self.delay.to(dtype))
 
+    def above(self, other: Synapses) -> Synapses:
+        """The sources of both."""
+        weight = torch.cat([self.weight, other.weight])
+        if self.delay is None and other.delay is None:
+            return Synapses(weight)
+        delays = [w.new_zeros(w.shape) if d is None else d.expand(w.shape) for w, d in (self, other)]
+        return Synapses(weight, torch.cat(delays))
+
 
 class Layer(NamedTuple):
-    """What ``eventnet.lif`` computes with: ``refractory`` in seconds, initial state in volts; (N,), one number or none."""
+    """What ``eventnet.lif`` computes with: ``refractory`` in seconds, initial state in volts; (N,), one number or none.
+
+    A layer that goes on from an earlier state has ``held``: seconds for which each voltage is still at reset, (B, N); the initial
+    state is then (B, N) too, and events may come before time 0: they count where they arrive at 0 or later.
+    """
 
     synapses: Synapses
     neuron: Neuron
@@ -46,6 +58,7 @@ class Layer(NamedTuple):
     refractory: Tensor | None = None
     initial_voltage: Tensor | None = None
     initial_current: Tensor | None = None
+    held: Tensor | None = None
 
     def options(self) -> list[str]:
         """The names of the arguments in use beyond weight and neuron."""
@@ -64,7 +77,7 @@ class Layer(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Spikes ``times, units, offsets``, sorted by time (then unit) in each sample, the currents at them, and the last state."""
+    """Spikes ``times, units, offsets``, sorted by time (then unit) in each sample; currents at them; the last state, (B, N)."""
 
     times: Tensor
     units: Tensor
@@ -72,6 +85,7 @@ class Run(NamedTuple):
     currents: Tensor
     voltage: Tensor
     current: Tensor
+    held: Tensor
 
 
 def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
@@ -86,11 +100,16 @@ def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
 
     v, i = given(layer.initial_voltage, neuron.start()), given(layer.initial_current, end.new_zeros(()))
     refractory = given(layer.refractory, end.new_zeros(()))
-    now, free = torch.zeros_like(end), torch.zeros_like(end)  # free: when a voltage that is held may move again
-    held = torch.zeros_like(end, dtype=torch.bool)
+    now, free = (
+        torch.zeros_like(end),
+        given(layer.held, end.new_zeros(())),
+    )  # free: when a voltage that is held may move again
+    held = free > 0
+    v = torch.where(held, neuron.reset, v)
     finished = torch.zeros_like(end, dtype=torch.bool)
-    queue = Queue(packed, layer.synapses.to(dtype), end)
     own = None if layer.recurrent is None else layer.recurrent.to(dtype)
+    synapses = layer.synapses.to(dtype)
+    queue = Queue(packed, synapses if own is None else synapses.above(own), end)
     foresight = torch.inf if own is None else smallest_delay(own)
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     emitted = 0
@@ -128,7 +147,8 @@ def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
             queue.add(now[b, n], b, n, own)
     check_finite(v)
     check_finite(i)
-    return _sorted(found, v, i, graph([packed.times, packed.values, *layer.tensors()], dtype))
+    left = torch.where(held, free - end, torch.zeros_like(end)).clamp(min=0)
+    return _sorted(found, v, i, left, graph([packed.times, packed.values, *layer.tensors()], dtype))
 
 
 class Queue:
@@ -142,7 +162,8 @@ class Queue:
         delay = padded(delay.expand(synapses.weight.shape))[unit]  # (B, M, N)
         self.times = (time.to(end.dtype)[..., None] + delay).transpose(1, 2)
         self.sizes = (size.to(end.dtype)[..., None] * padded(synapses.weight)[unit]).transpose(1, 2)
-        self._drop_late((unit < 0)[:, None])
+        before = (time < 0)[:, None] & (self.times.detach() < 0)
+        self._drop_late((unit < 0)[:, None] | before)
 
     def head(self) -> tuple[Tensor, Tensor, Tensor]:
         """The next arrival of each neuron: its time (the end of the trial if none is left), size and column."""
@@ -188,7 +209,9 @@ def smallest_delay(synapses: Synapses) -> float:
     return float(synapses.delay.detach().min())
 
 
-def _sorted(found: list[tuple[Tensor, Tensor, Tensor, Tensor]], v: Tensor, i: Tensor, zero: Tensor) -> Run:
+def _sorted(
+    found: list[tuple[Tensor, Tensor, Tensor, Tensor]], v: Tensor, i: Tensor, left: Tensor, zero: Tensor
+) -> Run:
     index = torch.empty(0, dtype=torch.int64, device=v.device)
     none = (v.new_empty(0), index, index, v.new_empty(0))
     at, b, n, current = (torch.cat(parts) for parts in zip(*found, strict=True)) if found else none
@@ -197,4 +220,4 @@ def _sorted(found: list[tuple[Tensor, Tensor, Tensor, Tensor]], v: Tensor, i: Te
     order = order[at.detach()[order].argsort(stable=True)]
     order = order[b[order].argsort(stable=True)]
     offsets = torch.nn.functional.pad(torch.bincount(b, minlength=v.shape[0]).cumsum(0), (1, 0))
-    return Run(at[order], n[order].to(torch.int32), offsets, current[order], v + zero, i + zero)
+    return Run(at[order], n[order].to(torch.int32), offsets, current[order], v + zero, i + zero, left)

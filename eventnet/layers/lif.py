@@ -29,9 +29,10 @@ from eventnet.events import Events
 from eventnet.kernels.reference_lif import Layer
 from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, describe, register
 from eventnet.layers.readout import Voltage
+from eventnet.layers.state import LIFState, check_state, resumed, started, state_after
 from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, heard, initial_delay, normal_weight
 
-__all__ = ["LIF", "lif"]
+__all__ = ["LIF", "LIFState", "lif"]
 
 LEARNT = ("weight", "recurrent_weight", "delay", "recurrent_delay")  # by default
 MAX_SPIKES = 2**26  # about 3 GB; a storm beyond it is an error, never a silent cap
@@ -53,7 +54,9 @@ def lif(
     refractory: float | Tensor = ...,
     initial_voltage: float | Tensor | None = ...,
     initial_current: float | Tensor | None = ...,
+    state: LIFState | None = ...,
     return_voltage: Literal[False] = ...,
+    return_state: Literal[False] = ...,
     backend: str = ...,
     max_spikes: int = ...,
 ) -> Events: ...
@@ -75,10 +78,36 @@ def lif(
     refractory: float | Tensor = ...,
     initial_voltage: float | Tensor | None = ...,
     initial_current: float | Tensor | None = ...,
+    state: LIFState | None = ...,
     return_voltage: Literal[True],
+    return_state: Literal[False] = ...,
     backend: str = ...,
     max_spikes: int = ...,
 ) -> tuple[Events, Voltage]: ...
+
+
+@overload
+def lif(
+    events: Events,
+    weight: Tensor,
+    *,
+    recurrent_weight: Tensor | None = ...,
+    delay: float | Tensor | None = ...,
+    recurrent_delay: float | Tensor | None = ...,
+    tau_mem: float | Tensor = ...,
+    tau_syn: float | Tensor = ...,
+    threshold: float | Tensor = ...,
+    reset: float | Tensor = ...,
+    bias: float | Tensor = ...,
+    refractory: float | Tensor = ...,
+    initial_voltage: float | Tensor | None = ...,
+    initial_current: float | Tensor | None = ...,
+    state: LIFState | None = ...,
+    return_voltage: Literal[False] = ...,
+    return_state: Literal[True],
+    backend: str = ...,
+    max_spikes: int = ...,
+) -> tuple[Events, LIFState]: ...
 
 
 def lif(
@@ -96,10 +125,12 @@ def lif(
     refractory: float | Tensor = 0.0,
     initial_voltage: float | Tensor | None = None,
     initial_current: float | Tensor | None = None,
+    state: LIFState | None = None,
     return_voltage: bool = False,
+    return_state: bool = False,
     backend: str = "auto",
     max_spikes: int = MAX_SPIKES,
-) -> Events | tuple[Events, Voltage]:
+) -> Events | tuple[Events, Voltage] | tuple[Events, LIFState]:
     """Spikes of current-based leaky integrate-and-fire neurons driven by events, with exact gradients.
 
     Args:
@@ -112,7 +143,10 @@ def lif(
         threshold, reset, bias: volts; one number, 0-d or ``(out,)``; threshold > reset.
         refractory: seconds >= 0 for which V stays at ``reset`` after a spike; one number, 0-d or ``(out,)``.
         initial_voltage, initial_current: volts at time 0, the voltage below the threshold; one number, 0-d or ``(out,)``.
+        state: of an earlier call, to go on from; instead of the initial voltage and current.
         return_voltage: also return the ``Voltage``, to be read by ``.max() .mean() .integral() .at(times)``.
+        return_state: also return the ``LIFState`` at the end of the events' duration. A trial cut in two, the second part going
+            on from the state of the first, has the spikes of the whole; gradients are cut: none flows through a state.
         backend: "auto" (the compiled kernel where there is one), "cpu" or "reference".
         max_spikes: an error is raised beyond this number of output spikes.
 
@@ -123,7 +157,7 @@ def lif(
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
         RuntimeError: more than ``max_spikes`` spikes.
-        NotImplementedError: ``return_voltage`` with delays per synapse or per target, refractory or initial state.
+        NotImplementedError: ``return_voltage`` with delays per synapse or per target, refractory, initial or any other state.
 
     Example:
         >>> events = Events.from_list([([0.0], [0])], num_units=1, duration=0.1)
@@ -148,8 +182,18 @@ def lif(
         initial_voltage,
         initial_current,
     )
-    times, units, offsets = kernels.lif(events, layer, backend, max_spikes)
-    spikes = Events.trusted(times, units, offsets, weight.shape[1], events.duration)
+    dtype = events.dtype
+    if state is not None:
+        if initial_voltage is not None or initial_current is not None:
+            raise ValueError("lif: pass either a state or an initial voltage and current, not both")
+        check_state(state, events, layer)
+        layer, events = started(layer, state), resumed(events, state.pending)
+    if return_voltage and (return_state or state is not None):
+        raise NotImplementedError("lif: return_voltage is not possible with a state yet")
+    times, units, offsets, *end = kernels.lif(events, layer, backend, max_spikes, return_state)
+    spikes = Events.trusted(times.to(dtype), units, offsets, weight.shape[1], events.duration)
+    if return_state:
+        return spikes, state_after(events, spikes, layer, tuple(end), state)
     if not return_voltage:
         return spikes
     return spikes, Voltage(*heard(events, spikes, layer), layer.neuron, spikes, backend)
@@ -258,14 +302,50 @@ class LIF(nn.Module):
         as_layer(**self._arguments())  # what is wrong is said here already
 
     @overload
-    def forward(self, events: Events, return_voltage: Literal[False] = ...) -> Events: ...
+    def forward(
+        self,
+        events: Events,
+        return_voltage: Literal[False] = ...,
+        *,
+        state: LIFState | None = ...,
+        return_state: Literal[False] = ...,
+    ) -> Events: ...
 
     @overload
-    def forward(self, events: Events, return_voltage: Literal[True]) -> tuple[Events, Voltage]: ...
+    def forward(
+        self,
+        events: Events,
+        return_voltage: Literal[True],
+        *,
+        state: LIFState | None = ...,
+        return_state: Literal[False] = ...,
+    ) -> tuple[Events, Voltage]: ...
 
-    def forward(self, events: Events, return_voltage: bool = False) -> Events | tuple[Events, Voltage]:
-        """Spikes of ``out_features`` units (and their ``Voltage``) for events of ``in_features`` units."""
-        return lif(events, **self._arguments(), return_voltage=return_voltage, backend=self.backend)  # type: ignore[call-overload]
+    @overload
+    def forward(
+        self,
+        events: Events,
+        return_voltage: Literal[False] = ...,
+        *,
+        state: LIFState | None = ...,
+        return_state: Literal[True],
+    ) -> tuple[Events, LIFState]: ...
+
+    def forward(
+        self,
+        events: Events,
+        return_voltage: bool = False,
+        *,
+        state: LIFState | None = None,
+        return_state: bool = False,
+    ) -> Events | tuple[Events, Voltage] | tuple[Events, LIFState]:
+        """Spikes of ``out_features`` units (and their ``Voltage``, or the ``LIFState`` at the end) for events of ``in_features``
+        units; ``state`` to go on from, instead of the layer's initial voltage and current."""
+        given = self._arguments()
+        if state is not None:
+            given = {name: p for name, p in given.items() if name not in ("initial_voltage", "initial_current")}
+        asked = dict(state=state, return_voltage=return_voltage, return_state=return_state)
+        return lif(events, **given, **asked, backend=self.backend)  # type: ignore[call-overload, no-any-return]
 
     def _arguments(self) -> dict[str, Tensor]:
         return {name: p for name, p in self._parameters.items() if p is not None}

@@ -25,11 +25,20 @@ struct Delayed {
     T delay_of(int j, int n) const { return delay[static_cast<size_t>(j) * by_source + n * by_target]; }
 };
 
+// One number for all, one for each neuron, or one for each sample and neuron.
+template <class T>
+struct Start {
+    const T* data;
+    int by_sample, by_neuron;
+    double operator()(int b, int n) const { return data[static_cast<size_t>(b) * by_sample + n * by_neuron]; }
+};
+
 // What only these kernels know of a layer.
 template <class T>
 struct Options {
     Delayed<T> input, recurrent;  // recurrent.weight is null where there is none
-    Parameter<T> refractory, voltage, current;  // voltage relative to the bias, at time 0
+    Parameter<T> refractory;
+    Start<T> voltage, current, held;  // at time 0; seconds for which the voltage is still held
 
     double longest() const { return std::max(input.longest, recurrent.longest); }
 };
@@ -56,6 +65,14 @@ private:
     int sources_ = 0, width_ = 0;
     Array<T> data_;
 };
+
+// An event from before the trial, at time -d: of its arrivals only those with a delay of d or more are to come.
+template <class T>
+T shortest_to_come(double time) {
+    if (time >= 0) return T(0);
+    const T delay = T(-time);
+    return double(delay) < -time ? std::nextafter(delay, T(INFINITY)) : delay;
+}
 
 // Equal windows over a trial.
 struct Windows {

@@ -5,7 +5,7 @@
 //   arrival at a: dL/dw += value r(a),   dL/da = value w (r / ts - v / tm)
 //   own spike k: dL/dV before = -(dL/dt_k + its arrivals - v V' at the end of its refractory period) / V' before; after it v is 0
 // (Wunderlich & Pehle 2021, with delays and refractory periods.) The derivatives (c, a) of (r, v) in tau_mem and d of r in tau_syn
-// give the gradients of the time constants; a reset takes the voltage that it ended from all later ones: hence the term with a.
+// give the gradients of the time constants. At the end of a refractory period v and a become 0: nothing before it is seen after it.
 #pragma once
 
 #include <optional>
@@ -17,7 +17,7 @@ namespace eventnet {
 
 // What the forward pass kept of the spikes, and their gradients.
 struct Kept {
-    const double *times, *currents, *release_currents, *release_voltages;
+    const double *times, *currents, *release_currents;
     const int32_t* units;
     const int64_t* offsets;
     Reals grads;
@@ -84,8 +84,8 @@ private:
     }
 
     struct Impulse {
-        double time, size;  // of the voltage's costate
-        int later;          // in the same window and neuron, or kNone
+        double time, size, slope;  // what v and a jump by
+        int later;                 // in the same window and neuron, or kNone
     };
     static constexpr int kNone = -1;
 
@@ -95,6 +95,7 @@ private:
         const T* row;  // of Packed
         T* gradient;   // of Part
         T value;
+        T least;       // of the delays that count
         double by_time = 0, by_value = 0;  // dL/d(these)
     };
 
@@ -117,14 +118,19 @@ private:
         Array<T> costates;         // (columns, width), at the end of the window
         Array<T> x, y, k, x_tm, y_ts, k_tm, k_ts;  // factors over a window
 
-        // a ring of windows: the costates at their ends, (columns, ring, width), and their impulses
+        // a ring of windows: the costates at their ends, (columns, ring, width), and their impulses; one more has none
         int ring = 1;
         Array<T> pairs, table;     // v and r side by side; the others
         std::vector<int> first;    // impulse of each window and neuron
         std::vector<Impulse> impulses;
         std::vector<int> touched;  // neurons with impulses in the window
-        std::vector<int64_t> order;  // spikes by the ends of their refractory periods, the last one first
-        std::vector<double> pulls;   // dL/d(these)
+        struct Release {
+            double time;
+            int c;
+            int64_t spike;  // or kNone: of a spike before the trial
+        };
+        std::vector<Release> releases;  // the last one first
+        std::vector<double> pulls;      // dL/d(those of the spikes)
         std::vector<Sent> sent;
 
         Worker(DelayedAdjoint& parent, const Kept& spikes, const Out& out, Part& mine, int g)
@@ -132,8 +138,8 @@ private:
               begin(g * parent.width_), width(parent.width_), columns(parent.with_taus_ ? kAll : kA),
               costates(static_cast<size_t>(columns) * width), x(width), y(width), k(width), x_tm(width), y_ts(width), k_tm(width), k_ts(width) {
             ring = ring_of(all.batch_, all.length_, options.longest());
-            pairs.resize(static_cast<size_t>(2) * ring * width), table.resize(static_cast<size_t>(columns - kA) * ring * width);
-            first.assign(static_cast<size_t>(ring) * width, kNone);
+            pairs.resize(static_cast<size_t>(2) * (ring + 1) * width), table.resize(static_cast<size_t>(columns - kA) * (ring + 1) * width);
+            first.assign(static_cast<size_t>(ring + 1) * width, kNone);
             part.input.assign(static_cast<size_t>(2) * width * options.input.sources, T(0));
             part.recurrent.assign(static_cast<size_t>(2) * width * options.recurrent.sources, T(0));
             part.sums.assign(static_cast<size_t>(kRows) * width, 0.0);
@@ -141,9 +147,8 @@ private:
 
         double& sum(int row, int c) { return part.sums[static_cast<size_t>(row) * width + c]; }
         T& costate(int column, int c) { return costates[static_cast<size_t>(column) * width + c]; }
-        T* table_of(int column) { return &table[static_cast<size_t>(column - kA) * ring * width]; }
+        T* table_of(int column) { return &table[static_cast<size_t>(column - kA) * (ring + 1) * width]; }
         int slot(int w) const { return (w & (ring - 1)) * width; }
-        double release_of(int64_t s) const { return kept.times[s] + double(options.refractory[kept.units[s]]); }
         bool mine(int64_t s) const { return kept.units[s] >= begin && kept.units[s] < begin + width; }
 
         void sample(int b) {
@@ -154,10 +159,13 @@ private:
             if (last == from) return;
             windows = Windows(batch.duration[b], all.length_);
             factors();
-            order.clear(), impulses.clear();
+            releases.clear(), impulses.clear();
             for (int64_t s = last; s-- > from;)
-                if (mine(s) && release_of(s) < windows.duration) order.push_back(s);
-            std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return release_of(a) > release_of(b); });
+                if (mine(s)) releases.push_back({kept.times[s] + double(options.refractory[kept.units[s]]), kept.units[s] - begin, s});
+            for (int c = 0; c < std::min(width, layer.num - begin); ++c)
+                if (options.held(b, begin + c) > 0) releases.push_back({options.held(b, begin + c), c, kNone});
+            std::erase_if(releases, [&](const Release& r) { return r.time >= windows.duration; });
+            std::stable_sort(releases.begin(), releases.end(), [](const Release& x, const Release& y) { return x.time > y.time; });
             pulls.assign(last - from, 0.0);
             std::fill(costates.begin(), costates.end(), T(0));
             std::fill(pairs.begin(), pairs.end(), T(0)), std::fill(table.begin(), table.end(), T(0));
@@ -171,15 +179,16 @@ private:
                 std::fill_n(&first[slot(window)], width, kNone);
                 while (s > from && (kept.times[s - 1] >= start || window == 0)) {
                     const double time = kept.times[--s];
-                    for (; next < order.size() && release_of(order[next]) >= time; ++next) release(order[next], from);
+                    for (; next < releases.size() && releases[next].time >= time; ++next) release(releases[next], from);
                     if (mine(s)) spike(s, from);
                 }
-                for (; next < order.size() && release_of(order[next]) >= start; ++next) release(order[next], from);
+                for (; next < releases.size() && (releases[next].time >= start || window == 0); ++next) release(releases[next], from);
                 sent.clear();
                 const int64_t until = e;
                 for (; e > batch.offsets[b] && (batch.times[e - 1] >= start || window == 0); --e) {
                     const int unit = batch.units[e - 1];
-                    sent.push_back({batch.times[e - 1], all.input_.row(group, unit), &part.input[static_cast<size_t>(2) * width * unit], batch.value(e - 1)});
+                    if (unit < batch.inputs) send(batch.times[e - 1], all.input_, part.input, unit, batch.value(e - 1));
+                    else send(batch.times[e - 1], all.recurrent_, part.recurrent, unit - batch.inputs, batch.value(e - 1));
                 }
                 look_up();
                 for (int64_t at = until; at-- > e;) {
@@ -189,12 +198,15 @@ private:
                 earlier();
             }
             for (int c = 0; c < std::min(width, layer.num - begin); ++c) {
-                const double current = options.current[begin + c];
+                const double voltage = options.voltage(b, begin + c) - layer.neurons[begin + c].bias, current = options.current(b, begin + c);
                 sum(kStart, c) += costate(kV, c), sum(kCurrent, c) += costate(kR, c);
                 if (!all.with_taus_) continue;
-                sum(kStartTau, c) += costate(kA, c);
-                sum(kTauMem, c) += current * costate(kC, c), sum(kTauSyn, c) += current * costate(kD, c);
+                sum(kTauMem, c) += voltage * costate(kA, c) + current * costate(kC, c), sum(kTauSyn, c) += current * costate(kD, c);
             }
+        }
+
+        void send(double time, const Packed<T>& rows, Array<T>& gradients, int source, T value) {
+            sent.push_back({time, rows.row(group, source), &gradients[static_cast<size_t>(2) * width * source], value, shortest_to_come<T>(time)});
         }
 
         void factors() {
@@ -213,14 +225,15 @@ private:
             return s < layer.brief ? layer.series[layer.shared ? 0 : begin + c].factors(s) : layer.neurons[begin + c].decay(s);
         }
 
-        // Adds what an impulse of that size makes of the costates s seconds earlier.
-        void add_impulse(int c, double size, double s, Costate& to) const {
+        // Adds what an impulse makes of the costates at an earlier time.
+        void add_impulse(int c, const Impulse& impulse, double time, Costate& to) const {
+            const double s = std::max(impulse.time - time, 0.0), size = impulse.size, slope = impulse.slope;
             const Decay<double> f = decay_of(c, s);
             to.v += size * f.x, to.r += size * f.k;
             if (!all.with_taus_) return;
             const Neuron& neuron = layer.neurons[begin + c];
             const TauSlope<Vec<double>> g = tau_slope<double>(splat(s), splat(neuron.p), splat(neuron.q));
-            to.a += size * g.x_tm[0], to.c += size * g.k_tm[0], to.d += size * g.k_ts[0];
+            to.a += slope * f.x + size * g.x_tm[0], to.c += slope * f.k + size * g.k_tm[0], to.d += size * g.k_ts[0];
         }
 
         // The costates of a neuron at a time in the window, just before the impulses known so far.
@@ -235,15 +248,15 @@ private:
                 found = {found.v * f.x, found.r * f.y + found.v * f.k};
             }
             for (int k = first[slot(window) + c]; k != kNone; k = impulses[k].later)
-                add_impulse(c, impulses[k].size, std::max(impulses[k].time - time, 0.0), found);
+                add_impulse(c, impulses[k], time, found);
             return found;
         }
 
-        void impulse(int c, double time, double size) {
+        void impulse(int c, double time, double size, double slope) {
             int& head = first[slot(window) + c];
             if (head == kNone) touched.push_back(c), pair(c)[0] = marked(pair(c)[0], true);
-            else if (impulses[head].time == time) return void(impulses[head].size += size);
-            impulses.push_back({time, size, head});
+            else if (impulses[head].time == time) return void((impulses[head].size += size, impulses[head].slope += slope));
+            impulses.push_back({time, size, slope, head});
             head = static_cast<int>(impulses.size()) - 1;
         }
 
@@ -263,7 +276,7 @@ private:
             const double time = kept.times[s], current = kept.currents[s];
             double grad = kept.grads[s] + pulls[s - from];
             if (options.recurrent.weight) {
-                sent.assign(1, {time, all.recurrent_.row(group, n), &part.recurrent[static_cast<size_t>(2) * width * n], T(1)});
+                sent.clear(), send(time, all.recurrent_, part.recurrent, n, T(1));
                 look_up(true);
                 grad += sent[0].by_time;
             }
@@ -272,21 +285,20 @@ private:
             const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(current));
             const double size = -grad * neuron.tm / std::max(current - neuron.gap, least);
             sum(kBefore, c) += at(c, time).v + size;
-            impulse(c, time, size);
+            impulse(c, time, size, 0);
         }
 
         // The end of a refractory period: what comes after it sees the voltage from its reset on only.
-        void release(int64_t s, int64_t from) {
-            const int n = kept.units[s], c = n - begin;
-            const Neuron& neuron = layer.neurons[n];
-            const double time = release_of(s);
-            const Costate here = at(c, time);
-            const double by_time = -here.v * (kept.release_currents[s] - neuron.rise) * neuron.p;
-            sum(kAfter, c) += here.v;
-            sum(kRefractory, c) += by_time;
-            sum(kTauMem, c) -= (kept.release_voltages[s] - neuron.rise) * here.a;
-            impulse(c, time, -here.v);
-            pulls[s - from] = by_time;
+        void release(const Release& one, int64_t from) {
+            const Neuron& neuron = layer.neurons[begin + one.c];
+            const Costate here = at(one.c, one.time);
+            sum(kAfter, one.c) += here.v;
+            sum(kTauMem, one.c) += neuron.rise * here.a;
+            impulse(one.c, one.time, -here.v, -here.a);
+            if (one.spike == kNone) return;
+            const double by_time = -here.v * (kept.release_currents[one.spike] - neuron.rise) * neuron.p;
+            sum(kRefractory, one.c) += by_time;
+            pulls[one.spike - from] = by_time;
         }
 
         // From the end of the window to its start.
@@ -302,7 +314,7 @@ private:
             }
             for (const int c : touched) {
                 Costate more;
-                for (int k = first[slot(window) + c]; k != kNone; k = impulses[k].later) add_impulse(c, impulses[k].size, impulses[k].time - start, more);
+                for (int k = first[slot(window) + c]; k != kNone; k = impulses[k].later) add_impulse(c, impulses[k], start, more);
                 costate(kV, c) += T(more.v), costate(kR, c) += T(more.r);
                 if (all.with_taus_) costate(kA, c) += T(more.a), costate(kC, c) += T(more.c), costate(kD, c) += T(more.d);
             }
@@ -340,12 +352,11 @@ private:
             const int to_delay = width + c;
             Vec<T> by_tau_mem{}, by_tau_syn{};
             for (Sent& one : sent) {
-                const Vec<T> arrival = T(one.time - now) + load(one.row + to_delay);
-                Vec<T> after = arrival * rate;  // windows from now on; those after the trial are one, without costates
-                after = select<T>(after < last, after, last);
-                const IntVec<T> whole = __builtin_convertvector(after, IntVec<T>);
+                const Vec<T> delay = load(one.row + to_delay), arrival = T(one.time - now) + delay;
+                const Vec<T> after = arrival * rate;  // windows from now on
+                const IntVec<T> counts = (after < last) & (delay >= one.least), whole = __builtin_convertvector(after, IntVec<T>);
                 const Vec<T> left = (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - arrival;
-                const IntVec<T> place = ((whole + at_hand) & in_ring) * wide + lane;
+                const IntVec<T> place = (counts ? (whole + at_hand) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + lane;
                 Vec<T> v, r;
                 gather_pairs<T>(all_pairs, place, v, r);
                 Decay<Vec<T>> f;
@@ -369,7 +380,7 @@ private:
                         const double time = now + double(arrival[l]);
                         Costate more;
                         for (int i = first[place[l]]; i != kNone; i = impulses[i].later)
-                            if (impulses[i].time > time) add_impulse(c + l, impulses[i].size, impulses[i].time - time, more);
+                            if (impulses[i].time > time) add_impulse(c + l, impulses[i], time, more);
                         v0[l] += T(more.v), r0[l] += T(more.r), c0[l] += T(more.c), d0[l] += T(more.d);
                     }
                 }

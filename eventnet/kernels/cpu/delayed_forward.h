@@ -21,14 +21,20 @@ namespace eventnet {
 struct Released {
     double time, current;
     int unit;
-    double release_current = 0, release_voltage = 0;  // at the end of the refractory period: the voltage that it would have had
+    double release_current = 0;  // at the end of the refractory period
+};
+
+// The state of every sample and neuron at the end of the trial, (B, N) each, or null.
+template <class T>
+struct Final {
+    T *voltage = nullptr, *current = nullptr, *held = nullptr;
 };
 
 template <class T>
 class DelayedForward {
 public:
-    DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes)
-        : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes),
+    DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes, Final<T> final = {})
+        : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes), final_(final),
           width_(options.recurrent.weight ? layer.columns : group_width<T>(layer.columns)), length_(window_length(batch, layer, options.longest())),
           input_(options.input, layer.columns, width_), recurrent_(options.recurrent, layer.columns, width_), decays_(layer) {}
 
@@ -57,8 +63,7 @@ private:
     // A neuron at a point in time.
     struct Cell {
         double u, i, now;
-        double free = -INFINITY;  // the voltage is held until then,
-        double shadow = 0;        // and would be this if it were not
+        double free = -INFINITY;  // the voltage is held until then
         int64_t last = -1;        // spike: its place in the output
         int passed = 0;           // arrivals of the window that are behind it
     };
@@ -74,6 +79,7 @@ private:
         double time;
         const T* row;  // of Packed
         T size;
+        T least;       // of the delays that count
     };
 
     struct Arrival {
@@ -85,7 +91,7 @@ private:
     struct Replay {
         Cell from, to;                  // certain; as far as it is known
         std::vector<Arrival> arrivals;  // by their times, then in the order in which they were sent
-        int64_t newest = -1;            // of the arrivals that are among these
+        int64_t newest = -1, newest_after = -1;  // of the arrivals that are among these: of the window, of those after the trial
         bool spikes = false;            // of a recurrent layer: `to` is just after a spike that is not certain yet
         Released spike{};
     };
@@ -103,10 +109,10 @@ private:
         double start = 0, end = 0;  // of the window
         Windows windows{1, 1};
         Array<T> u, i, next_u, next_i, x, y, k;  // states at both ends of the window, and the factors between them
-        std::vector<Cell> cells;                 // only free, shadow and last: the rest is in u and i
+        std::vector<Cell> cells;                 // only free and last: the rest is in u and i
         std::vector<uint32_t> held;              // lanes of each vector whose voltage is held at the start of the window
 
-        // arrivals: a ring of windows, and a ring of what was sent
+        // arrivals: a ring of windows and one more, and a ring of what was sent
         int ring = 1;
         Array<Record> records;
         std::vector<Sent> sent;
@@ -127,7 +133,7 @@ private:
               cells(width), held(width / kLanes<T>), sent(64), before(64 * static_cast<size_t>(width)), replays(width),
               is_replayed(width), is_reached(width) {
             ring = ring_of(all.batch_, all.length_, options.longest());
-            records.assign(static_cast<size_t>(ring) * width, Record{0, 0, 0, -1});
+            records.assign(static_cast<size_t>(ring + 1) * width, Record{0, 0, 0, -1});
         }
 
         void sample(int b, std::vector<Released>& spikes_of_sample) {
@@ -136,9 +142,12 @@ private:
             oldest = newest = 0;
             std::fill(held.begin(), held.end(), 0);
             for (int c = 0; c < width; ++c) {
-                const int n = std::min(begin + c, layer.num - 1);
-                u[c] = T(options.voltage[n]), i[c] = T(options.current[n]), cells[c] = {};
-                if (begin + c >= layer.num) u[c] = i[c] = 0;
+                const int n = begin + c;
+                cells[c] = {}, u[c] = i[c] = 0;
+                if (n >= layer.num) continue;
+                u[c] = T(options.voltage(b, n) - layer.neurons[n].bias), i[c] = T(options.current(b, n));
+                if (options.held(b, n) <= 0) continue;
+                u[c] = layer.rise[n], cells[c].free = options.held(b, n), held[c / kLanes<T>] |= 1u << c % kLanes<T>;
             }
             for (int c = 0; c < width; c += kLanes<T>) {
                 const Decay<Vec<T>> f = decay<T>(splat(T(windows.length)), load(&layer.p[begin + c]), load(&layer.q[begin + c]));
@@ -152,23 +161,37 @@ private:
                 certain = start + options.recurrent.shortest;
                 const int64_t from = newest;
                 for (; e < stop && (batch.times[e] < end || window + 1 == windows.count); ++e)
-                    send({batch.times[e], all.input_.row(group, batch.units[e]), batch.value(e)});
+                    send({batch.times[e], all.row(group, batch.units[e]), batch.value(e), shortest_to_come<T>(batch.times[e])});
                 for (int c = 0; c < width; c += kLanes<T>) {
                     scatter(from, newest, c, false);
                     settle(c);
                 }
+                if (all.final_.voltage && window + 1 == windows.count)  // the sums are a rounding away from the end
+                    for (int c = 0; c < std::min(width, layer.num - begin); ++c)
+                        if (!is_replayed[c]) replay(c);
                 if (recurrent) make_certain();
                 finish();
             }
-            std::fill_n(&records[static_cast<size_t>(windows.count & (ring - 1)) * width], width, Record{0, 0, 0, -1});  // after the trial
+            std::fill_n(rest(), width, Record{0, 0, 0, -1});
             count();
             for (int c = 0; c < std::min(width, layer.num - begin); ++c)
                 if (!std::isfinite(u[c]) || !std::isfinite(i[c])) not_finite(sample_, begin + c);
+            if (all.final_.voltage) keep(static_cast<size_t>(b) * layer.num);
+        }
+
+        void keep(size_t at) {
+            for (int c = 0; c < std::min(width, layer.num - begin); ++c) {
+                const int n = begin + c;
+                all.final_.voltage[at + n] = T(u[c] + layer.neurons[n].bias), all.final_.current[at + n] = i[c];
+                all.final_.held[at + n] = T(std::max(cells[c].free - windows.duration, 0.0));
+            }
         }
 
         Sent& place(int64_t id) { return sent[id & (sent.size() - 1)]; }
         T* before_of(int64_t id) { return &before[static_cast<size_t>(id & (sent.size() - 1)) * width]; }
         Record& record(int c) { return records[static_cast<size_t>(window & (ring - 1)) * width + c]; }
+
+        Record* rest() { return &records[static_cast<size_t>(ring) * width]; }  // arrivals that do not count, as after the trial
 
         void send(const Sent& one) {
             if (newest - oldest == static_cast<int64_t>(sent.size())) make_room();
@@ -221,10 +244,9 @@ private:
             const int delays = width;
             for (int64_t id = from; id < to; ++id) {
                 const Sent& one = all_sent[id & in_sent];
-                const Vec<T> at = T(one.time - now) + load(one.row + delays + c);
-                Vec<T> after = at * rate;  // windows from now on; those after the trial are one
-                after = select<T>(after < last, after, last);
-                const IntVec<T> whole = __builtin_convertvector(after, IntVec<T>);
+                const Vec<T> delay = load(one.row + delays + c), at = T(one.time - now) + delay;
+                const Vec<T> after = at * rate;  // windows from now on
+                const IntVec<T> counts = (after < last) & (delay >= one.least), whole = __builtin_convertvector(after, IntVec<T>);
                 const Vec<T> left = (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - at;
                 Vec<T> fade, effect, most;
                 if constexpr (Brief) {
@@ -238,10 +260,10 @@ private:
                 }
                 const Vec<T> size = one.size * load(one.row + c);
                 interleave<T>(size * fade, size * effect, max<T>(size * most, Vec<T>{}), Vec<T>{}, weighed[id - from]);
-                const IntVec<T> index = ((whole + first) & in_ring) * wide + lane;
+                const IntVec<T> index = (counts ? (whole + first) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + lane;
                 std::memcpy(to_record[id - from], &index, sizeof index);
                 if (!note_reached) continue;
-                for (uint32_t lanes = real & bits<T>(whole == 0); lanes; lanes &= lanes - 1) {
+                for (uint32_t lanes = real & bits<T>(counts & (whole == 0)); lanes; lanes &= lanes - 1) {
                     const int n = c + __builtin_ctz(lanes);
                     if (!is_reached[n]) is_reached[n] = 1, reached.push_back(n);
                 }
@@ -297,7 +319,7 @@ private:
             if (!is_replayed[c]) {
                 is_replayed[c] = 1, replayed.push_back(c);
                 one.from = cells[c], one.from.u = u[c], one.from.i = i[c], one.from.now = start, one.from.passed = 0;
-                one.newest = -1, one.arrivals.clear();
+                one.newest = one.newest_after = -1, one.arrivals.clear();
             }
             collect(c, one);
             one.spikes = false, one.to = one.from;
@@ -314,16 +336,21 @@ private:
         // Adds the arrivals of the window at neuron c that were sent since it was last replayed.
         void collect(int c, Replay& one) {
             const size_t known = one.arrivals.size();
-            const T first = record(c).newest;
-            T id = first;
-            for (; id >= 0 && static_cast<int64_t>(id) != one.newest; id = before_of(static_cast<int64_t>(id))[c]) {
-                const Sent& from = place(static_cast<int64_t>(id));
-                const double at = from.time + double(from.row[width + c]);
-                if (at < windows.duration) one.arrivals.push_back({std::clamp(at, start, end), from.size * from.row[c]});
-            }
-            one.newest = static_cast<int64_t>(first);
+            one.newest = collect(record(c).newest, c, one.newest, one.arrivals);
+            if (all.final_.voltage && window + 1 == windows.count)  // rounding may have put some of them after the trial
+                one.newest_after = collect(rest()[c].newest, c, one.newest_after, one.arrivals);
             std::reverse(one.arrivals.begin() + known, one.arrivals.end());
             sort(one.arrivals, known);
+        }
+
+        // From the newest one on, up to one that is there already.
+        int64_t collect(T newest_of, int c, int64_t known, std::vector<Arrival>& list) {
+            for (T id = newest_of; id >= 0 && static_cast<int64_t>(id) != known; id = before_of(static_cast<int64_t>(id))[c]) {
+                const Sent& from = place(static_cast<int64_t>(id));
+                const double at = from.time + double(from.row[width + c]);
+                if (at < windows.duration && from.row[width + c] >= from.least) list.push_back({std::clamp(at, start, end), from.size * from.row[c]});
+            }
+            return static_cast<int64_t>(newest_of);
         }
 
         // By their times; the first `known` are sorted. Each arrival's place is the number of those before it: no branches to mispredict.
@@ -364,9 +391,8 @@ private:
                 const Decay<double> f = h < layer.brief ? layer.series[layer.shared ? 0 : n].factors(h) : neuron.decay(h);
                 const double u1 = cell.u * f.x + cell.i * f.k, i1 = cell.i * f.y;
                 if (is_held) {
-                    cell.shadow = cell.shadow * f.x + cell.i * f.k;
                     cell.i = i1, cell.now = stop;
-                    if (stop == cell.free && cell.last >= 0) release((*out)[cell.last], cell);
+                    if (stop == cell.free && cell.last >= 0) (*out)[cell.last].release_current = i1;
                     continue;
                 }
                 // a voltage that rises is concave and stays below its tangent; towards rest it rises no faster than exponentially
@@ -387,14 +413,11 @@ private:
 
         void fire(Replay& one, int n, double time, double current) {
             const Neuron& neuron = layer.neurons[n];
-            one.to = {neuron.rise, current, time, time + double(options.refractory[n]), neuron.gap, -1, one.to.passed};
-            one.spike = {time, current, n};
-            if (one.to.free == time) release(one.spike, one.to);
+            one.to = {neuron.rise, current, time, time + double(options.refractory[n]), -1, one.to.passed};
+            one.spike = {time, current, n, one.to.free == time ? current : 0};
             if (recurrent) one.spikes = true;
             else emit(one);
         }
-
-        static void release(Released& spike, const Cell& cell) { spike.release_current = cell.i, spike.release_voltage = cell.shadow; }
 
         void emit(Replay& one) {
             one.to.last = static_cast<int64_t>(out->size());
@@ -416,7 +439,7 @@ private:
                     if (!one.spikes || one.spike.time > certain) continue;
                     emit(one);
                     one.from = one.to;
-                    send({one.spike.time, all.recurrent_.row(0, c), T(1)});
+                    send({one.spike.time, all.recurrent_.row(0, c), T(1), T(0)});
                     is_reached[c] = 1, reached.push_back(c);  // it goes on
                 }
                 for (int c = 0; c < width; c += kLanes<T>) scatter(from, newest, c, true);
@@ -445,10 +468,14 @@ private:
         }
     };
 
+    // Of an input unit, or after these of a neuron of the layer: a spike from before the trial.
+    const T* row(int group, int unit) const { return unit < batch_.inputs ? input_.row(group, unit) : recurrent_.row(group, unit - batch_.inputs); }
+
     const Batch<T>& batch_;
     const Layer<T>& layer_;
     const Options<T>& options_;
     const int64_t max_spikes_;
+    const Final<T> final_;
     const int width_;       // neurons that are looked at together: a vector, or all of them if they hear each other
     const double length_;   // windows are not longer
     const Packed<T> input_, recurrent_;

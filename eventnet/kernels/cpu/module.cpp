@@ -166,9 +166,9 @@ nb::tuple lif_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb::object 
 
 // What the kernels of neurons with orders of arrivals of their own take besides.
 #define EVENTNET_OPTIONS \
-    In<T> delay, nb::object recurrent_weight, nb::object recurrent_delay, In<T> refractory, In<T> voltage, In<T> current
+    In<T> delay, nb::object recurrent_weight, nb::object recurrent_delay, In<T> refractory, In<T> voltage, In<T> current, In<T> held
 
-#define EVENTNET_OPTIONS_ARGS nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg()
+#define EVENTNET_OPTIONS_ARGS nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg()
 
 template <class T>
 Options<T> options(const Layer<T>& layer, int inputs, const In<T>& weight, EVENTNET_OPTIONS) {
@@ -176,42 +176,45 @@ Options<T> options(const Layer<T>& layer, int inputs, const In<T>& weight, EVENT
     const auto delayed = [n](const In<T>& w, int sources, const In<T>& d) {
         return Delayed<T>(w.data(), sources, n, d.data(), int(d.shape(0)), int(d.shape(1)));
     };
-    Options<T> found{delayed(weight, inputs, delay), {}, as(refractory), as(voltage), as(current)};
+    const auto start = [n](const In<T>& x) { return Start<T>{x.data(), x.ndim() == 2 ? n : 0, x.size() > 1 || x.ndim() == 2}; };
+    Options<T> found{delayed(weight, inputs, delay), {}, as(refractory), start(voltage), start(current), start(held)};
     if (!recurrent_weight.is_none())
         found.recurrent = delayed(nb::cast<In<T>>(recurrent_weight), n, nb::cast<In<T>>(recurrent_delay));
     return found;
 }
 
 template <class T>
-nb::tuple lif_each(EVENTNET_COMMON, EVENTNET_OPTIONS, int64_t max_spikes, int threads) {
+nb::tuple lif_each(EVENTNET_COMMON, EVENTNET_OPTIONS, bool final, int64_t max_spikes, int threads) {
     EVENTNET_BATCH_AND_LAYER;
-    const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current);
+    const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current, held);
     const size_t batch_size = batch.size;
     std::vector<std::vector<Released>> spikes(batch_size);
+    const size_t cells = final ? batch_size * layer.num : 0;
+    Out<T> state = make<T>({3, final ? batch_size : 0, size_t(layer.num)});
     if (layer.num > 0) {
         nb::gil_scoped_release release;
-        spikes = DelayedForward<T>(batch, layer, given, max_spikes).run(threads);
+        T* const at = state.data();
+        spikes = DelayedForward<T>(batch, layer, given, max_spikes, final ? Final<T>{at, at + cells, at + 2 * cells} : Final<T>{}).run(threads);
     }
     Out<int64_t> out_offsets = make<int64_t>({batch_size + 1});
     for (size_t b = 0; b < batch_size; ++b) out_offsets.data()[b + 1] = out_offsets.data()[b] + int64_t(spikes[b].size());
     const size_t total = out_offsets.data()[batch_size];
-    Out<double> out_times = make<double>({total}), facts = make<double>({3, total});
+    Out<double> out_times = make<double>({total}), facts = make<double>({2, total});
     Out<int32_t> out_units = make<int32_t>({total});
     size_t k = 0;
     for (const auto& sample : spikes)
         for (const Released& spike : sample) {
             out_times.data()[k] = spike.time, out_units.data()[k] = spike.unit;
-            facts.data()[k] = spike.current, facts.data()[total + k] = spike.release_current;
-            facts.data()[2 * total + k++] = spike.release_voltage;
+            facts.data()[k] = spike.current, facts.data()[total + k++] = spike.release_current;
         }
-    return nb::make_tuple(out_times, out_units, out_offsets, facts);
+    return nb::make_tuple(out_times, out_units, out_offsets, facts, state);
 }
 
 template <class T>
 nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_times, In<int32_t> spike_units,
                             In<int64_t> spike_offsets, In<double> facts, InReals grad_times, bool inputs, bool taus, int threads) {
     EVENTNET_BATCH_AND_LAYER;
-    const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current);
+    const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current, held);
     const size_t n = layer.num, in = batch.inputs, own = given.recurrent.weight ? n : 0, total = spike_times.size();
     const size_t rows = DelayedAdjoint<T>::kRows, events = inputs ? batch.offsets[batch.size] : 0;
     Out<double> sums = make<double>({rows, n}), of_times = make<double>({events}), of_values = make<double>({events});
@@ -220,7 +223,7 @@ nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_
     if (n > 0) {
         nb::gil_scoped_release release;
         const double* const fact = facts.data();
-        const Kept kept{spike_times.data(), fact, fact + total, fact + 2 * total, spike_units.data(), spike_offsets.data(), reals(grad_times)};
+        const Kept kept{spike_times.data(), fact, fact + total, spike_units.data(), spike_offsets.data(), reals(grad_times)};
         DelayedAdjoint<T>(batch, layer, given, taus)
             .run(kept,
                  {of_weight.data(), of_delay.data(), of_recurrent.data(), of_recurrent_delay.data(), sums.data(),
@@ -303,7 +306,7 @@ void bind(nb::module_& m) {
     m.def("lif", &lif<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg());
     m.def("lif_backward", &lif_backward<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg());
-    m.def("lif_each", &lif_each<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg());
+    m.def("lif_each", &lif_each<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg());
     m.def("lif_each_backward", &lif_each_backward<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());

@@ -1,0 +1,140 @@
+"""State of a spiking layer at the end of a stretch of time, from which the next stretch goes on."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from eventnet.events import Events
+from eventnet.kernels.reference_lif import Layer, Synapses
+
+__all__ = ["LIFState"]
+
+
+class LIFState(NamedTuple):
+    """Where ``lif`` stopped: pass it to the next call to go on from there. No gradient flows through it.
+
+    Args:
+        voltage, current: volts, ``(B, N)``.
+        pending: events that have not reached all their targets: of the input's units, then of the layer's own; a time is minus
+            the shortest delay whose arrival is still to come.
+        refractory_left: seconds for which the voltage stays at reset, ``(B, N)``.
+        time: seconds since the first call, ``(B,)``.
+
+    Example:
+        >>> from eventnet import LIF, Events
+        >>> layer = LIF(1, 1, delay=0.05)
+        >>> events = Events.from_list([([0.01, 0.08], [0, 0])], num_units=1, duration=0.1)
+        >>> first, state = layer(events.crop(0.0, 0.04), return_state=True)
+        >>> state.pending.num_events
+        1
+        >>> second = layer(events.crop(0.04, 0.1), state=state)
+    """
+
+    voltage: Tensor
+    current: Tensor
+    pending: Events
+    refractory_left: Tensor
+    time: Tensor
+
+    def to(self, device: Any) -> LIFState:
+        """The same on another device."""
+        return LIFState(*(part.to(device) for part in self))
+
+
+def check_state(state: LIFState, events: Events, layer: Layer) -> None:
+    """Raise where a state does not fit the layer or its input."""
+    if not isinstance(state, LIFState):
+        raise TypeError(f"state: expected the LIFState of an earlier call, got {type(state).__name__}")
+    weight = layer.synapses.weight
+    shape = events.batch_size, weight.shape[1]
+    if tuple(state.voltage.shape) != shape:
+        raise ValueError(f"state is of {tuple(state.voltage.shape)} (samples, neurons), but this call has {shape}")
+    units = _units(layer)
+    if state.pending.num_units != units:
+        raise ValueError(f"state.pending has {state.pending.num_units} units, but this layer has {units} in and out")
+    if state.voltage.device != weight.device:
+        raise ValueError(f"state is on {state.voltage.device} but weight is on {weight.device}; use state.to(device)")
+
+
+def started(layer: Layer, state: LIFState) -> Layer:
+    """The layer, starting from ``state``."""
+    dtype = layer.synapses.weight.dtype
+    start = (x.detach().to(dtype) for x in (state.voltage, state.current, state.refractory_left))
+    return layer._replace(**dict(zip(("initial_voltage", "initial_current", "held"), start, strict=True)))
+
+
+def resumed(events: Events, pending: Events) -> Events:
+    """``events`` after those still on their way, among the units of both."""
+    if pending.num_events == 0:
+        return events
+    both = Events.trusted(
+        events.times.double(), events.units, events.offsets, pending.num_units, events.duration.double(), events.values
+    )
+    if (both.values is None) == (pending.values is None):
+        return pending.merge(both)
+    return _graded(pending).merge(_graded(both))
+
+
+def state_after(
+    events: Events, spikes: Events, layer: Layer, end: tuple[Tensor, Tensor, Tensor], before: LIFState | None
+) -> LIFState:
+    """The state at the end of ``events``, of which those of ``before`` are a part."""
+    voltage, current, held = (x.detach() for x in end)
+    seen = events.duration.detach()
+    return LIFState(
+        voltage, current, _pending(events, spikes, layer), held, seen if before is None else before.time + seen
+    )
+
+
+def _graded(events: Events) -> Events:
+    values = torch.ones_like(events.times) if events.values is None else events.values
+    return Events.trusted(events.times, events.units, events.offsets, events.num_units, events.duration, values)
+
+
+def _units(layer: Layer) -> int:
+    num_in, num = layer.synapses.weight.shape
+    return num_in + (num if layer.recurrent is not None else 0)
+
+
+def _pending(events: Events, spikes: Events, layer: Layer) -> Events:
+    num_in = layer.synapses.weight.shape[0]
+    sent = Events.trusted(events.times, events.units, events.offsets, _units(layer), events.duration, events.values)
+    longest = _longest(layer.synapses)
+    if layer.recurrent is not None:
+        ones = None if events.values is None else torch.ones_like(spikes.times)
+        own = Events.trusted(spikes.times, spikes.units + num_in, spikes.offsets, sent.num_units, spikes.duration, ones)
+        sent = sent.merge(own)
+        longest = torch.cat([longest, _longest(layer.recurrent)])
+    end = sent.duration.detach().double()[sent.samples]
+    time = sent.times.detach().double()
+    kept = (time < end) & (time + longest[sent.units.to(torch.int64)] >= end)
+    counts = torch.zeros_like(sent.offsets[1:]).index_add(
+        0, sent.samples[kept], torch.ones_like(sent.offsets[:1]).expand(int(kept.sum()))
+    )
+    offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    values = None if sent.values is None else sent.values.detach()[kept]
+    late = -_shortest_to_come(time[kept], end[kept])
+    return Events.trusted(late, sent.units[kept], offsets, sent.num_units, torch.zeros_like(sent.duration), values)
+
+
+def _longest(synapses: Synapses) -> Tensor:
+    """Seconds until an event of each source has reached all its targets."""
+    weight, delay = synapses
+    if delay is None or delay.numel() == 0:
+        return torch.zeros(weight.shape[0], dtype=torch.float64, device=weight.device)
+    return delay.detach().double().amax(1).expand(weight.shape[0])
+
+
+def _shortest_to_come(time: Tensor, end: Tensor) -> Tensor:
+    """The smallest delay with ``time + delay >= end`` after rounding: so no arrival is lost, and none counts twice."""
+    delay = end - time
+    up, down = torch.full_like(delay, torch.inf), torch.full_like(delay, -torch.inf)
+    for _ in range(2):
+        delay = torch.where(time + delay < end, torch.nextafter(delay, up), delay)
+    for _ in range(2):
+        less = torch.nextafter(delay, down)
+        delay = torch.where(time + less >= end, less, delay)
+    return delay

@@ -1,0 +1,190 @@
+"""State in and out: a trial in parts is the whole trial, whatever is on its way where it is cut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_recurrent import DURATION, as_events, draw, loss_of, tensors
+
+from eventnet import LIF, Events, LIFState, lif
+
+BACKENDS = ["cpu", "reference"]
+UNUSED = {
+    "everything": (),
+    "plain": ("recurrent_weight", "recurrent_delay", "delay", "refractory"),
+    "delays": ("recurrent_weight", "recurrent_delay", "refractory"),
+    "recurrent": ("recurrent_delay", "delay"),
+}
+
+
+def network(seed: int, kind: str = "everything"):
+    net, samples = draw(seed)
+    given = {name: x for name, x in tensors(net).items() if name not in UNUSED[kind]}
+    return given, as_events(samples, net.weight.shape[0])[0]
+
+
+def in_parts(events: Events, given: dict, cuts: list[float], backend: str) -> tuple[list[Events], LIFState]:
+    """The spikes of each part, at their times in the whole trial."""
+    state, found, first = None, [], dict(given)
+    for start, end in zip([0.0, *cuts], [*cuts, DURATION], strict=True):
+        spikes, state = lif(events.crop(start, end), **first, state=state, return_state=True, backend=backend)
+        found.append(spikes.retime(spikes.times + start))
+        first = {name: x for name, x in given.items() if not name.startswith("initial_")}
+    return found, state
+
+
+def joined(parts: list[Events], sample: int) -> list[tuple[float, int]]:
+    return [(t, n) for part in parts for t, n in zip(*(x.tolist() for x in part.to_list()[sample]), strict=True)]
+
+
+def assert_same(parts: list[Events], whole: Events) -> None:
+    for b in range(whole.batch_size):
+        found, expected = joined(parts, b), joined([whole], b)
+        assert [n for _, n in found] == [n for _, n in expected]
+        torch.testing.assert_close(
+            torch.tensor([t for t, _ in found]), torch.tensor([t for t, _ in expected]), rtol=0, atol=1e-10
+        )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", UNUSED)
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_are_the_whole(seed, kind, backend):
+    given, events = network(seed, kind)
+    parts, _ = in_parts(events, given, [0.011, 0.0127, 0.05, 0.0501], backend)
+    assert_same(parts, lif(events, **given, backend=backend))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 50), cuts=st.lists(st.floats(1e-4, DURATION - 1e-4), max_size=6, unique=True))
+def test_any_cut_will_do(seed, cuts):
+    given, events = network(seed)
+    parts, _ = in_parts(events, given, sorted(cuts), "cpu")
+    assert_same(parts, lif(events, **given))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    ticks=st.lists(st.integers(0, 29), min_size=1, max_size=20),
+    cut=st.integers(1, 29),
+    delays=st.lists(st.integers(0, 12), min_size=2, max_size=2),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    backend=st.sampled_from(BACKENDS),
+)
+def test_no_arrival_is_lost_or_counted_twice_where_it_meets_the_cut(ticks, cut, delays, dtype, backend):
+    times = torch.tensor(sorted(ticks), dtype=dtype) * 1e-3
+    events = Events(times, torch.zeros(len(ticks), dtype=torch.int32), torch.tensor([0, len(ticks)]), 1, 0.03)
+    delay = torch.tensor([delays], dtype=dtype) * 1e-3
+    given = dict(weight=torch.tensor([[2.5, 3.0]], dtype=dtype), delay=delay, backend=backend)
+    first, state = lif(events.crop(0.0, cut * 1e-3), **given, return_state=True)
+    second = lif(events.crop(cut * 1e-3, 0.03), **given, state=state)
+    whole = lif(events, **given)
+    assert first.num_events + second.num_events == whole.num_events
+    found = torch.cat([first.times, second.times + cut * 1e-3])
+    torch.testing.assert_close(found, whole.times, rtol=0, atol=1e-10 if dtype == torch.float64 else 2e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_last_state_is_that_of_the_whole(backend):
+    given, events = network(1)
+    _, whole = lif(events, **given, return_state=True, backend=backend)
+    _, last = in_parts(events, given, [0.02, 0.07], backend)
+    for name in ("voltage", "current", "refractory_left", "time"):
+        torch.testing.assert_close(getattr(last, name), getattr(whole, name), rtol=1e-9, atol=1e-9)
+    assert whole.pending.num_events == last.pending.num_events > 0
+    torch.testing.assert_close(last.pending.times, whole.pending.times, rtol=0, atol=1e-12)
+    assert whole.time.tolist() == [DURATION, DURATION]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_gradients_after_a_cut_are_those_of_the_reference(seed):
+    found = []
+    for backend in BACKENDS:
+        given, events = network(seed)
+        _, state = lif(events.crop(0.0, 0.03), **given, return_state=True, backend=backend)
+        given = {name: x for name, x in given.items() if not name.startswith("initial_")}
+        spikes = lif(events.crop(0.03, DURATION), **given, state=state, backend=backend)
+        assert spikes.num_events > 5
+        loss_of(spikes.times, torch.linspace(-1, 1, spikes.num_events, dtype=torch.float64)).backward()
+        found.append({name: x.grad for name, x in given.items()})
+    for name, expected in found[1].items():
+        error = (found[0][name] - expected).norm() / expected.norm().clamp(min=1e-9)
+        assert error < 1e-8, f"{name}: {error:.1e}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_after_a_cut_are_differences_with_the_state_held_fixed(seed):
+    given, events = network(seed)
+    _, state = lif(events.crop(0.0, 0.03), **given, return_state=True)
+    given = {name: x for name, x in given.items() if not name.startswith("initial_")}
+    later = events.crop(0.03, DURATION)
+
+    def loss() -> torch.Tensor:
+        spikes = lif(later, **given, state=state)
+        return loss_of(spikes.times, torch.linspace(-1, 1, spikes.num_events, dtype=torch.float64))
+
+    loss().backward()
+    for name, x in given.items():
+        h = 1e-6 * x.detach().abs().mean()
+        direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+        if name in ("delay", "recurrent_delay", "refractory"):
+            direction = torch.where(x.detach() > 0, direction, 0.0)  # 0 has a gradient from one side only
+        values = []
+        for step in (-2, -1, 1, 2):
+            with torch.no_grad():
+                x += step * h * direction
+                values.append(loss().item())
+                x -= step * h * direction
+        slope = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h)
+        torch.testing.assert_close(
+            (x.grad * direction).sum(), slope, rtol=2e-6, atol=2e-7, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_event_by_event_in_bounded_memory():
+    torch.manual_seed(0)
+    layer = LIF(20, 30, recurrent=True, delay=(0.0, 4e-3), recurrent_delay=(1e-3, 3e-3), dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight *= 8
+    times = torch.rand(400, dtype=torch.float64).sort().values * 0.2
+    events = Events(times, torch.randint(20, (400,)), torch.tensor([0, 400]), 20, 0.2)
+    whole = layer(events)
+    assert whole.num_events > 50
+    state, found, most = None, [], 0
+    edges = [0.0, *(times[1:] - 1e-9).tolist(), 0.2]
+    with torch.no_grad():
+        for start, end in zip(edges, edges[1:], strict=False):
+            spikes, state = layer(events.crop(start, end), state=state, return_state=True)
+            found += (spikes.times + start).tolist()
+            most = max(most, state.pending.num_events)
+    torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), whole.times.detach(), rtol=0, atol=1e-9)
+    assert most < 40  # what is younger than the longest delay, not what was ever sent
+
+
+def test_float32_parts():
+    given, events = network(2)
+    given = {name: x.detach().float() for name, x in given.items()}
+    parts, _ = in_parts(events, given, [0.02, 0.05], "cpu")
+    whole = lif(events, **given)
+    assert sum(part.num_events for part in parts) == whole.num_events
+    found = torch.tensor([t for t, _ in joined(parts, 0)])
+    torch.testing.assert_close(found, torch.tensor([t for t, _ in joined([whole], 0)]), rtol=0, atol=1e-6)
+
+
+def test_wrong_states_are_refused():
+    given, events = network(0)
+    _, state = lif(events, **given, return_state=True)
+    start = {name: x for name, x in given.items() if not name.startswith("initial_")}
+    with pytest.raises(ValueError, match="either a state or an initial voltage"):
+        lif(events, **given, state=state)
+    with pytest.raises(TypeError, match="expected the LIFState of an earlier call, got tuple"):
+        lif(events, **start, state=tuple(state))
+    with pytest.raises(ValueError, match=r"state is of \(2, 5\) \(samples, neurons\), but this call has \(1, 5\)"):
+        lif(events[:1], **start, state=state)
+    feed_forward = {name: x for name, x in start.items() if not name.startswith("recurrent_")}
+    with pytest.raises(ValueError, match="state.pending has 9 units, but this layer has 4"):
+        lif(events, **feed_forward, state=state)
+    with pytest.raises(NotImplementedError, match="return_voltage is not possible with a state yet"):
+        lif(events, **start, state=state, return_voltage=True)
