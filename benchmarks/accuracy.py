@@ -52,8 +52,7 @@ def train(recipe: str, seed: int, folder: Path, data_root: str | None, changes: 
     if (folder / "config.json").exists():
         command = [*EVENTNET, "train", recipe, "--resume", str(folder)]
     else:
-        options = [f"--{name.replace('_', '-')}={value}" for name, _, value in (x.partition("=") for x in changes)]
-        command = [*EVENTNET, "train", recipe, "--seed", str(seed), "--out", str(folder), *options]
+        command = [*EVENTNET, "train", recipe, "--seed", str(seed), "--out", str(folder), *map(option, changes)]
     if data_root:
         command += ["--data-root", data_root]
     started = commits(folder)
@@ -62,6 +61,13 @@ def train(recipe: str, seed: int, folder: Path, data_root: str | None, changes: 
     print(f"seed {seed}: {folder}", file=sys.stderr)
     if subprocess.run(command).returncode:
         sys.exit(f"seed {seed} stopped; the same command goes on with it")
+
+
+def option(change: str) -> str:
+    """``tau_mem=0.01`` as an option of the command line: ``--tau-mem=0.01``; ``recurrent=yes``: ``--recurrent``."""
+    name, _, value = change.partition("=")
+    name = name.replace("_", "-")
+    return {"yes": f"--{name}", "no": f"--no-{name}"}.get(value, f"--{name}={value}")
 
 
 def commits(folder: Path) -> list[str]:

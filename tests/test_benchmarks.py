@@ -314,12 +314,12 @@ def test_accuracy_starts_resumes_and_keeps_runs(tmp_path: Path, monkeypatch) -> 
     finished_run(tmp_path / "1", 1, 0.9)
     (tmp_path / "1" / "result.json").unlink()
     for seed in (0, 1, 2):
-        accuracy.train("small", seed, tmp_path / str(seed), "DATA", ["batch_size=8"])
+        accuracy.train("small", seed, tmp_path / str(seed), "DATA", ["batch_size=8", "recurrent=yes", "delay=0,0.03"])
     resumed, started = (call[len(accuracy.EVENTNET) :] for call in calls)
     assert resumed == ["train", "small", "--resume", str(tmp_path / "1"), "--data-root", "DATA"]
     assert started[:2] == ["train", "small"]
     assert started[started.index("--seed") + 1] == "2"
-    assert "--batch-size=8" in started
+    assert {"--batch-size=8", "--recurrent", "--delay=0,0.03"} <= set(started)
     assert accuracy.commits(tmp_path / "2") == ["abc"]
 
 

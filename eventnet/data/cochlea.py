@@ -110,7 +110,7 @@ def _current(sound: np.ndarray, rate: int, channels: int, steps: int) -> np.ndar
 
 @functools.lru_cache(maxsize=4)
 def _filters(channels: int, rate: int, size: int) -> torch.Tensor:
-    """``2 G`` at the positive frequencies of a transform of ``size``, ``(channels, size / 2)``; 2 for the missing negative ones."""
+    """``2 G`` at the positive frequencies of a transform of ``size``, ``(channels, size / 2)``; 2 for the negative ones."""
     f = torch.from_numpy(centres(channels, rate))[:, None]
     width = 1.019 * (24.7 + 0.108 * f)
     at = torch.arange(size // 2, dtype=torch.float64) * (rate / size)
