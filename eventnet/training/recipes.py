@@ -179,7 +179,7 @@ _FSDD = Recipe(
     init_firing=0.4,
     lift=1e-3,
     input_dropout=0.2,
-    input_shift=20,
+    input_shift=10,
     learning_rate=3e-3,
     learning_rate_decay=0.95,
     gradient_clip=1.0,
@@ -220,7 +220,7 @@ _ALL = (
     ),
     _ECG,
     # Yin et al. 2021: 85.9 % per step with a recurrent network of adaptive neurons.
-    _ECG.changed(recurrent=True, init_recurrent=(0.0, 0.1)).renamed(
+    _ECG.changed(recurrent=True, learning_rate=5e-3, init_recurrent=(0.0, 0.02)).renamed(
         "ecg_recurrent", "waves of an electrocardiogram, one label per 4 ms, recurrent; otherwise as ecg"
     ),
     _FSDD,
