@@ -34,7 +34,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "accuracy": 0.9810,
         "source": "Wunderlich & Pehle 2021: last epoch, 10 seeds, ± 0.18; best epoch 98.49",
     },
+    "yinyang30": {"accuracy": 0.967, "source": "DelGrad, Göltz et al. 2025: one network"},
+    "yinyang30_delays": {"accuracy": 0.982, "source": "DelGrad, Göltz et al. 2025: one network, synaptic delays"},
     "ecg": {"accuracy": 0.859, "source": "Yin et al. 2021, a recurrent network; ours is feed-forward"},
+    "ecg_recurrent": {"accuracy": 0.859, "source": "Yin et al. 2021, a recurrent network of adaptive neurons"},
     "mnist": {
         "accuracy": 0.9758,
         "source": "Wunderlich & Pehle 2021: last epoch, 10 seeds, ± 0.12; best epoch 97.73",
@@ -52,8 +55,7 @@ def train(recipe: str, seed: int, folder: Path, data_root: str | None, changes: 
     if (folder / "config.json").exists():
         command = [*EVENTNET, "train", recipe, "--resume", str(folder)]
     else:
-        options = [f"--{name.replace('_', '-')}={value}" for name, _, value in (x.partition("=") for x in changes)]
-        command = [*EVENTNET, "train", recipe, "--seed", str(seed), "--out", str(folder), *options]
+        command = [*EVENTNET, "train", recipe, "--seed", str(seed), "--out", str(folder), *map(option, changes)]
     if data_root:
         command += ["--data-root", data_root]
     started = commits(folder)
@@ -62,6 +64,13 @@ def train(recipe: str, seed: int, folder: Path, data_root: str | None, changes: 
     print(f"seed {seed}: {folder}", file=sys.stderr)
     if subprocess.run(command).returncode:
         sys.exit(f"seed {seed} stopped; the same command goes on with it")
+
+
+def option(change: str) -> str:
+    """``tau_mem=0.01`` as an option of the command line: ``--tau-mem=0.01``; ``recurrent=yes``: ``--recurrent``."""
+    name, _, value = change.partition("=")
+    name = name.replace("_", "-")
+    return {"yes": f"--{name}", "no": f"--no-{name}"}.get(value, f"--{name}={value}")
 
 
 def commits(folder: Path) -> list[str]:
@@ -74,27 +83,36 @@ def _beside(folder: Path) -> Path:
     return folder.with_name(folder.name + ".commit")
 
 
+def read_run(seed: int, folder: Path) -> dict[str, Any]:
+    """Everything that a table quotes about one finished run."""
+    result, config, environment = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("result", "config", "environment")
+    )
+    return {
+        "seed": seed,
+        "test_accuracy": result["test"]["accuracy"],
+        "validation_accuracy": result["validation_accuracy"],
+        "best_epoch": result["best_epoch"],
+        "seconds": result["seconds"],
+        "test": result["test"],
+        "recipe": config["recipe"],
+        "data": config["data"],
+        "environment": environment,
+        "commit": commits(folder),
+    }
+
+
+def write(target: Path, collected: dict[str, Any]) -> None:
+    """The results as JSON, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps(collected, indent=1) + "\n")
+    os.replace(part, target)
+
+
 def collect(recipe: str, folders: dict[int, Path]) -> dict[str, Any]:
     """Everything that a table quotes about finished runs; refuses to mix runs of different settings."""
-    runs = []
-    for seed, folder in folders.items():
-        result, config, environment = (
-            json.loads((folder / f"{name}.json").read_text()) for name in ("result", "config", "environment")
-        )
-        runs.append(
-            {
-                "seed": seed,
-                "test_accuracy": result["test"]["accuracy"],
-                "validation_accuracy": result["validation_accuracy"],
-                "best_epoch": result["best_epoch"],
-                "seconds": result["seconds"],
-                "test": result["test"],
-                "recipe": config["recipe"],
-                "data": config["data"],
-                "environment": environment,
-                "commit": commits(folder),
-            }
-        )
+    runs = [read_run(seed, folder) for seed, folder in folders.items()]
     first = _settings(runs[0])
     for run in runs[1:]:
         changed = sorted(name for name, value in _settings(run).items() if first.get(name) != value)
@@ -174,11 +192,7 @@ def main() -> None:
     collected = collect(args.recipe, folders)
     floor = _floor(collected["runs"][0]["recipe"], args.data_root)
     collected |= {"linear_floor": floor[0], "linear_floor_is": floor[1]}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    target = RESULTS / f"{name}.json"
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps(collected, indent=1) + "\n")
-    os.replace(part, target)
+    write(RESULTS / f"{name}.json", collected)
     scores = ", ".join(f"{run['test_accuracy']:.2%}" for run in collected["runs"])
     deviation = collected["standard_deviation"]
     print(f"{name}: {collected['mean']:.2%} ± {deviation or 0:.2%} ({scores}); linear floor: {floor}")

@@ -188,6 +188,8 @@ def _add(recipe: Recipe) -> None:
             if isinstance(text, list):
                 for item in text:
                     changes[setting.name] = {**changes.get(setting.name, {}), **parse(setting, item)}
+            elif isinstance(text, bool):
+                changes[setting.name] = text
             elif text is not None:
                 changes[setting.name] = parse(setting, text)
         from eventnet.training.run import fresh_folder, recipe_of
@@ -236,14 +238,15 @@ def _parameter(setting: Setting, panel: str) -> inspect.Parameter:
     if repeated:
         help_text += " May be given several times."
     # Text throughout: the recipe reads and checks the values, so that all errors speak one language.
+    name, flag = setting.name.replace("_", "-"), setting.element is bool
     option = typer.Option(
-        f"--{setting.name.replace('_', '-')}",
-        metavar=f"{setting.kind} ({setting.unit})" if setting.unit else setting.kind,
+        f"--{name}/--no-{name}" if flag else f"--{name}",
+        metavar=None if flag else f"{setting.kind} ({setting.unit})" if setting.unit else setting.kind,
         help=escape(f"{help_text} [default: {setting.shown_default}]"),
         show_default=False,
         rich_help_panel=panel,
     )
-    kind: Any = Annotated[list[str] | None if repeated else str | None, option]
+    kind: Any = Annotated[list[str] | None if repeated else bool | None if flag else str | None, option]
     return _keyword(setting.name, kind, None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from eventnet import kernels
 from eventnet.events import Events
 from eventnet.layers.lif import LIF
 from eventnet.layers.readout import LI
@@ -20,6 +21,7 @@ def normal_(weight: Tensor, mean: float, std: float, generator: torch.Generator 
 def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
     """Scale ``layer.weight`` in place so that ``fraction`` of all (sample, neuron) pairs fire on ``events``.
 
+    The layer's own spikes do not count: a recurrent layer is scaled as if it had no recurrent weights.
     A neuron fires when the voltage it would have without spiking, ``bias + factor X(t)``, reaches its threshold. X is
     linear in the weights, so the common factor is a quantile of ``(threshold - bias) / max X``: no search.
 
@@ -42,19 +44,7 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fire_fraction_: fraction must be between 0 and 1, got {fraction}")
-    if hasattr(layer, "delay"):
-        raise NotImplementedError("fire_fraction_: layers with input delays are not possible yet")
-    driven = LI(
-        layer.in_features,
-        layer.out_features,
-        tau_mem=layer.tau_mem,
-        tau_syn=layer.tau_syn,
-        bias=layer.bias,
-        backend=layer.backend,
-        dtype=layer.weight.dtype,
-    ).to(layer.weight.device)
-    driven.weight.copy_(layer.weight)
-    rise, gap = driven(events).max() - layer.bias, layer.threshold - layer.bias
+    rise, gap = _highest(layer, events) - layer.bias, layer.threshold - layer.bias
     # how far each pair gets on its way to the threshold; a neuron without rest fires at any factor
     way = torch.where(gap > 0, rise / gap, torch.full_like(rise, torch.inf)).flatten().sort(descending=True).values
     wanted = max(round(fraction * way.numel()), 1)
@@ -68,3 +58,25 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
     if torch.isfinite(reach):
         layer.weight.mul_((1 + 1e-4) / reach)
     return (way >= reach).double().mean().item()
+
+
+def _highest(layer: LIF, events: Events) -> Tensor:
+    """Each neuron's highest voltage if it had no threshold, ``(B, out)``."""
+    delay = getattr(layer, "delay", None)
+    if delay is None or delay.shape[1] == 1:
+        late = events if delay is None else kernels.delayed(events, delay)
+        return _driven(layer, layer.weight, late, slice(None))
+    columns = []  # each neuron hears its input in an order of its own
+    for n in range(layer.out_features):
+        late = kernels.delayed(events, delay[:, n : n + 1].expand(layer.in_features, 1))
+        columns.append(_driven(layer, layer.weight[:, n : n + 1], late, slice(n, n + 1)))
+    return torch.cat(columns, 1)
+
+
+def _driven(layer: LIF, weight: Tensor, events: Events, chosen: slice) -> Tensor:
+    """The same of the ``chosen`` neurons, to which ``weight`` leads."""
+    own = {name: getattr(layer, name) for name in ("tau_mem", "tau_syn", "bias")}
+    own = {name: value[chosen] if value.dim() else value for name, value in own.items()}
+    driven = LI(*weight.shape, **own, backend=layer.backend, dtype=weight.dtype).to(weight.device)
+    driven.weight.copy_(weight)
+    return driven(events).max()

@@ -23,7 +23,9 @@ import accuracy  # noqa: E402
 import contenders  # noqa: E402
 import error_curve  # noqa: E402
 import fidelity  # noqa: E402
+import fsdd_folds  # noqa: E402
 import grid_gather  # noqa: E402
+import gru  # noqa: E402
 import ledger  # noqa: E402
 import measure  # noqa: E402
 import networks  # noqa: E402
@@ -33,7 +35,8 @@ import speed  # noqa: E402
 import tables  # noqa: E402
 from shapes import SHAPES, Problem, Shape  # noqa: E402
 
-from eventnet import Events  # noqa: E402
+from eventnet import Events, data  # noqa: E402
+from eventnet.training import find  # noqa: E402
 
 SMALL = Shape("small", (30, 20, 4), 3, 60, 40e-3, 50e-3, (1e-3,), (0.3, 0.5), (0.0, 0.5), (5, 400))
 KINDS = {
@@ -398,12 +401,12 @@ def test_accuracy_starts_resumes_and_keeps_runs(tmp_path: Path, monkeypatch) -> 
     finished_run(tmp_path / "1", 1, 0.9)
     (tmp_path / "1" / "result.json").unlink()
     for seed in (0, 1, 2):
-        accuracy.train("small", seed, tmp_path / str(seed), "DATA", ["batch_size=8"])
+        accuracy.train("small", seed, tmp_path / str(seed), "DATA", ["batch_size=8", "recurrent=yes", "delay=0,0.03"])
     resumed, started = (call[len(accuracy.EVENTNET) :] for call in calls)
     assert resumed == ["train", "small", "--resume", str(tmp_path / "1"), "--data-root", "DATA"]
     assert started[:2] == ["train", "small"]
     assert started[started.index("--seed") + 1] == "2"
-    assert "--batch-size=8" in started
+    assert {"--batch-size=8", "--recurrent", "--delay=0,0.03"} <= set(started)
     assert accuracy.commits(tmp_path / "2") == ["abc"]
 
 
@@ -456,3 +459,66 @@ def test_the_readme_is_up_to_date() -> None:
     if not readme.exists():
         pytest.skip("no README.md in this installation")
     assert tables.fill(readme.read_text()) == readme.read_text(), "run python benchmarks/tables.py"
+
+
+# ---- one speaker left out ---------------------------------------------------------------------------------
+
+
+def beeps(size: int) -> data.Splits:
+    """Two classes that differ in the order of two units."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(size) % 2
+    first = 0.02 + 0.02 * torch.rand(size, generator=generator)
+    samples = [([t, t + 0.05], [y, 1 - y]) for t, y in zip(first.tolist(), labels.tolist(), strict=True)]
+    parts = [data.EventDataset(Events.from_list(samples, 2, 0.15), labels)] * 3
+    return data.Splits(*parts, name="beeps", num_units=2, num_classes=2, sensor_size=None, note="made here")
+
+
+def test_a_gru_learns_an_order_and_repeats_itself() -> None:
+    options = dict(seed=1, epochs=25, learning_rate=1e-2, batch_size=8, dropout=0.0, shift=0)
+    found, again = (gru.train(beeps(32), 300, **options) for _ in range(2))
+    assert found["test_accuracy"] == 1 and 200 < found["parameters"] <= 300
+    assert {**found, "seconds": 0} == {**again, "seconds": 0}
+    assert found["settings"] == options
+
+
+@pytest.mark.parametrize("parameters", [5_000, 250_000, 1_000_000])
+def test_the_gru_has_as_many_parameters_as_asked_for(parameters: int) -> None:
+    sizes = [gru.size_for(parameters, 700, 10) + more for more in (0, 1)]
+    fits, larger = (sum(p.numel() for p in gru.BinnedGRU(700, h, 10).parameters()) for h in sizes)
+    assert fits <= parameters < larger
+
+
+def test_folds_are_run_once_and_make_a_table(tmp_path: Path, monkeypatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(
+        fsdd_folds.subprocess, "run", lambda command: calls.append(command) or argparse.Namespace(returncode=0)
+    )
+    monkeypatch.setattr(accuracy, "commit", lambda: "abc")
+    fsdd_folds.run("fsdd", "theo", 3, tmp_path, "DATA", ["epochs=1"])
+    fsdd_folds.run("gru", "theo", 3, tmp_path, "DATA", ["epochs=1"])
+    spiking, dense = calls
+    assert {"--data-options=speaker=theo", "--epochs=1", "--seed"} <= set(spiking)
+    assert spiking[spiking.index("--out") + 1] == str(tmp_path / "fsdd-theo-3")
+    assert dense[dense.index("--fold") + 1] == "theo" and dense[dense.index("--seeds") + 1] == "3"
+    (tmp_path / "gru-theo-3").mkdir()
+    (tmp_path / "gru-theo-3" / "result.json").write_text(json.dumps({"test_accuracy": 0.5, "parameters": 1000}))
+    folder = fsdd_folds.run("gru", "theo", 3, tmp_path, "DATA", [])
+    assert len(calls) == 2  # what is finished is kept
+    fold = fsdd_folds.read("gru", "theo", 3, folder)
+    spiking_fold = {"contender": "fsdd", "speaker": "george", "seed": 3, "test_accuracy": 0.6, "parameters": 900}
+    folds = fsdd_folds.merged([fold], [spiking_fold, {**fold, "test_accuracy": 0.7}])
+    lines = fsdd_folds.table(folds).splitlines()
+    assert lines[0] == "| contender | parameters | george | theo | mean | spikes per digit |"
+    assert lines[2:] == ["| fsdd | 900 | 60.0 % |  |  |  |", "| gru | 1,000 |  | 70.0 % |  |  |"]
+
+
+def test_the_gru_of_a_fold_is_as_large_as_the_recurrent_network(tmp_path: Path, monkeypatch) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(fsdd_folds.data, "load", lambda name, root, **options: asked.update(options) or beeps(8))
+    monkeypatch.setattr(fsdd_folds.gru, "train", lambda splits, size, **options: {"size": size, **options})
+    fsdd_folds.gru_fold("ben", 2, tmp_path / "fold", None)
+    found = json.loads((tmp_path / "fold" / "result.json").read_text())
+    hidden = find("fsdd_recurrent").hidden[0]
+    assert found["size"] == hidden * (2 + hidden + 2) and found["seed"] == 2 and found["data"] == "made here"
+    assert asked["speaker"] == "ben" and asked["seed"] == 2

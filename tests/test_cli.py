@@ -11,6 +11,7 @@ import eventnet
 from eventnet import cli
 from eventnet.training import RECIPES, find
 from eventnet.training.recipe import settings
+from eventnet.training.run import recipe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,7 +51,8 @@ def test_help_shows_type_unit_and_default_of_every_field(capsys, name):
         pattern = rf"{setting.name.replace('_', '-')} (.*)\[default: (.*?)\]"
         found = next(filter(None, (re.match(pattern, option) for option in options)), None)
         assert found, setting.name
-        assert found[1].startswith(setting.kind), setting.name
+        kind = f"--no-{setting.name}" if setting.element is bool else setting.kind
+        assert found[1].startswith(kind), setting.name
         assert not setting.unit or f"({setting.unit})" in found[1], setting.name
         assert found[2] == setting.shown_default, setting.name
 
@@ -93,6 +95,16 @@ def test_errors_are_one_line(capsys, arguments, code, message):
     assert err.startswith("eventnet: error: ") and err.count("\n") == 1
     assert message in err
     assert out == ""
+
+
+def test_recurrence_and_delays_are_options(capsys, tmp_path):
+    changes = ["--recurrent", "--delay", "0,0.03", "--delay-kind", "axonal", "--hidden", "5", "--epochs", "1"]
+    code, _, err = run(capsys, "train", "digits", *changes, "--out", "run")
+    assert code == 0, err
+    recipe = recipe_of(tmp_path / "run")
+    assert (recipe.recurrent, recipe.delay, recipe.delay_kind) == (True, (0.0, 0.03), "axonal")
+    code, _, err = run(capsys, "train", "digits", "--no-recurrent", "--recurrent-delay", "0,1", "--out", "other")
+    assert code == 1 and "--recurrent-delay: expected none in a network that is not recurrent, got 0,1" in err
 
 
 def test_from_train_to_evaluate(capsys, tmp_path):

@@ -172,7 +172,7 @@ def test_unknown_option_is_named():
         data.load("digits", durations=1.0)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "objects", "containers", "ecg", "nmnist", "shd"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "objects", "containers", "ecg", "fsdd", "nmnist", "shd"])
 def test_missing_root_is_a_clear_error(name, tmp_path, monkeypatch):
     monkeypatch.delenv("EVENTNET_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=r"pass root=.*EVENTNET_DATA"):

@@ -126,3 +126,14 @@ def test_smnist():
     check(splits, [54000, 6000, 10000], 100, 10, in_memory=False)
     events, labels = splits.test.__getitems__([0, 1, 9999])
     assert labels.tolist() == [7, 2, 6] and events.units.max() < 100 and events.times.max() < 1.6
+
+
+@pytest.mark.parametrize(("speaker", "sizes"), [(None, [2400, 300, 300]), ("george", [2250, 250, 500])])
+def test_fsdd(speaker, sizes):
+    splits = load("fsdd", "fsdd", speaker=speaker)
+    check(splits, sizes, 700, 10)
+    parts = (splits.train, splits.validation, splits.test)
+    assert 2000 < sum(part.events.num_events for part in parts) / 3000 < 5000
+    assert min(int(part.events.lengths.min()) for part in parts) > 100
+    assert all(len(torch.bincount(part.labels).unique()) == 1 for part in parts)
+    assert "partial" not in splits.note

@@ -44,6 +44,16 @@ def test_fire_fraction_reaches_the_fraction_from_any_scale(fraction, scale):
     assert layer.weight.requires_grad and layer.weight.grad_fn is None
 
 
+@pytest.mark.parametrize("kind", ["synaptic", "axonal", "dendritic"])
+def test_fire_fraction_knows_delays(kind):
+    torch.manual_seed(0)
+    layer = LIF(20, 40, delay=(0.0, 40e-3), delay_kind=kind, tau_mem=torch.linspace(5e-3, 50e-3, 40))
+    delay = layer.delay.detach().clone()
+    reached = initial.fire_fraction_(layer, typical(), 0.4)
+    assert reached == pytest.approx(0.4, abs=0.0201) and share(layer, typical()) == pytest.approx(reached, abs=0.005)
+    assert torch.equal(layer.delay, delay)
+
+
 @pytest.mark.parametrize("what", ["empty samples", "negative weights"])
 def test_fire_fraction_that_can_not_be_reached_is_an_error_and_changes_nothing(what):
     """And it is found out soon, without a storm of spikes."""

@@ -153,8 +153,9 @@ def test_the_global_random_state_is_left_alone(splits, tmp_path):
         dict(hidden=(20, 15), learn=("weight", "tau_mem", "threshold", "bias"), gradient_clip=1.0),
         dict(count_weight=0.1, count_target=1.0, rate_weight=1e-6, input_shift=2),
         dict(hidden=()),
+        dict(hidden=(20, 15), recurrent=True, recurrent_delay=(1e-3, 5e-3), delay=(0.0, 5e-3), delay_kind="axonal"),
     ],
-    ids=["first_spike", "integral", "learn", "penalties", "no hidden layer"],
+    ids=["first_spike", "integral", "learn", "penalties", "no hidden layer", "recurrent"],
 )
 def test_other_recipes_train(splits, tmp_path, changes):
     result = train(SMALL.changed(epochs=1, **changes), tmp_path / "run", splits=splits, progress=False)
@@ -164,6 +165,26 @@ def test_other_recipes_train(splits, tmp_path, changes):
     if "learn" in changes:
         assert network.hidden[0].tau_mem.item() != pytest.approx(SMALL.tau_mem, abs=1e-12)
         assert network.hidden[0].tau_mem.item() == pytest.approx(SMALL.tau_mem, rel=0.1)
+
+
+def test_delays_are_learnt_at_their_own_rate_and_stay_at_least_zero(splits, tmp_path):
+    own = dict(recurrent=True, delay=(0.0, 1e-3), recurrent_delay=(0.0, 1e-3), delay_learning_rate=0.5e-3)
+    recipe = SMALL.changed(hidden=(10,), init_firing=0.8, epochs=1, **own)
+    start = run.initial_network(recipe, splits).hidden[0]
+    layer = load_model(train(recipe, tmp_path / "run", splits=splits, progress=False).folder)[0].hidden[0]
+    for name in ("delay", "recurrent_delay"):
+        value, moved = getattr(layer, name), (getattr(layer, name) - getattr(start, name)).abs()
+        assert value.min() == 0 and 0.5e-3 < moved.max() < 7 * 0.5e-3  # seven steps, some against a bound
+    assert not torch.equal(layer.recurrent_weight, start.recurrent_weight)
+
+
+def test_a_recurrent_delayed_run_resumes_to_the_same_numbers(splits, tmp_path):
+    recipe = SMALL.changed(hidden=(10,), recurrent=True, delay=(0.0, 5e-3), epochs=3)
+    whole = train(recipe, tmp_path / "whole", splits=splits, progress=False)
+    with pytest.raises(InterruptedError):
+        train(recipe, tmp_path / "run", splits=splits, progress=False, callbacks=[StopAt(1, 3)])
+    assert train(None, tmp_path / "run", resume=True, splits=splits, progress=False).test == whole.test
+    assert same_weights(tmp_path / "run", whole.folder) and rows(tmp_path / "run") == rows(whole.folder)
 
 
 def test_silent_layers_are_named_once_per_epoch(splits, tmp_path, capsys):

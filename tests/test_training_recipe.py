@@ -39,7 +39,8 @@ def test_every_field_is_documented():
     assert set(SETTINGS) == fields
     assert all(setting.help for setting in SETTINGS.values())
     seconds = {name for name, setting in SETTINGS.items() if setting.unit == "s"} | {"tau_spread"}  # a ratio
-    assert seconds == {name for name in SETTINGS if "tau" in name or name in ("readout_decay", "readout_step")}
+    delays = {"delay", "recurrent_delay", "delay_learning_rate"}
+    assert seconds == {name for name in SETTINGS if "tau" in name} | {"readout_decay", "readout_step"} | delays
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,6 @@ def test_every_field_is_documented():
         (lambda: find("digits").changed(readout="frist_spike"), "readout: unknown value .* did you mean 'first_spike'"),
         (lambda: find("digits").changed(learn=("wieght",)), "learn: unknown value .* did you mean 'weight'"),
         (lambda: find("digits").changed(epochs=2.5), "epochs: expected INT, got 2.5"),
-        (lambda: find("digits").changed(epochs=True), "epochs: expected INT, got True"),
         (lambda: find("digits").changed(tau_mem="fast"), r"tau_mem: expected FLOAT \(s\), got 'fast'"),
         (lambda: find("digits").changed(tau_mem=-1), r"tau_mem: expected a number > 0 \(s\), got -1"),
         (lambda: find("digits").changed(tau_mem=float("nan")), "tau_mem: expected a number > 0"),
@@ -59,6 +59,27 @@ def test_every_field_is_documented():
         (lambda: find("digits").changed(hidden=100), r"hidden: expected INT,\.\.\., such as 100,50, got 100"),
         (lambda: find("digits").changed(hidden=(100, 0)), "hidden: expected a number >= 1, got 0"),
         (lambda: find("digits").changed(input_dropout=1.0), r"input_dropout: expected a number in \[0, 1\), got 1"),
+        (lambda: find("digits").changed(recurrent=1), r"recurrent: expected yes\|no, got 1"),
+        (lambda: find("digits").changed(epochs=True), "epochs: expected INT, got True"),
+        (lambda: find("digits").changed(delay=0.03), r"delay: expected FLOAT,\.\.\. \(s\), such as 0.5,0.1, got 0.03"),
+        (
+            lambda: find("digits").changed(delay=(0.03,)),
+            r"delay: expected none or low,high .* such as 0,0.03, got 0.03",
+        ),
+        (
+            lambda: find("digits").changed(delay=(0.03, 0.0)),
+            "delay: expected none or low,high with low <= high .*got 0.03,0",
+        ),
+        (lambda: find("digits").changed(delay=(-1, 0.0)), r"delay: expected a number >= 0 \(s\), got -1"),
+        (
+            lambda: find("digits").changed(recurrent_delay=(0, 0.01)),
+            "recurrent_delay: expected none .* got 0,0.01; make it",
+        ),
+        (lambda: find("digits").changed(delay_kind="synapse"), "delay_kind: .*'synapse'; did you mean 'synaptic'"),
+        (lambda: find("digits").changed(init_recurrent=(0.1,)), "init_recurrent: expected a mean and .*got 0.1"),
+        (lambda: find("digits").changed(init_recurrent=(0.0, -0.1)), "init_recurrent: .* deviation >= 0"),
+        (lambda: find("digits").changed(delay_learning_rate=0), r"delay_learning_rate: expected a number > 0 \(s\)"),
+        (lambda: parse(SETTINGS["recurrent"], "maybe"), r"recurrent: expected yes\|no, got 'maybe'"),
         (lambda: find("digits").changed(data_options="x"), "data_options: expected KEY=VALUE"),
         (lambda: find("digits").changed(init_mean=(1.0, 2.0, 3.0)), "init_mean: expected 2 to 2 numbers"),
         (lambda: parse(SETTINGS["hidden"], "100,x"), r"hidden: expected INT,\.\.\., such as 100,50, got '100,x'"),
@@ -81,6 +102,10 @@ def test_errors_say_what_was_expected(call, message):
         ("hidden", "none", ()),
         ("readout_decay", "none", None),
         ("learn", "weight,tau_mem", ("weight", "tau_mem")),
+        ("recurrent", "yes", True),
+        ("recurrent", "False", False),
+        ("delay", "0,0.03", (0.0, 0.03)),
+        ("delay", "none", ()),
         ("data_options", "crop=[0,0.1]", {"crop": [0, 0.1]}),
         ("data_options", "cache=memory", {"cache": "memory"}),
     ],
@@ -153,3 +178,59 @@ def test_time_constants_are_spread_and_learnt_biases_are_one_per_neuron():
     assert spread.hidden[0].bias.shape == (5,) and spread.readout.bias.shape == (3,)
     with pytest.raises(RecipeError, match="tau_spread: expected a number >= 1"):
         Recipe("x", tau_spread=0.5)
+
+
+# ---- recurrence and delays
+
+BOTH = dict(recurrent=True, delay=(0.0, 0.03), recurrent_delay=(1e-3, 5e-3))
+
+
+def shapes(network) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in network.named_parameters() if p.dim() == 2}
+
+
+def test_hidden_layers_are_recurrent_and_delayed_and_the_readout_is_not():
+    network = Network(Recipe("x", hidden=(5, 3), readout="first_spike", **BOTH), 4, 2)
+    connected = {}
+    for layer, (num_in, num_out) in enumerate([(4, 5), (5, 3)]):
+        connected[f"hidden.{layer}.weight"] = connected[f"hidden.{layer}.delay"] = (num_in, num_out)
+        for name in ("recurrent_weight", "recurrent_delay"):
+            connected[f"hidden.{layer}.{name}"] = (num_out, num_out)
+    assert shapes(network) == connected | {"readout.weight": (3, 2)}
+    assert all(p.requires_grad == (name in shapes(network)) for name, p in network.named_parameters())
+    assert {
+        tuple(layer.delay.shape)
+        for layer in Network(Recipe("x", hidden=(5,), delay_kind="axonal", **BOTH), 4, 2).hidden
+    } == {(4, 1)}
+
+
+def test_learn_names_connections_and_leaves_out_what_is_not_there():
+    def learnt(**changes):
+        network = Network(Recipe("x", hidden=(5,), **changes), 4, 2)
+        return {name for name, p in network.named_parameters() if p.requires_grad}
+
+    weights = {"hidden.0.weight", "readout.weight"}
+    assert learnt() == weights
+    assert learnt(recurrent=True) == weights | {"hidden.0.recurrent_weight"}
+    assert learnt(delay=(0.0, 0.01)) == weights | {"hidden.0.delay"}
+    assert learnt(learn=("weight",), **BOTH) == weights
+    assert learnt(learn=("delay", "tau_mem"), **BOTH) == {"hidden.0.delay", "hidden.0.tau_mem", "readout.tau_mem"}
+
+
+def test_initial_delays_lie_in_their_range_and_depend_on_the_seed_alone():
+    plain = Network(Recipe("x", hidden=(40,), seed=3), 30, 2).state_dict()
+    torch.manual_seed(1)
+    first = Network(Recipe("x", hidden=(40,), seed=3, init_recurrent=(0.1, 0.5), **BOTH), 30, 2).state_dict()
+    torch.manual_seed(2)
+    again, other = (
+        Network(Recipe("x", hidden=(40,), seed=seed, init_recurrent=(0.1, 0.5), **BOTH), 30, 2).state_dict()
+        for seed in (3, 4)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(torch.equal(first[name], plain[name]) for name in plain)  # the weights of the network without
+    assert not torch.equal(first["hidden.0.delay"], other["hidden.0.delay"])
+    for name, (low, high) in {"delay": BOTH["delay"], "recurrent_delay": BOTH["recurrent_delay"]}.items():
+        drawn = first[f"hidden.0.{name}"]
+        assert low <= drawn.min() < low + 0.05 * (high - low) and high - 0.05 * (high - low) < drawn.max() <= high
+    assert first["hidden.0.recurrent_weight"].mean() == pytest.approx(0.1, abs=0.05)
+    assert first["hidden.0.recurrent_weight"].std() == pytest.approx(0.5, abs=0.05)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from eventnet.data import digits, ecg, idx, tactile, tonic_sets, yinyang
+from eventnet.data import digits, ecg, fsdd, idx, tactile, tonic_sets, yinyang
 from eventnet.data.dataset import Drop, EventDataset, Splits, collate, stratified_split
 from eventnet.data.folders import simplified
 from eventnet.data.tonic_reader import TonicDataset
@@ -25,6 +25,7 @@ _LOADERS: dict[str, Callable[..., Splits]] = {
     "objects": functools.partial(tactile.load, "objects"),
     "containers": functools.partial(tactile.load, "containers"),
     "ecg": ecg.load,
+    "fsdd": fsdd.load,
     **{name: functools.partial(tonic_sets.load, name) for name in TONIC_SETS},
 }
 

@@ -91,6 +91,8 @@ class Classifier(lightning.LightningModule):
         self.recipe, self.network, self.first_epoch = recipe, network, first_epoch
         self.training_tally, self.validation_tally = Tally(), Tally()
         self._spikes: tuple[Events, ...] = ()
+        learnt = {name.rpartition(".")[2] for name, p in network.named_parameters() if p.requires_grad}
+        self.bounded = bool(learnt - {"weight", "recurrent_weight", "bias"})  # something that has bounds is learnt
 
     @property
     def epoch(self) -> int:
@@ -121,7 +123,7 @@ class Classifier(lightning.LightningModule):
         if self.recipe.lift:
             for layer, spikes in zip([*self.network.hidden, self.network.readout], self._spikes, strict=False):
                 losses.lift_silent_(layer.weight, spikes, self.recipe.lift)
-        if self.recipe.learn != ("weight",):
+        if self.bounded:
             constrain_(self.network)
 
     def on_train_epoch_end(self) -> None:
@@ -143,15 +145,11 @@ class Classifier(lightning.LightningModule):
         self._log("validation", self.validation_tally)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam. A parameter other than a weight gets a step in proportion to its initial size, so that 5e-3
-        moves a time constant of 20 ms by 0.1 ms; one that starts at 0 (reset, bias) in proportion to the threshold."""
+        """Adam, each parameter with the step of its kind."""
         groups = []
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                kind = name.rpartition(".")[2]
-                read = name.startswith("readout") and kind.startswith("tau")
-                scale = getattr(self.recipe, f"readout_{kind}" if read else kind, self.recipe.threshold)
-                step = self.recipe.learning_rate * (1.0 if kind == "weight" else scale)
+                step = adam_step(self.recipe, name)
                 groups.append({"params": [parameter], "lr": step, "initial_lr": step})
         optimizer = torch.optim.Adam(groups, betas=(0.9, self.recipe.beta2), fused=True)  # one call for all parameters
         if self.optimizer_state is not None:
@@ -179,6 +177,25 @@ class Classifier(lightning.LightningModule):
 
     def _log(self, part: str, tally: Tally) -> None:
         self.log_dict({f"{part}_{name}": value for name, value in tally.metrics().items()})
+
+
+def adam_step(recipe: Recipe, name: str) -> float:
+    """Adam's step for a parameter of the network.
+
+    Weights and delays have their own. Any other gets one in proportion to its initial size, so that 5e-3 moves a time
+    constant of 20 ms by 0.1 ms; one that starts at 0 (reset, bias) in proportion to the threshold.
+
+    Example:
+        >>> adam_step(Recipe(name="mine", learning_rate=5e-3, tau_mem=20e-3), "hidden.0.tau_mem")
+        0.0001
+    """
+    kind = name.rpartition(".")[2]
+    if kind.endswith("delay"):
+        return recipe.delay_learning_rate
+    if kind.endswith("weight"):
+        return recipe.learning_rate
+    read = name.startswith("readout") and kind.startswith("tau")
+    return recipe.learning_rate * float(getattr(recipe, f"readout_{kind}" if read else kind, recipe.threshold))
 
 
 _REMEDY = "try a smaller learning_rate, or gradient_clip=1"

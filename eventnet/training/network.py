@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eventnet import LI, LIF, Events, initial
-from eventnet.training.recipe import Recipe
+from eventnet.training.recipe import CONNECTIONS, Recipe
 
 __all__ = ["Network", "Outcome"]
 
@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 class Network(nn.Module):
     """The network of a recipe for data with ``num_units`` units and ``num_classes`` classes.
 
-    The initial weights depend on ``recipe.seed`` alone.
+    Recurrence and delays are those of the hidden layers. The initial weights and delays depend on ``recipe.seed`` alone.
 
     Example:
         >>> network = Network(Recipe(name="mine", hidden=(20,), readout="mean"), num_units=4, num_classes=3)
@@ -40,7 +40,16 @@ class Network(nn.Module):
     def __init__(self, recipe: Recipe, num_units: int, num_classes: int) -> None:
         super().__init__()
         self.recipe, self.num_units, self.num_classes = recipe, num_units, num_classes
-        spiking: dict[str, Any] = {"threshold": recipe.threshold, "learn": recipe.learn}
+        spiking: dict[str, Any] = {"threshold": recipe.threshold}
+        synapses: dict[str, Any] = {
+            "recurrent": recipe.recurrent,
+            "delay": recipe.delay or None,
+            "recurrent_delay": recipe.recurrent_delay or None,
+            "delay_kind": recipe.delay_kind,
+        }
+        there = {name for name in CONNECTIONS if name == "weight" or synapses[name.replace("_weight", "")]}
+        learn = tuple(name for name in recipe.learn if name in there or name not in CONNECTIONS)
+        plain = tuple(name for name in learn if name == "weight" or name not in CONNECTIONS)  # of the readout
         read: dict[str, Any] = {"tau_mem": recipe.readout_tau_mem, "tau_syn": recipe.readout_tau_syn}
         common: dict[str, Any] = {"backend": recipe.backend}
         sizes = (num_units, *recipe.hidden)
@@ -51,6 +60,8 @@ class Network(nn.Module):
                 tau_mem=spread(recipe.tau_mem, recipe.tau_spread, after),
                 tau_syn=spread(recipe.tau_syn, recipe.tau_spread, after),
                 bias=resting(recipe, after),
+                learn=learn,
+                **synapses,
                 **spiking,
                 **common,
             )
@@ -58,14 +69,18 @@ class Network(nn.Module):
         )
         self.readout: LIF | LI
         if recipe.readout == "first_spike":
-            self.readout = LIF(sizes[-1], num_classes, bias=resting(recipe, num_classes), **read, **spiking, **common)
+            bias = resting(recipe, num_classes)
+            self.readout = LIF(sizes[-1], num_classes, bias=bias, learn=plain, **read, **spiking, **common)
         else:
-            learn = tuple(name for name in recipe.learn if name not in ("threshold", "reset"))
-            self.readout = LI(sizes[-1], num_classes, bias=resting(recipe, num_classes), learn=learn, **read, **common)
+            plain = tuple(name for name in plain if name not in ("threshold", "reset"))
+            bias = resting(recipe, num_classes)
+            self.readout = LI(sizes[-1], num_classes, bias=bias, learn=plain, **read, **common)
         generator = torch.Generator().manual_seed(recipe.seed)
         for k, layer in enumerate([*self.hidden, self.readout]):
             mean, std = recipe.initial("init_mean", k), recipe.initial("init_std", k)
             initial.normal_(layer.weight, mean, std, generator=generator)
+        for layer in self.hidden:  # after all weights, which are thus the same with and without
+            draw_connections_(layer, recipe, generator)
 
     @torch.no_grad()
     def calibrate_(self, events: Events) -> None:
@@ -109,6 +124,18 @@ class Network(nn.Module):
         step = self.recipe.readout_step
         steps = round(events.duration.max().item() / step) if events.batch_size else 0
         return torch.arange(1, steps + 1, dtype=events.dtype, device=events.device) * step
+
+
+@torch.no_grad()
+def draw_connections_(layer: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+    """Draw a hidden layer's recurrent weights and its delays."""
+    for name in ("recurrent_weight", "delay", "recurrent_delay"):
+        parameter = getattr(layer, name, None)
+        if name == "recurrent_weight" and parameter is not None:
+            mean, std = recipe.init_recurrent
+            initial.normal_(parameter, mean, std, generator=generator)
+        elif parameter is not None:
+            parameter.uniform_(*getattr(recipe, name), generator=generator)
 
 
 def spread(tau: float, factor: float, num: int) -> float | Tensor:

@@ -15,7 +15,9 @@ from eventnet.training.errors import RecipeError, nearest
 __all__ = ["READOUTS", "Recipe", "Setting", "parse", "settings"]
 
 READOUTS = ("first_spike", "max", "mean", "integral", "at")
-LEARNABLE = ("weight", "tau_mem", "tau_syn", "threshold", "reset", "bias")
+CONNECTIONS = ("weight", "recurrent_weight", "delay", "recurrent_delay")
+LEARNABLE = (*CONNECTIONS, "tau_mem", "tau_syn", "threshold", "reset", "bias")
+DELAY_KINDS = ("synaptic", "axonal", "dendritic")
 BACKENDS = ("auto", "cpu", "reference")
 
 # The groups that the fields are shown in: the field that each one starts with.
@@ -35,6 +37,7 @@ _BOUNDS = {
     "in (0, 1)": lambda x: 0 < x < 1,
 }
 
+_WORDS = {"yes": True, "true": True, "no": False, "false": False}
 _EXAMPLES = {int: "100,50", float: "0.5,0.1", str: "weight,tau_mem"}  # of several values, by their type
 
 
@@ -82,6 +85,16 @@ class Recipe:
         "the readout voltage; or its samples, for labels per step",
         choices=READOUTS,
     )
+    recurrent: bool = _set(False, "each hidden layer hears its own spikes too")
+    delay: tuple[float, ...] = _set(
+        (), "delays of the hidden layers' inputs are drawn evenly from low,high; none: no delays", "s", ">= 0"
+    )
+    recurrent_delay: tuple[float, ...] = _set(
+        (), "delays of the hidden layers' own spikes, as delay; needs recurrent", "s", ">= 0"
+    )
+    delay_kind: str = _set(
+        "synaptic", "one delay per connection (synaptic), source (axonal) or target (dendritic)", choices=DELAY_KINDS
+    )
     tau_mem: float = _set(20e-3, "membrane time constant of the hidden layers", "s", "> 0")
     tau_syn: float = _set(5e-3, "synaptic time constant of the hidden layers", "s", "> 0")
     tau_spread: float = _set(
@@ -110,13 +123,18 @@ class Recipe:
     init_std: tuple[float, ...] = _set(
         (0.1, 0.1), "standard deviation of the initial weights, as init-mean", "V", ">= 0"
     )
+    init_recurrent: tuple[float, ...] = _set(
+        (0.0, 0.02), "mean and standard deviation of the initial recurrent weights", "V"
+    )
     init_firing: float | None = _set(
         None,
         "scale the initial weights of each hidden layer so that this share of its neurons fires on a sample; "
         "none: leave them",
         bound="in (0, 1)",
     )
-    learn: tuple[str, ...] = _set(("weight",), "parameters that are trained", choices=LEARNABLE)
+    learn: tuple[str, ...] = _set(
+        CONNECTIONS, "parameters that are trained; connections that the network lacks are left out", choices=LEARNABLE
+    )
     backend: str = _set("auto", "kernels; see eventnet kernels", choices=BACKENDS)
 
     first_spike_tau: float = _set(0.5e-3, "readout first_spike: time constant of the softmax", "s", "> 0")
@@ -133,7 +151,10 @@ class Recipe:
         0, "training inputs are moved by up to this many units, at random per sample", "units", ">= 0"
     )
 
-    learning_rate: float = _set(5e-3, "Adam's step for weights; other parameters: times their initial size", "V", "> 0")
+    learning_rate: float = _set(
+        5e-3, "Adam's step for weights; other parameters than delays: times their initial size", "V", "> 0"
+    )
+    delay_learning_rate: float = _set(0.2e-3, "Adam's step for delays", "s", "> 0")
     learning_rate_decay: float = _set(1.0, "factor on the learning rate after each epoch", bound="> 0")
     beta2: float = _set(
         0.99,
@@ -154,6 +175,23 @@ class Recipe:
                 raise RecipeError(
                     f"{name}: expected 2 to {max(2, layers)} numbers (hidden layers, then the readout), got {given}"
                 )
+        for name in ("delay", "recurrent_delay"):
+            low_high = getattr(self, name)
+            if low_high and (len(low_high) != 2 or low_high[0] > low_high[1]):
+                raise RecipeError(
+                    f"{name}: expected none or low,high with low <= high (s), such as 0,0.03, "
+                    f"got {','.join(f'{x:g}' for x in low_high)}"
+                )
+        if self.recurrent_delay and not self.recurrent:
+            raise RecipeError(
+                f"recurrent_delay: expected none in a network that is not recurrent, got {self.recurrent_delay[0]:g},"
+                f"{self.recurrent_delay[1]:g}; make it recurrent, or leave it out"
+            )
+        if len(self.init_recurrent) != 2 or self.init_recurrent[1] < 0:
+            raise RecipeError(
+                "init_recurrent: expected a mean and a standard deviation >= 0 (V), such as 0,0.02, "
+                f"got {','.join(f'{x:g}' for x in self.init_recurrent)}"
+            )
 
     def changed(self, **changes: Any) -> Recipe:
         """A copy with other values; unknown names and wrong values are errors. ``data_options`` are merged."""
@@ -215,7 +253,7 @@ class Setting:
 
     @property
     def element(self) -> Any:
-        """int, float, str or dict."""
+        """bool, int, float, str or dict."""
         if get_origin(self.type) is dict:
             return dict
         return get_args(self.type)[0] if self.many or self.optional else self.type
@@ -225,7 +263,7 @@ class Setting:
         """The type in words, as shown in help and errors."""
         if self.element is dict:
             return "KEY=VALUE"
-        word = {int: "INT", float: "FLOAT", str: "NAME"}[self.element]
+        word = {bool: "yes|no", int: "INT", float: "FLOAT", str: "NAME"}[self.element]
         return f"{word},..." if self.many else f"{word}|none" if self.optional else word
 
     @property
@@ -239,6 +277,8 @@ class Setting:
             return " ".join(f"{key}={json.dumps(item)}" for key, item in value.items()) or "none"
         if isinstance(value, tuple):
             return ",".join(self.text(item) for item in value) or "none"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
         return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
     def check(self, value: Any) -> Any:
@@ -258,7 +298,7 @@ class Setting:
     def _check_one(self, value: Any, whole: Any) -> Any:
         if self.element is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if not isinstance(value, self.element) or isinstance(value, bool):
+        if not isinstance(value, self.element) or isinstance(value, bool) != (self.element is bool):
             raise self._wrong(whole)
         if self.choices and value not in self.choices:
             raise RecipeError(f"{self.name}: unknown value {value!r}{nearest(value, self.choices)}")
@@ -286,7 +326,7 @@ def settings(recipe: Recipe | type[Recipe] = Recipe) -> list[Setting]:
 
 
 def parse(setting: Setting, text: str) -> Any:
-    """The value that ``text`` stands for: ``20e-3``, ``100,50``, ``none``, ``duration=0.3``.
+    """The value that ``text`` stands for: ``20e-3``, ``100,50``, ``none``, ``yes``, ``duration=0.3``.
 
     Example:
         >>> parse(next(s for s in settings() if s.name == "hidden"), "100,50")
@@ -303,6 +343,10 @@ def parse(setting: Setting, text: str) -> Any:
             return {key.strip(): json.loads(value)}
         except json.JSONDecodeError:
             return {key.strip(): value}  # a bare word is itself
+    if setting.element is bool:
+        if text.strip().lower() not in _WORDS:
+            raise setting._wrong(text)
+        return _WORDS[text.strip().lower()]
     parts = ([] if empty else text.split(",")) if setting.many else [text]
     try:
         values = tuple(setting.element(part.strip()) for part in parts)
