@@ -452,4 +452,6 @@ def test_operator_with_everything_in_use_passes_opcheck():
     names = ("delay", "recurrent_weight", "recurrent_delay", "refractory", "initial_voltage", "initial_current")
     arguments = [*packed, given["weight"], *neuron, *(given[name] for name in names)]
     fresh = [x.requires_grad_() if x is not events.duration and x.is_floating_point() else x for x in arguments]
-    torch.library.opcheck(torch.ops.eventnet.lif_each.default, (*fresh, 1000))
+    held = torch.zeros(1, dtype=torch.float64)
+    torch.library.opcheck(torch.ops.eventnet.lif_each.default, (*fresh, held, False, 1000))
+    torch.library.opcheck(torch.ops.eventnet.lif_each.default, (*fresh, held, True, 1000))

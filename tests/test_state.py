@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -155,7 +157,7 @@ def test_event_by_event_in_bounded_memory():
     state, found, most = None, [], 0
     edges = [0.0, *(times[1:] - 1e-9).tolist(), 0.2]
     with torch.no_grad():
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             spikes, state = layer(events.crop(start, end), state=state, return_state=True)
             found += (spikes.times + start).tolist()
             most = max(most, state.pending.num_events)
@@ -184,7 +186,7 @@ def test_wrong_states_are_refused():
     with pytest.raises(ValueError, match=r"state is of \(2, 5\) \(samples, neurons\), but this call has \(1, 5\)"):
         lif(events[:1], **start, state=state)
     feed_forward = {name: x for name, x in start.items() if not name.startswith("recurrent_")}
-    with pytest.raises(ValueError, match="state.pending has 9 units, but this layer has 4"):
+    with pytest.raises(ValueError, match=r"state\.pending has 9 units, but this layer has 4"):
         lif(events, **feed_forward, state=state)
     with pytest.raises(NotImplementedError, match="return_voltage is not possible with a state yet"):
         lif(events, **start, state=state, return_voltage=True)
