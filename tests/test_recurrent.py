@@ -13,6 +13,7 @@ import torch
 from event_by_event import Net, simulate
 from torch import Tensor
 
+import eventnet.kernels.ops  # noqa: F401  # defines the operators
 from eventnet import LIF, Events, constrain_, lif
 
 DURATION = 0.08
