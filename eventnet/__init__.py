@@ -4,11 +4,26 @@ from importlib import metadata as _metadata
 
 from eventnet import data, initial, kernels, losses
 from eventnet.events import Events
+from eventnet.layers.diagnosis import Diagnosis, diagnose
 from eventnet.layers.lif import LIF, LIFState, lif
 from eventnet.layers.neuron import constrain_
 from eventnet.layers.readout import LI, Voltage
 
-__all__ = ["LI", "LIF", "Events", "LIFState", "Voltage", "constrain_", "data", "initial", "kernels", "lif", "losses"]
+__all__ = [
+    "LI",
+    "LIF",
+    "Diagnosis",
+    "Events",
+    "LIFState",
+    "Voltage",
+    "constrain_",
+    "data",
+    "diagnose",
+    "initial",
+    "kernels",
+    "lif",
+    "losses",
+]
 
 try:
     __version__ = _metadata.version("eventnet")

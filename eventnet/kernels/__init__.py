@@ -15,7 +15,7 @@ from torch import Tensor
 from eventnet.events import Events
 from eventnet.kernels import cpu
 from eventnet.kernels.reference import Neuron, Packed, li_integral_reference, li_max_reference
-from eventnet.kernels.reference_lif import Layer, lif_reference
+from eventnet.kernels.reference_lif import Layer, Run, lif_reference
 
 __all__ = ["available"]
 
@@ -80,16 +80,12 @@ def check_layer_input(name: str, events: Events, weight: Tensor) -> None:
         )
 
 
-def lif(events: Events, layer: Layer, backend: str, max_spikes: int, final: bool = False) -> tuple[Tensor, ...]:
-    """``times, units, offsets`` of the spikes; times in the dtype of the events' times.
-
-    With ``final`` also the voltages, the currents and what is left of the refractory periods at the end, ``(B, N)`` each.
-    """
+def lif(events: Events, layer: Layer, backend: str, max_spikes: int, final: bool = False) -> Run:
+    """The layer's spikes, their times in the dtype of the events' times; with ``final`` also the last state."""
     weight = layer.synapses.weight
     if choose(backend, weight.device) == "reference":
         run = lif_reference(_packed(events), layer, max_spikes)
-        end = (run.voltage, run.current, run.held) if final else ()
-        return run.times.to(events.dtype), run.units, run.offsets, *end
+        return run._replace(times=run.times.to(events.dtype))
     from eventnet.kernels.ops import lif_cpu, lif_each_cpu
 
     if final or each_has_its_own(layer):

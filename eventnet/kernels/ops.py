@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eventnet.kernels import cpu
 from eventnet.kernels.reference import Neuron, Packed, too_many_spikes
-from eventnet.kernels.reference_lif import Layer
+from eventnet.kernels.reference_lif import Layer, Run
 
 # rows of the sums over the batch that the backward kernels return, in the order of impulse.h
 BEFORE, AFTER, AFTER_TAU, START, START_TAU, TAU_MEM, TAU_SYN, DELAY, ROWS = range(9)
@@ -62,20 +62,20 @@ torch.library.define(
 )
 
 
-def lif_cpu(packed: Packed, layer: Layer, max_spikes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Compiled twin of ``lif_reference``, for events at their arrivals: times, units and offsets of the spikes."""
+def lif_cpu(packed: Packed, layer: Layer, max_spikes: int) -> Run:
+    """Compiled twin of ``lif_reference``, for events at their arrivals; without the last state."""
     recurrent: tuple[Tensor | None, Tensor | None] = (None, None)
     if layer.recurrent is not None:
         back, wait = layer.recurrent
         recurrent = back, wait.reshape(-1) if wait is not None else back.new_zeros(1)
     out = torch.ops.eventnet.lif.default(*packed, layer.synapses.weight, *layer.neuron, *recurrent, max_spikes)
-    return out[0], out[1], out[2]
+    return Run(out[0], out[1], out[2], out[4])
 
 
-def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int, final: bool) -> tuple[Tensor, ...]:
+def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int, final: bool) -> Run:
     """Compiled twin of ``lif_reference`` for delays per synapse or per target, refractory periods and initial states.
 
-    With ``final`` also the state ``(3, B, N)`` at the end of the trial: voltage, current, seconds left of the refractory period.
+    The last state is left out unless ``final``.
     """
     weight, neuron = layer.synapses.weight, layer.neuron
     none = weight.new_zeros(1)
@@ -92,7 +92,7 @@ def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int, final: bool) -> 
     held = none if layer.held is None else layer.held
     options = (matrix(layer.synapses.delay), *recurrent, refractory, voltage, current, held)
     out = torch.ops.eventnet.lif_each.default(*packed, weight, *neuron, *options, final, max_spikes)
-    return (*out[:3], *out[5])
+    return Run(*out[:3], out[4][0], *(out[5] if final else ()))
 
 
 def li_max_cpu(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:

@@ -77,15 +77,18 @@ class Layer(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Spikes ``times, units, offsets``, sorted by time (then unit) in each sample; currents at them; the last state, (B, N)."""
+    """Spikes ``times, units, offsets``, sorted by time (then unit) in each sample; currents at them; the last state, (B, N).
+
+    Compiled kernels leave the state out unless it is asked for.
+    """
 
     times: Tensor
     units: Tensor
     offsets: Tensor
     currents: Tensor
-    voltage: Tensor
-    current: Tensor
-    held: Tensor
+    voltage: Tensor | None = None
+    current: Tensor | None = None
+    held: Tensor | None = None
 
 
 def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:

@@ -190,10 +190,10 @@ def lif(
         layer, events = started(layer, state), resumed(events, state.pending)
     if return_voltage and (return_state or state is not None):
         raise NotImplementedError("lif: return_voltage is not possible with a state yet")
-    times, units, offsets, *end = kernels.lif(events, layer, backend, max_spikes, return_state)
-    spikes = Events.trusted(times.to(dtype), units, offsets, weight.shape[1], events.duration)
+    run = kernels.lif(events, layer, backend, max_spikes, return_state)
+    spikes = Events.trusted(run.times.to(dtype), run.units, run.offsets, weight.shape[1], events.duration)
     if return_state:
-        return spikes, state_after(events, spikes, layer, tuple(end), state)
+        return spikes, state_after(events, spikes, layer, run, state)
     if not return_voltage:
         return spikes
     return spikes, Voltage(*heard(events, spikes, layer), layer.neuron, spikes, backend)
@@ -299,7 +299,7 @@ class LIF(nn.Module):
             if parameter is not None and not idle:
                 own[name] = as_parameter(parameter, dtype)
         register(self, tuple(n for n in learn if n in own) if learn == LEARNT else learn, **own)
-        as_layer(**self._arguments())  # what is wrong is said here already
+        as_layer(**self.arguments())  # what is wrong is said here already
 
     @overload
     def forward(
@@ -341,17 +341,18 @@ class LIF(nn.Module):
     ) -> Events | tuple[Events, Voltage] | tuple[Events, LIFState]:
         """Spikes of ``out_features`` units (and their ``Voltage``, or the ``LIFState`` at the end) for events of ``in_features``
         units; ``state`` to go on from, instead of the layer's initial voltage and current."""
-        given = self._arguments()
+        given = self.arguments()
         if state is not None:
             given = {name: p for name, p in given.items() if name not in ("initial_voltage", "initial_current")}
         asked = dict(state=state, return_voltage=return_voltage, return_state=return_state)
         return lif(events, **given, **asked, backend=self.backend)  # type: ignore[call-overload, no-any-return]
 
-    def _arguments(self) -> dict[str, Tensor]:
+    def arguments(self) -> dict[str, Tensor]:
+        """Those of ``lif``: the weights, delays and parameters that this layer has."""
         return {name: p for name, p in self._parameters.items() if p is not None}
 
     def extra_repr(self) -> str:
         weights = ("weight", "recurrent_weight")
         parts = [f"{self.in_features}, {self.out_features}", "recurrent" if hasattr(self, weights[1]) else ""]
-        parts.append(describe({name: value for name, value in self._arguments().items() if name not in weights}))
+        parts.append(describe({name: value for name, value in self.arguments().items() if name not in weights}))
         return ", ".join(part for part in parts if part)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eventnet.events import Events
-from eventnet.kernels.reference_lif import Layer, Synapses
+from eventnet.kernels.reference_lif import Layer, Run, Synapses
 
 __all__ = ["LIFState"]
 
@@ -78,11 +78,10 @@ def resumed(events: Events, pending: Events) -> Events:
     return _graded(pending).merge(_graded(both))
 
 
-def state_after(
-    events: Events, spikes: Events, layer: Layer, end: tuple[Tensor, Tensor, Tensor], before: LIFState | None
-) -> LIFState:
+def state_after(events: Events, spikes: Events, layer: Layer, run: Run, before: LIFState | None) -> LIFState:
     """The state at the end of ``events``, of which those of ``before`` are a part."""
-    voltage, current, held = (x.detach() for x in end)
+    assert run.voltage is not None and run.current is not None and run.held is not None
+    voltage, current, held = run.voltage.detach(), run.current.detach(), run.held.detach()
     seen = events.duration.detach()
     return LIFState(
         voltage, current, _pending(events, spikes, layer), held, seen if before is None else before.time + seen
