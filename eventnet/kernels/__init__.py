@@ -105,7 +105,9 @@ def delayed(events: Events, delay: Tensor | None) -> Events:
 
 def each_has_its_own(layer: Layer) -> list[str]:
     """What of the layer makes its neurons differ in more than their parameters: no arrival is shared by all of them."""
-    missing = [name for name in ("refractory", "initial_voltage", "initial_current") if name in layer.options()]
+    missing: list[str] = [
+        name for name in ("refractory", "initial_voltage", "initial_current") if name in layer.options()
+    ]
     if layer.held is not None:
         missing = ["a state"]
     given = {"delay": layer.synapses.delay, "recurrent_delay": layer.recurrent and layer.recurrent.delay}

@@ -345,7 +345,7 @@ class LIF(nn.Module):
         if state is not None:
             given = {name: p for name, p in given.items() if name not in ("initial_voltage", "initial_current")}
         asked = dict(state=state, return_voltage=return_voltage, return_state=return_state)
-        return lif(events, **given, **asked, backend=self.backend)  # type: ignore[call-overload, no-any-return]
+        return lif(events, **given, **asked, backend=self.backend)  # type: ignore[call-overload]
 
     def arguments(self) -> dict[str, Tensor]:
         """Those of ``lif``: the weights, delays and parameters that this layer has."""

@@ -41,7 +41,13 @@ class LIFState(NamedTuple):
 
     def to(self, device: Any) -> LIFState:
         """The same on another device."""
-        return LIFState(*(part.to(device) for part in self))
+        return LIFState(
+            self.voltage.to(device),
+            self.current.to(device),
+            self.pending.to(device),
+            self.refractory_left.to(device),
+            self.time.to(device),
+        )
 
 
 def check_state(state: LIFState, events: Events, layer: Layer) -> None:
@@ -62,8 +68,8 @@ def check_state(state: LIFState, events: Events, layer: Layer) -> None:
 def started(layer: Layer, state: LIFState) -> Layer:
     """The layer, starting from ``state``."""
     dtype = layer.synapses.weight.dtype
-    start = (x.detach().to(dtype) for x in (state.voltage, state.current, state.refractory_left))
-    return layer._replace(**dict(zip(("initial_voltage", "initial_current", "held"), start, strict=True)))
+    voltage, current, left = (x.detach().to(dtype) for x in (state.voltage, state.current, state.refractory_left))
+    return layer._replace(initial_voltage=voltage, initial_current=current, held=left)
 
 
 def resumed(events: Events, pending: Events) -> Events:
