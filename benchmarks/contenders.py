@@ -37,7 +37,7 @@ def eventnet(problem: Problem, dt: float) -> Network:
     taus = dict(tau_mem=TAU_MEM, tau_syn=TAU_SYN)
     own: dict[str, Any] = {"learn": ("weight",)}
     if problem.recurrent is not None:
-        own = {"recurrent": True, "recurrent_delay": problem.shape.recurrent_delay}
+        own = {"recurrent": True, "recurrent_delay": problem.shape.recurrent_delay, "delay_kind": "axonal"}
         own["learn"] = ("weight", "recurrent_weight")  # the delay is a constant: no grid could learn it
     elif problem.delay is not None:
         own = {"delay": problem.delay, "learn": ("weight", "delay")}

@@ -67,6 +67,15 @@ def test_inside_a_module():
     assert load("05_inside_a_module").main(quick=True) > 0.85
 
 
+def test_learn_delays():
+    assert load("06_learn_delays").main(quick=True) > 0.95
+
+
+def test_long_recording():
+    seen, kept = load("07_long_recording").main(quick=True)
+    assert seen == 20_000 and 0 < kept < 300  # what is younger than the longest delay, whatever was seen
+
+
 def test_readme(capsys, tmp_path, monkeypatch):
     """The README's Python runs as it stands there and prints about what it says."""
     monkeypatch.chdir(tmp_path)  # it saves a file

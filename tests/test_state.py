@@ -165,6 +165,29 @@ def test_event_by_event_in_bounded_memory():
     assert most < 40  # what is younger than the longest delay, not what was ever sent
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_events_in_parts(dtype):
+    torch.manual_seed(1)
+    layer = LIF(50, 40, recurrent=True, delay=(0.0, 10e-3), recurrent_delay=(1e-3, 5e-3), dtype=dtype)
+    with torch.no_grad():
+        layer.weight *= 1.5
+    n = 4000
+    times = (torch.rand(n, dtype=dtype) * 0.4).sort().values
+    events = Events(times, torch.randint(50, (n,)), torch.tensor([0, n]), 50, 0.4)
+    with torch.no_grad():
+        whole = layer(events)
+        state, found = None, []
+        for start, end in ((0.0, 0.13), (0.13, 0.17), (0.17, 0.4)):
+            spikes, state = layer(events.crop(start, end), state=state, return_state=True)
+            found.append(spikes.times + start)
+    found = torch.cat(found)
+    assert whole.num_events > 400
+    if dtype == torch.float64:
+        torch.testing.assert_close(found, whole.times, rtol=0, atol=1e-9)
+    else:  # rounding may turn a spike that grazes the threshold
+        assert abs(len(found) - whole.num_events) < 0.02 * whole.num_events
+
+
 def test_float32_parts():
     given, events = network(2)
     given = {name: x.detach().float() for name, x in given.items()}

@@ -79,7 +79,8 @@ struct Windows {
     int count;
     double length, duration;
 
-    Windows(double trial, double longest) : count(std::max(1, static_cast<int>(std::ceil(trial / longest)))), length(trial / count), duration(trial) {}
+    Windows(double trial, double longest)
+        : count(std::max(1, static_cast<int>(std::ceil(trial / longest)))), length(trial / count), duration(trial) {}
 
     double start(int w) const { return w * length; }
     double end(int w) const { return w + 1 == count ? duration : (w + 1) * length; }
@@ -89,7 +90,7 @@ struct Windows {
 // memory and time allow.
 template <class T>
 double window_length(const Batch<T>& batch, const Layer<T>& layer, double longest_delay) {
-    constexpr double kArrivals = 16, kOnTheirWay = 1024, kPerTrial = 32768;
+    constexpr double kArrivals = 8, kOnTheirWay = 1024, kPerTrial = 32768;
     double total = 0, longest = 0;
     for (int b = 0; b < batch.size; ++b) total += batch.duration[b], longest = std::max(longest, batch.duration[b]);
     const double events = static_cast<double>(batch.offsets[batch.size]);

@@ -8,8 +8,6 @@
 // give the gradients of the time constants. At the end of a refractory period v and a become 0: nothing before it is seen after it.
 #pragma once
 
-#include <optional>
-
 #include "delayed.h"
 #include "impulse.h"
 
@@ -99,7 +97,7 @@ private:
         double by_time = 0, by_value = 0;  // dL/d(these)
     };
 
-    // Costates of all neurons, as columns: kTable of them without time constants' gradients.
+    // Costates, as columns; without gradients of the time constants the first two are all.
     enum Column { kV, kR, kA, kC, kD, kAll };
 
     struct Worker {

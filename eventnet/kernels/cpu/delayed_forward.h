@@ -46,19 +46,23 @@ public:
         parallel_for(parts.chunks() * groups, threads, [&](int job) {
             const int chunk = job % parts.chunks(), group = job / parts.chunks();
             Worker worker(*this, group);
-            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b) worker.sample(b, found[static_cast<size_t>(b) * groups + group]);
+            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b)
+                worker.sample(b, found[static_cast<size_t>(b) * groups + group]);
         });
         parallel_for(batch_.size, threads, [&](int b) {
             const auto from = found.begin() + static_cast<size_t>(b) * groups;
             all[b] = std::move(*from);
             for (int g = 1; g < groups; ++g) all[b].insert(all[b].end(), from[g].begin(), from[g].end());
-            std::sort(all[b].begin(), all[b].end(), [](const Released& x, const Released& y) { return x.time != y.time ? x.time < y.time : x.unit < y.unit; });
+            std::sort(all[b].begin(), all[b].end(), [](const Released& x, const Released& y) {
+                return x.time != y.time ? x.time < y.time : x.unit < y.unit;
+            });
         });
         return all;
     }
 
 private:
     static constexpr double kClose = sizeof(T) == 4 ? 1e-6 : 1e-12;
+    static constexpr int64_t kMostOnTheirWay = 1 << 24;  // whole numbers up to here are exact in float32
 
     // A neuron at a point in time.
     struct Cell {
@@ -200,7 +204,9 @@ private:
 
         void make_room() {
             const size_t room = 2 * sent.size();
-            if (room > size_t(1) << 24) throw Error("sample " + std::to_string(sample_) + ": more than 2^24 events are on their way at once; use shorter delays or fewer events");
+            if (static_cast<int64_t>(room) > kMostOnTheirWay)
+                throw Error("sample " + std::to_string(sample_) +
+                            ": more than 2^24 events are on their way at once; use shorter delays or fewer events");
             std::vector<Sent> more(room);
             Array<T> more_before(room * width);
             for (int64_t id = oldest; id < newest; ++id) {
@@ -233,7 +239,8 @@ private:
             Vec<T> of_y[kTerms], of_k[kTerms];
             for (int n = 0; n < kTerms; ++n) of_y[n] = load(coefficients + n * kLanes<T>), of_k[n] = load(coefficients + (kTerms + n) * kLanes<T>);
             const Vec<T> length = splat(T(windows.length)), rate = splat(T(1 / windows.length)), last = splat(T(windows.count - window));
-            const Vec<T> p = load(&layer.p[begin + c]), q = load(&layer.q[begin + c]), s_peak = load(&layer.s_peak[begin + c]), k_peak = load(&layer.k_peak[begin + c]);
+            const Vec<T> p = load(&layer.p[begin + c]), q = load(&layer.q[begin + c]);
+            const Vec<T> s_peak = load(&layer.s_peak[begin + c]), k_peak = load(&layer.k_peak[begin + c]);
             IntVec<T> lane;
             for (int l = 0; l < kLanes<T>; ++l) lane[l] = c + l;
             const Int in_ring = ring - 1, first = window, wide = width;
@@ -276,7 +283,7 @@ private:
                 T* const earlier = before_of(id) + c;
                 const Four<T>* const values = weighed[id - from];
                 const Int* const places = to_record[id - from];
-                const T self = T(id & 0xffffff);
+                const T self = T(id & (kMostOnTheirWay - 1));
 #pragma GCC unroll 16
                 for (int l = 0; l < kLanes<T>; ++l) {
                     Four<T>& record = all_records[places[l]];
@@ -345,13 +352,17 @@ private:
 
         // From the newest one on, up to one that is there already.
         int64_t collect(T newest_of, int c, int64_t known, std::vector<Arrival>& list) {
-            for (T id = newest_of; id >= 0 && static_cast<int64_t>(id) != known; id = before_of(static_cast<int64_t>(id))[c]) {
+            for (T id = newest_of; id >= 0 && static_cast<int64_t>(id) != known && is_kept(static_cast<int64_t>(id));
+                 id = before_of(static_cast<int64_t>(id))[c]) {
                 const Sent& from = place(static_cast<int64_t>(id));
                 const double at = from.time + double(from.row[width + c]);
                 if (at < windows.duration && from.row[width + c] >= from.least) list.push_back({std::clamp(at, start, end), from.size * from.row[c]});
             }
             return static_cast<int64_t>(newest_of);
         }
+
+        // What does not count is noted down for ever, what was sent is not.
+        bool is_kept(int64_t id) const { return ((newest - 1 - id) & (kMostOnTheirWay - 1)) < newest - oldest; }
 
         // By their times; the first `known` are sorted. Each arrival's place is the number of those before it: no branches to mispredict.
         void sort(std::vector<Arrival>& list, size_t known) {
