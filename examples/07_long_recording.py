@@ -31,7 +31,9 @@ def main(quick: bool = False) -> tuple[int, int]:
         layer.recurrent_weight.mul_(0.3)
     initial.fire_fraction_(layer, piece(0, rate), 0.5)
     weights, delays = [layer.weight, layer.recurrent_weight], [layer.delay, layer.recurrent_delay]
-    optimizer = torch.optim.Adam([{"params": weights, "lr": 2e-3}, {"params": delays, "lr": 1e-5}])  # delays are seconds
+    optimizer = torch.optim.Adam(
+        [{"params": weights, "lr": 2e-3}, {"params": delays, "lr": 1e-5}]
+    )  # delays are seconds
     state, seen, kept = None, 0, 0
     began = time.perf_counter()
     for k in range(pieces):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -198,6 +199,64 @@ def test_float32_parts():
     torch.testing.assert_close(found, torch.tensor([t for t, _ in joined([whole], 0)]), rtol=0, atol=1e-6)
 
 
+def test_a_cut_at_the_very_spike():
+    given, events = network(3, "recurrent")
+    given = {name: x.detach().float() for name, x in given.items()}
+    late = Events(
+        events.times.detach().float(), events.units, events.offsets, 4, DURATION, events.values.detach().float()
+    )
+    whole = lif(late, **given)
+    start = {name: x for name, x in given.items() if not name.startswith("initial_")}
+    for cut in whole.to_list()[0][0][:8].tolist():
+        first, state = lif(late.crop(0.0, cut), **given, return_state=True)
+        second = lif(late.crop(cut, DURATION), **start, state=state)
+        assert first.num_events + second.num_events == whole.num_events
+        assert (second.dtype, second.duration.dtype) == (torch.float32, torch.float32)
+
+
+def test_states_can_be_copied_and_saved(tmp_path):
+    given, events = network(1)
+    _, state = lif(events.crop(0.0, 0.03), **given, return_state=True)
+    assert state.pending.num_events > 0
+    torch.save(tuple(state), tmp_path / "state.pt")
+    saved = LIFState(*torch.load(tmp_path / "state.pt", weights_only=True))
+    start = {name: x for name, x in given.items() if not name.startswith("initial_")}
+    found = [lif(events.crop(0.03, DURATION), **start, state=s).times for s in (state, copy.deepcopy(state), saved)]
+    assert found[0].equal(found[1]) and found[0].equal(found[2])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_pieces_of_no_length(backend):
+    given, events = network(1)
+    _, state = lif(events.crop(0.0, 0.03), **given, return_state=True, backend=backend)
+    start = {name: x for name, x in given.items() if not name.startswith("initial_")}
+    nothing, same = lif(events.crop(0.03, 0.03), **start, state=state, return_state=True, backend=backend)
+    assert nothing.num_events == 0
+    torch.testing.assert_close(same.voltage, state.voltage)
+    assert same.pending.num_events == state.pending.num_events
+    empty = Events.from_list([([0.0], [0])], num_units=1, duration=0.0)
+    assert lif(empty, torch.ones(1, 2), delay=torch.tensor([[0.01, 0.02]]), backend=backend).num_events == 0
+
+
+def test_a_delay_that_is_never_over_has_finite_gradients():
+    times = torch.tensor([0.01, 0.02], requires_grad=True)
+    events = Events(times, torch.tensor([0, 0]), torch.tensor([0, 2]), 1, 0.1)
+    weight = torch.full((1, 2), 9.0, requires_grad=True)
+    delay = torch.tensor([[1e9, 1e-3]], requires_grad=True)
+    lif(events, weight, delay=delay).times.sum().backward()
+    assert all(x.grad.isfinite().all() for x in (times, weight, delay))
+
+
+def test_one_number_in_any_shape():
+    given, events = network(0, "delays")
+    given |= {
+        "initial_current": torch.full((1, 1), 0.5, dtype=torch.float64),
+        "bias": torch.full((1, 1), 0.1, dtype=torch.float64),
+    }
+    found = [lif(events, **given, backend=backend) for backend in BACKENDS]
+    torch.testing.assert_close(found[0].times, found[1].times, rtol=0, atol=1e-9)
+
+
 def test_wrong_states_are_refused():
     given, events = network(0)
     _, state = lif(events, **given, return_state=True)
@@ -206,8 +265,12 @@ def test_wrong_states_are_refused():
         lif(events, **given, state=state)
     with pytest.raises(TypeError, match="expected the LIFState of an earlier call, got tuple"):
         lif(events, **start, state=tuple(state))
-    with pytest.raises(ValueError, match=r"state is of \(2, 5\) \(samples, neurons\), but this call has \(1, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"state\.voltage is of \(2, 5\) \(samples, neurons\), but this call has \(1, 5\)"
+    ):
         lif(events[:1], **start, state=state)
+    with pytest.raises(ValueError, match=r"state\.current is of \(1, 5\)"):
+        lif(events, **start, state=state._replace(current=state.current[:1]))
     feed_forward = {name: x for name, x in start.items() if not name.startswith("recurrent_")}
     with pytest.raises(ValueError, match=r"state\.pending has 9 units, but this layer has 4"):
         lif(events, **feed_forward, state=state)

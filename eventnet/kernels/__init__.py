@@ -85,7 +85,7 @@ def lif(events: Events, layer: Layer, backend: str, max_spikes: int, final: bool
     weight = layer.synapses.weight
     if choose(backend, weight.device) == "reference":
         run = lif_reference(_packed(events), layer, max_spikes)
-        return run._replace(times=run.times.to(events.dtype))
+        return run._replace(times=run.times.to(events.dtype), exact=run.times.detach())
     from eventnet.kernels.ops import lif_cpu, lif_each_cpu
 
     if final or each_has_its_own(layer):

@@ -89,6 +89,7 @@ class Run(NamedTuple):
     voltage: Tensor | None = None
     current: Tensor | None = None
     held: Tensor | None = None
+    exact: Tensor | None = None  # times in the kernel's own precision
 
 
 def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:

@@ -182,7 +182,7 @@ def lif(
         initial_voltage,
         initial_current,
     )
-    dtype = events.dtype
+    dtype, duration = events.dtype, events.duration
     if state is not None:
         if initial_voltage is not None or initial_current is not None:
             raise ValueError("lif: pass either a state or an initial voltage and current, not both")
@@ -191,9 +191,9 @@ def lif(
     if return_voltage and (return_state or state is not None):
         raise NotImplementedError("lif: return_voltage is not possible with a state yet")
     run = kernels.lif(events, layer, backend, max_spikes, return_state)
-    spikes = Events.trusted(run.times.to(dtype), run.units, run.offsets, weight.shape[1], events.duration)
+    spikes = Events.trusted(run.times.to(dtype), run.units, run.offsets, weight.shape[1], duration)
     if return_state:
-        return spikes, state_after(events, spikes, layer, run, state)
+        return spikes, state_after(events, layer, run, state)
     if not return_voltage:
         return spikes
     return spikes, Voltage(*heard(events, spikes, layer), layer.neuron, spikes, backend)

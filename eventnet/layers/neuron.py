@@ -86,6 +86,8 @@ def _as_tensor(name: str, value: float | Tensor, num: int, like: Tensor) -> Tens
         raise ValueError(f"{name} must be one number or a tensor of shape ({num},), got shape {tuple(value.shape)}")
     if value.device != like.device:
         raise ValueError(f"{name} is on {value.device} but weight is on {like.device}; move both to one device")
+    if value.dim() > 1:
+        value = value.reshape(())
     return value if value.dtype == like.dtype else value.to(like.dtype)
 
 

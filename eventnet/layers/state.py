@@ -18,8 +18,8 @@ class LIFState(NamedTuple):
 
     Args:
         voltage, current: volts, ``(B, N)``.
-        pending: events that have not reached all their targets: of the input's units, then of the layer's own; a time is minus
-            the shortest delay whose arrival is still to come.
+        pending: events that have not reached all their targets: of the input's units, then of the layer's own; a time is the
+            shortest delay whose arrival is still to come.
         refractory_left: seconds for which the voltage stays at reset, ``(B, N)``.
         time: seconds since the first call, ``(B,)``.
 
@@ -56,13 +56,17 @@ def check_state(state: LIFState, events: Events, layer: Layer) -> None:
         raise TypeError(f"state: expected the LIFState of an earlier call, got {type(state).__name__}")
     weight = layer.synapses.weight
     shape = events.batch_size, weight.shape[1]
-    if tuple(state.voltage.shape) != shape:
-        raise ValueError(f"state is of {tuple(state.voltage.shape)} (samples, neurons), but this call has {shape}")
+    for name in ("voltage", "current", "refractory_left"):
+        part = getattr(state, name)
+        if tuple(part.shape) != shape:
+            raise ValueError(f"state.{name} is of {tuple(part.shape)} (samples, neurons), but this call has {shape}")
+        if part.device != weight.device:
+            raise ValueError(f"state is on {part.device} but weight is on {weight.device}; use state.to(device)")
+    if state.pending.batch_size != shape[0]:
+        raise ValueError(f"state.pending has {state.pending.batch_size} samples, but this call has {shape[0]}")
     units = _units(layer)
     if state.pending.num_units != units:
         raise ValueError(f"state.pending has {state.pending.num_units} units, but this layer has {units} in and out")
-    if state.voltage.device != weight.device:
-        raise ValueError(f"state is on {state.voltage.device} but weight is on {weight.device}; use state.to(device)")
 
 
 def started(layer: Layer, state: LIFState) -> Layer:
@@ -73,9 +77,12 @@ def started(layer: Layer, state: LIFState) -> Layer:
 
 
 def resumed(events: Events, pending: Events) -> Events:
-    """``events`` after those still on their way, among the units of both."""
+    """``events`` after those still on their way, among the units of both; at minus the shortest delay that is to come."""
     if pending.num_events == 0:
         return events
+    pending = Events.trusted(
+        -pending.times, pending.units, pending.offsets, pending.num_units, pending.duration, pending.values
+    )
     both = Events.trusted(
         events.times.double(), events.units, events.offsets, pending.num_units, events.duration.double(), events.values
     )
@@ -84,11 +91,12 @@ def resumed(events: Events, pending: Events) -> Events:
     return _graded(pending).merge(_graded(both))
 
 
-def state_after(events: Events, spikes: Events, layer: Layer, run: Run, before: LIFState | None) -> LIFState:
+def state_after(events: Events, layer: Layer, run: Run, before: LIFState | None) -> LIFState:
     """The state at the end of ``events``, of which those of ``before`` are a part."""
-    assert run.voltage is not None and run.current is not None and run.held is not None
+    assert run.voltage is not None and run.current is not None and run.held is not None and run.exact is not None
     voltage, current, held = run.voltage.detach(), run.current.detach(), run.held.detach()
-    seen = events.duration.detach()
+    spikes = Events.trusted(run.exact.double(), run.units, run.offsets, voltage.shape[1], events.duration)
+    seen = events.duration.detach().double()
     return LIFState(
         voltage, current, _pending(events, spikes, layer), held, seen if before is None else before.time + seen
     )
@@ -115,14 +123,15 @@ def _pending(events: Events, spikes: Events, layer: Layer) -> Events:
         longest = torch.cat([longest, _longest(layer.recurrent)])
     end = sent.duration.detach().double()[sent.samples]
     time = sent.times.detach().double()
-    kept = (time < end) & (time + longest[sent.units.to(torch.int64)] >= end)
-    counts = torch.zeros_like(sent.offsets[1:]).index_add(
-        0, sent.samples[kept], torch.ones_like(sent.offsets[:1]).expand(int(kept.sum()))
-    )
-    offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    values = None if sent.values is None else sent.values.detach()[kept]
-    late = -_shortest_to_come(time[kept], end[kept])
-    return Events.trusted(late, sent.units[kept], offsets, sent.num_units, torch.zeros_like(sent.duration), values)
+    before_end = (time < end) | (sent.units >= num_in)  # a spike may be at the very end
+    kept = before_end & (time + longest[sent.units.to(torch.int64)] >= end)
+    sample, delay = sent.samples[kept], _shortest_to_come(time[kept], end[kept])
+    order = delay.argsort(stable=True)
+    order = order[sample[order].argsort(stable=True)]
+    offsets = torch.nn.functional.pad(torch.bincount(sample, minlength=sent.batch_size).cumsum(0), (1, 0))
+    values = None if sent.values is None else sent.values.detach()[kept][order]
+    rest = torch.zeros_like(sent.duration)
+    return Events.trusted(delay[order], sent.units[kept][order], offsets, sent.num_units, rest, values)
 
 
 def _longest(synapses: Synapses) -> Tensor:
@@ -135,11 +144,11 @@ def _longest(synapses: Synapses) -> Tensor:
 
 def _shortest_to_come(time: Tensor, end: Tensor) -> Tensor:
     """The smallest delay with ``time + delay >= end`` after rounding: so no arrival is lost, and none counts twice."""
-    delay = end - time
+    delay = (end - time).clamp(min=0)
     up, down = torch.full_like(delay, torch.inf), torch.full_like(delay, -torch.inf)
     for _ in range(2):
         delay = torch.where(time + delay < end, torch.nextafter(delay, up), delay)
     for _ in range(2):
         less = torch.nextafter(delay, down)
-        delay = torch.where(time + less >= end, less, delay)
+        delay = torch.where((time + less >= end) & (less >= 0), less, delay)
     return delay

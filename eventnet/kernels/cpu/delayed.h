@@ -95,7 +95,7 @@ double window_length(const Batch<T>& batch, const Layer<T>& layer, double longes
     for (int b = 0; b < batch.size; ++b) total += batch.duration[b], longest = std::max(longest, batch.duration[b]);
     const double events = static_cast<double>(batch.offsets[batch.size]);
     double length = Series<T>::kReach * layer.shortest_tau();
-    if (events > 0) length = std::min(length, kArrivals * total / events);
+    if (events > 0 && total > 0) length = std::min(length, kArrivals * total / events);
     return std::max({length, std::min(longest_delay, longest) / kOnTheirWay, longest / kPerTrial});
 }
 

@@ -177,7 +177,8 @@ private:
                 std::fill_n(&first[slot(window)], width, kNone);
                 while (s > from && (kept.times[s - 1] >= start || window == 0)) {
                     const double time = kept.times[--s];
-                    for (; next < releases.size() && releases[next].time >= time; ++next) release(releases[next], from);
+                    const auto is_next = [&](const Release& r) { return r.time > time || (r.time == time && (r.spike == kNone || r.spike >= s)); };
+                    for (; next < releases.size() && is_next(releases[next]); ++next) release(releases[next], from);
                     if (mine(s)) spike(s, from);
                 }
                 for (; next < releases.size() && (releases[next].time >= start || window == 0); ++next) release(releases[next], from);
@@ -353,7 +354,8 @@ private:
                 const Vec<T> delay = load(one.row + to_delay), arrival = T(one.time - now) + delay;
                 const Vec<T> after = arrival * rate;  // windows from now on
                 const IntVec<T> counts = (after < last) & (delay >= one.least), whole = __builtin_convertvector(after, IntVec<T>);
-                const Vec<T> left = (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - arrival;
+                // nothing may overflow where nothing counts: infinity times the costate 0 would be NaN
+                const Vec<T> left = select<T>(counts, (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - arrival, Vec<T>{});
                 const IntVec<T> place = (counts ? (whole + at_hand) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + lane;
                 Vec<T> v, r;
                 gather_pairs<T>(all_pairs, place, v, r);

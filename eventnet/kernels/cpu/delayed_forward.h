@@ -244,7 +244,7 @@ private:
             IntVec<T> lane;
             for (int l = 0; l < kLanes<T>; ++l) lane[l] = c + l;
             const Int in_ring = ring - 1, first = window, wide = width;
-            const uint32_t real = layer.num - begin - c >= kLanes<T> ? ~0u : (1u << std::max(layer.num - begin - c, 0)) - 1;
+            const uint32_t real = (1u << std::clamp(layer.num - begin - c, 0, kLanes<T>)) - 1;
             const int64_t in_sent = sent.size() - 1;
             const Sent* const all_sent = sent.data();
             const double now = start;
@@ -270,7 +270,8 @@ private:
                 const IntVec<T> index = (counts ? (whole + first) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + lane;
                 std::memcpy(to_record[id - from], &index, sizeof index);
                 if (!note_reached) continue;
-                for (uint32_t lanes = real & bits<T>(counts & (whole == 0)); lanes; lanes &= lanes - 1) {
+                const bool to_the_end = all.final_.voltage && window + 1 == windows.count;  // rounding must not decide what counts
+                for (uint32_t lanes = real & (to_the_end ? ~0u : bits<T>(counts & (whole == 0))); lanes; lanes &= lanes - 1) {
                     const int n = c + __builtin_ctz(lanes);
                     if (!is_reached[n]) is_reached[n] = 1, reached.push_back(n);
                 }

@@ -171,12 +171,16 @@ nb::tuple lif_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb::object 
 #define EVENTNET_OPTIONS_ARGS nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg()
 
 template <class T>
-Options<T> options(const Layer<T>& layer, int inputs, const In<T>& weight, EVENTNET_OPTIONS) {
+Options<T> options(const Layer<T>& layer, int batch, int inputs, const In<T>& weight, EVENTNET_OPTIONS) {
     const int n = layer.num;
     const auto delayed = [n](const In<T>& w, int sources, const In<T>& d) {
         return Delayed<T>(w.data(), sources, n, d.data(), int(d.shape(0)), int(d.shape(1)));
     };
-    const auto start = [n](const In<T>& x) { return Start<T>{x.data(), x.ndim() == 2 ? n : 0, x.size() > 1 || x.ndim() == 2}; };
+    const auto start = [n, batch](const In<T>& x) {
+        if (x.ndim() > 1 && (x.ndim() != 2 || int(x.shape(0)) != batch || int(x.shape(1)) != n))
+            throw Error("expected a state of (samples, neurons) = (" + std::to_string(batch) + ", " + std::to_string(n) + ")");
+        return Start<T>{x.data(), x.ndim() == 2 ? n : 0, x.size() > 1 || x.ndim() == 2};
+    };
     Options<T> found{delayed(weight, inputs, delay), {}, as(refractory), start(voltage), start(current), start(held)};
     if (!recurrent_weight.is_none())
         found.recurrent = delayed(nb::cast<In<T>>(recurrent_weight), n, nb::cast<In<T>>(recurrent_delay));
@@ -186,7 +190,7 @@ Options<T> options(const Layer<T>& layer, int inputs, const In<T>& weight, EVENT
 template <class T>
 nb::tuple lif_each(EVENTNET_COMMON, EVENTNET_OPTIONS, bool final, int64_t max_spikes, int threads) {
     EVENTNET_BATCH_AND_LAYER;
-    const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current, held);
+    const auto given = options<T>(layer, batch.size, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current, held);
     const size_t batch_size = batch.size;
     std::vector<std::vector<Released>> spikes(batch_size);
     const size_t cells = final ? batch_size * layer.num : 0;
@@ -214,7 +218,7 @@ template <class T>
 nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_times, In<int32_t> spike_units,
                             In<int64_t> spike_offsets, In<double> facts, InReals grad_times, bool inputs, bool taus, int threads) {
     EVENTNET_BATCH_AND_LAYER;
-    const auto given = options<T>(layer, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current, held);
+    const auto given = options<T>(layer, batch.size, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current, held);
     const size_t n = layer.num, in = batch.inputs, own = given.recurrent.weight ? n : 0, total = spike_times.size();
     const size_t rows = DelayedAdjoint<T>::kRows, events = inputs ? batch.offsets[batch.size] : 0;
     Out<double> sums = make<double>({rows, n}), of_times = make<double>({events}), of_values = make<double>({events});
