@@ -93,7 +93,7 @@ def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int, final: bool) -> 
     options = (matrix(layer.synapses.delay), *recurrent, refractory, voltage, current, held)
     out = torch.ops.eventnet.lif_each.default(*packed, weight, *neuron, *options, final, max_spikes)
     end = out[5].unbind() if final else (None, None, None)
-    return Run(out[0], out[1], out[2], out[4][0], *end, out[3])
+    return Run(out[0], out[1], out[2], out[4][0], end[0], end[1], end[2], out[3])
 
 
 def li_max_cpu(packed: Packed, weight: Tensor, neuron: Neuron) -> Tensor:
