@@ -109,7 +109,7 @@ class Events:
         ids = torch.cat([u.to(torch.int64) for u in units]) if units else torch.empty(0, dtype=torch.int64)
         offsets = _offsets([t.numel() for t in times])
         if sort:
-            order = _order(packed, _sample_index(offsets))
+            order = sorting_order(packed, _sample_index(offsets))
             packed, ids = packed[order], ids[order]
         return cls(packed, ids, offsets, num_units, duration)  # type: ignore[arg-type]
 
@@ -224,7 +224,7 @@ class Events:
         kept = torch.ones_like(bad) if minimum is None else values >= minimum
         sample, unit = kept.nonzero(as_tuple=True)
         times = t_max - values[sample, unit] * (t_max - t_min)
-        order = _order(times.detach(), sample)
+        order = sorting_order(times.detach(), sample)
         offsets = _offsets(kept.sum(1))
         end = as_duration(t_max if duration is None else duration, values.shape[0], times)
         return cls.trusted(times[order], unit[order].to(torch.int32), offsets, values.shape[1], end)
@@ -392,7 +392,7 @@ class Events:
 
     def sort(self) -> Events:
         """The same events in order of time within each sample (ties keep their order)."""
-        order = _order(self.times.detach(), self.samples)
+        order = sorting_order(self.times.detach(), self.samples)
         return replace_unchecked(
             self,
             times=self.times[order],
@@ -410,7 +410,7 @@ class Events:
         if (self.values is None) != (other.values is None):
             raise ValueError("Events.merge: one side has values (graded events), the other has none")
         times, sample = torch.cat([self.times, other.times]), torch.cat([self.samples, other.samples])
-        order = _order(times.detach(), sample)
+        order = sorting_order(times.detach(), sample)
         values = None if self.values is None else torch.cat([self.values, other.values])[order]  # type: ignore[list-item]
         return Events.trusted(
             times[order],
@@ -542,7 +542,7 @@ def _sample_index(offsets: Tensor, events: int | None = None) -> Tensor:
     return batch.repeat_interleave(offsets[1:] - offsets[:-1], output_size=events)
 
 
-def _order(times: Tensor, sample: Tensor) -> Tensor:
+def sorting_order(times: Tensor, sample: Tensor) -> Tensor:
     """The permutation that sorts by sample, then time; stable."""
     by_time = times.argsort(stable=True)
     return by_time[sample[by_time].argsort(stable=True)]

@@ -105,11 +105,8 @@ def delayed(events: Events, delay: Tensor | None) -> Events:
 
 def each_has_its_own(layer: Layer) -> list[str]:
     """What of the layer makes its neurons differ in more than their parameters: no arrival is shared by all of them."""
-    missing: list[str] = [
-        name for name in ("refractory", "initial_voltage", "initial_current") if name in layer.options()
-    ]
-    if layer.held is not None:
-        missing = ["a state"]
+    extras = [name for name in ("refractory", "initial_voltage", "initial_current") if name in layer.options()]
+    missing = ["a state"] if layer.held is not None else extras
     given = {"delay": layer.synapses.delay, "recurrent_delay": layer.recurrent and layer.recurrent.delay}
     shared = {name: delay is None or delay.shape[1] == 1 for name, delay in given.items()}
     return missing + [f"{name} per synapse or per target" for name in given if not shared[name]]

@@ -271,7 +271,6 @@ def _fake_lif_gradients(*args: Any) -> tuple[Tensor, ...]:
 def _fake_each_gradients(*args: Any) -> tuple[Tensor, ...]:
     times, weight, back, inputs = args[5], args[10], args[17], args[-2]
     num = weight.shape[1]
-
     events, own = times.shape[0] if inputs else 0, 0 if back is None else num
     sums = [weight.new_empty(shape, dtype=torch.float64) for shape in ((EACH_ROWS, num), (events,), (events,))]
     return (*sums, *(weight.new_empty(shape) for shape in (weight.shape, weight.shape, (own, num), (own, num))))

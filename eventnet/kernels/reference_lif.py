@@ -104,10 +104,8 @@ def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
 
     v, i = given(layer.initial_voltage, neuron.start()), given(layer.initial_current, end.new_zeros(()))
     refractory = given(layer.refractory, end.new_zeros(()))
-    now, free = (
-        torch.zeros_like(end),
-        given(layer.held, end.new_zeros(())),
-    )  # free: when a voltage that is held may move again
+    now = torch.zeros_like(end)
+    free = given(layer.held, end.new_zeros(()))  # when a voltage that is held may move again
     held = free > 0
     v = torch.where(held, neuron.reset, v)
     finished = torch.zeros_like(end, dtype=torch.bool)

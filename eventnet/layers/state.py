@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from eventnet.events import Events
+from eventnet.events import Events, replace_unchecked, sorting_order
 from eventnet.kernels.reference_lif import Layer, Run, Synapses
 
 __all__ = ["LIFState"]
@@ -80,11 +80,9 @@ def resumed(events: Events, pending: Events) -> Events:
     """``events`` after those still on their way, among the units of both; at minus the shortest delay that is to come."""
     if pending.num_events == 0:
         return events
-    pending = Events.trusted(
-        -pending.times, pending.units, pending.offsets, pending.num_units, pending.duration, pending.values
-    )
-    both = Events.trusted(
-        events.times.double(), events.units, events.offsets, pending.num_units, events.duration.double(), events.values
+    pending = replace_unchecked(pending, times=-pending.times)
+    both = replace_unchecked(
+        events, times=events.times.double(), duration=events.duration.double(), num_units=pending.num_units
     )
     if (both.values is None) == (pending.values is None):
         return pending.merge(both)
@@ -104,7 +102,7 @@ def state_after(events: Events, layer: Layer, run: Run, before: LIFState | None)
 
 def _graded(events: Events) -> Events:
     values = torch.ones_like(events.times) if events.values is None else events.values
-    return Events.trusted(events.times, events.units, events.offsets, events.num_units, events.duration, values)
+    return replace_unchecked(events, values=values)
 
 
 def _units(layer: Layer) -> int:
@@ -114,11 +112,11 @@ def _units(layer: Layer) -> int:
 
 def _pending(events: Events, spikes: Events, layer: Layer) -> Events:
     num_in = layer.synapses.weight.shape[0]
-    sent = Events.trusted(events.times, events.units, events.offsets, _units(layer), events.duration, events.values)
+    sent = replace_unchecked(events, num_units=_units(layer))
     longest = _longest(layer.synapses)
     if layer.recurrent is not None:
         ones = None if events.values is None else torch.ones_like(spikes.times)
-        own = Events.trusted(spikes.times, spikes.units + num_in, spikes.offsets, sent.num_units, spikes.duration, ones)
+        own = replace_unchecked(spikes, units=spikes.units + num_in, num_units=sent.num_units, values=ones)
         sent = sent.merge(own)
         longest = torch.cat([longest, _longest(layer.recurrent)])
     end = sent.duration.detach().double()[sent.samples]
@@ -126,8 +124,7 @@ def _pending(events: Events, spikes: Events, layer: Layer) -> Events:
     before_end = (time < end) | (sent.units >= num_in)  # a spike may be at the very end
     kept = before_end & (time + longest[sent.units.to(torch.int64)] >= end)
     sample, delay = sent.samples[kept], _shortest_to_come(time[kept], end[kept])
-    order = delay.argsort(stable=True)
-    order = order[sample[order].argsort(stable=True)]
+    order = sorting_order(delay, sample)
     offsets = torch.nn.functional.pad(torch.bincount(sample, minlength=sent.batch_size).cumsum(0), (1, 0))
     values = None if sent.values is None else sent.values.detach()[kept][order]
     rest = torch.zeros_like(sent.duration)

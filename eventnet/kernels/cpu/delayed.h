@@ -45,10 +45,10 @@ struct Options {
 
 // Weights and delays of a group of `width` neurons from each source, side by side: an event reads them in one go.
 template <class T>
-class Packed {
+class DelayedRows {
 public:
-    Packed() = default;
-    Packed(const Delayed<T>& synapses, int columns, int width) : sources_(synapses.sources), width_(width) {
+    DelayedRows() = default;
+    DelayedRows(const Delayed<T>& synapses, int columns, int width) : sources_(synapses.sources), width_(width) {
         if (!synapses.weight) return;
         data_.assign(static_cast<size_t>(2) * sources_ * columns, T(0));
         for (int j = 0; j < sources_; ++j)

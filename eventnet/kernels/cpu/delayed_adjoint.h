@@ -40,8 +40,8 @@ public:
     void run(const Kept& spikes, const Out& out, int threads) {
         const bool together = options_.recurrent.weight || out.times;  // sums over all neurons are asked for
         width_ = together ? layer_.columns : group_width<T>(layer_.columns);
-        input_ = Packed<T>(options_.input, layer_.columns, width_);
-        recurrent_ = Packed<T>(options_.recurrent, layer_.columns, width_);
+        input_ = DelayedRows<T>(options_.input, layer_.columns, width_);
+        recurrent_ = DelayedRows<T>(options_.recurrent, layer_.columns, width_);
         const int groups = layer_.columns / width_;
         const Split parts = split(batch_, layer_.columns, std::min(threads, std::max(batch_.size, 1)));
         const int chunks = groups >= threads ? 1 : parts.chunks();
@@ -90,7 +90,7 @@ private:
     // An event, or a spike of the layer itself.
     struct Sent {
         double time;
-        const T* row;  // of Packed
+        const T* row;  // of DelayedRows
         T* gradient;   // of Part
         T value;
         T least;       // of the delays that count
@@ -204,7 +204,7 @@ private:
             }
         }
 
-        void send(double time, const Packed<T>& rows, Array<T>& gradients, int source, T value) {
+        void send(double time, const DelayedRows<T>& rows, Array<T>& gradients, int source, T value) {
             sent.push_back({time, rows.row(group, source), &gradients[static_cast<size_t>(2) * width * source], value, shortest_to_come<T>(time)});
         }
 
@@ -407,7 +407,7 @@ private:
     const double length_;  // windows are not longer
     const Decays<T> decays_;
     int width_ = 0;        // neurons that are looked at together
-    Packed<T> input_, recurrent_;
+    DelayedRows<T> input_, recurrent_;
 };
 
 }  // namespace eventnet

@@ -81,7 +81,7 @@ private:
     // An event, or a spike of the layer itself, on its way.
     struct Sent {
         double time;
-        const T* row;  // of Packed
+        const T* row;  // of DelayedRows
         T size;
         T least;       // of the delays that count
     };
@@ -490,7 +490,7 @@ private:
     const Final<T> final_;
     const int width_;       // neurons that are looked at together: a vector, or all of them if they hear each other
     const double length_;   // windows are not longer
-    const Packed<T> input_, recurrent_;
+    const DelayedRows<T> input_, recurrent_;
     const Decays<T> decays_;
     std::atomic<int64_t> total_{0};
 };
