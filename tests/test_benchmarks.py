@@ -498,13 +498,21 @@ def test_folds_are_run_once_and_make_a_table(tmp_path: Path, monkeypatch) -> Non
     fsdd_folds.run("fsdd", "theo", 3, tmp_path, "DATA", ["epochs=1"])
     fsdd_folds.run("gru", "theo", 3, tmp_path, "DATA", ["epochs=1"])
     spiking, dense = calls
+    assert "--epochs" not in dense
+    for contender in ("fsdd", "gru"):
+        fsdd_folds.run(contender, "lucas", 3, tmp_path, "DATA", [], epochs=7)
+    short, short_dense = calls[2:]
+    decay = next(float(x.partition("=")[2]) for x in short if x.startswith("--learning-rate-decay"))
+    whole = find("fsdd")
+    assert "--epochs=7" in short and decay**7 == pytest.approx(whole.learning_rate_decay**whole.epochs, rel=1e-2)
+    assert short_dense[short_dense.index("--epochs") + 1] == "7"
     assert {"--data-options=speaker=theo", "--epochs=1", "--seed"} <= set(spiking)
     assert spiking[spiking.index("--out") + 1] == str(tmp_path / "fsdd-theo-3")
     assert dense[dense.index("--fold") + 1] == "theo" and dense[dense.index("--seeds") + 1] == "3"
     (tmp_path / "gru-theo-3").mkdir()
     (tmp_path / "gru-theo-3" / "result.json").write_text(json.dumps({"test_accuracy": 0.5, "parameters": 1000}))
     folder = fsdd_folds.run("gru", "theo", 3, tmp_path, "DATA", [])
-    assert len(calls) == 2  # what is finished is kept
+    assert len(calls) == 4  # what is finished is kept
     fold = fsdd_folds.read("gru", "theo", 3, folder)
     spiking_fold = {"contender": "fsdd", "speaker": "george", "seed": 3, "test_accuracy": 0.6, "parameters": 900}
     folds = fsdd_folds.merged([fold], [spiking_fold, {**fold, "test_accuracy": 0.7}])
