@@ -32,23 +32,23 @@ LI_MAX, LI_INTEGRAL = "eventnet::li_max", "eventnet::li_integral"
 
 torch.library.define(
     LIF,
-    f"({EVENTS}, {LAYER}, {RECURRENT}, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor currents)",
+    f"({EVENTS}, {LAYER}, {RECURRENT}, float slope_floor, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor currents)",
 )
 torch.library.define(
     LIF + "_backward",
     f"(Tensor grad, Tensor exact_times, Tensor spike_units, Tensor spike_offsets, Tensor currents, {EVENTS}, {LAYER}, "
-    f"{RECURRENT}, bool inputs, bool taus) -> {GRADIENTS[:-1]}, Tensor recurrent_weight)",
+    f"{RECURRENT}, float slope_floor, bool inputs, bool taus) -> {GRADIENTS[:-1]}, Tensor recurrent_weight)",
 )
 torch.library.define(
     LIF_EACH,
-    f"({EVENTS}, {LAYER}, {OPTIONS}, bool final, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor facts, "
-    "Tensor state)",
+    f"({EVENTS}, {LAYER}, {OPTIONS}, float slope_floor, bool final, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, "
+    "Tensor facts, Tensor state)",
 )
 torch.library.define(
     LIF_EACH + "_backward",
     f"(Tensor grad, Tensor exact_times, Tensor spike_units, Tensor spike_offsets, Tensor facts, {EVENTS}, {LAYER}, {OPTIONS}, "
-    "bool inputs, bool taus) -> (Tensor sums, Tensor times, Tensor values, Tensor weight, Tensor delay, Tensor recurrent_weight, "
-    "Tensor recurrent_delay)",
+    "float slope_floor, bool inputs, bool taus) -> (Tensor sums, Tensor times, Tensor values, Tensor weight, Tensor delay, "
+    "Tensor recurrent_weight, Tensor recurrent_delay)",
 )
 torch.library.define(LI_MAX, f"({EVENTS}, {LAYER}) -> (Tensor, Tensor at, Tensor event, Tensor slope)")
 torch.library.define(
@@ -68,7 +68,8 @@ def lif_cpu(packed: Packed, layer: Layer, max_spikes: int) -> Run:
     if layer.recurrent is not None:
         back, wait = layer.recurrent
         recurrent = back, wait.reshape(-1) if wait is not None else back.new_zeros(1)
-    out = torch.ops.eventnet.lif.default(*packed, layer.synapses.weight, *layer.neuron, *recurrent, max_spikes)
+    weight, floor = layer.synapses.weight, layer.slope_floor
+    out = torch.ops.eventnet.lif.default(*packed, weight, *layer.neuron, *recurrent, floor, max_spikes)
     return Run(out[0], out[1], out[2], out[4])
 
 
@@ -91,7 +92,7 @@ def lif_each_cpu(packed: Packed, layer: Layer, max_spikes: int, final: bool) -> 
     current = none if layer.initial_current is None else layer.initial_current
     held = none if layer.held is None else layer.held
     options = (matrix(layer.synapses.delay), *recurrent, refractory, voltage, current, held)
-    out = torch.ops.eventnet.lif_each.default(*packed, weight, *neuron, *options, final, max_spikes)
+    out = torch.ops.eventnet.lif_each.default(*packed, weight, *neuron, *options, layer.slope_floor, final, max_spikes)
     end = out[5].unbind() if final else (None, None, None)
     return Run(out[0], out[1], out[2], out[4][0], end[0], end[1], end[2], out[3])
 
@@ -148,7 +149,10 @@ def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
 
 
 def _implement_spiking(name: str, rest: int) -> None:
-    """An operator of packed events, layer, options and ``rest`` more, and its backward operator, by the kernels of that name."""
+    """An operator of packed events, layer, options and ``rest`` more, and its backward operator, by the kernels of that name.
+
+    The first of the rest is the slope's floor: for the backward operator.
+    """
     kernel = name.removeprefix("eventnet::")
 
     def arrays(tensors: Sequence[Tensor | None]) -> tuple[np.ndarray | None, ...]:
@@ -156,7 +160,7 @@ def _implement_spiking(name: str, rest: int) -> None:
         return (*common, *(None if x is None else _array(x, tensors[5].dtype) for x in tensors[11:]))  # type: ignore[union-attr]
 
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        tensors, more, max_spikes = args[:-rest], args[-rest:], args[-1]
+        tensors, (_, *more), max_spikes = args[:-rest], args[-rest:], args[-1]
         try:
             found = getattr(_kernel(), kernel)(*arrays(tensors), *more, torch.get_num_threads())
         except OverflowError as storm:
@@ -165,17 +169,17 @@ def _implement_spiking(name: str, rest: int) -> None:
         return exact.to(tensors[0].dtype, copy=True), units, offsets, exact, *kept
 
     def backward(grad: Tensor, exact: Tensor, units: Tensor, offsets: Tensor, facts: Tensor, *args: Any) -> Any:
-        *tensors, inputs, taus = args
+        *tensors, floor, inputs, taus = args
         spikes = (_array(x) for x in (exact, units, offsets, facts, grad))
         call = getattr(_kernel(), kernel + "_backward")
-        return _tensors(call(*arrays(tensors), *spikes, inputs, taus, torch.get_num_threads()))
+        return _tensors(call(*arrays(tensors), *spikes, floor, inputs, taus, torch.get_num_threads()))
 
     torch.library.impl(name, "CPU")(forward)
     torch.library.impl(name + "_backward", "CPU")(backward)
 
 
-_implement_spiking(LIF, 1)
-_implement_spiking(LIF_EACH, 2)
+_implement_spiking(LIF, 2)
+_implement_spiking(LIF_EACH, 3)
 
 
 @torch.library.impl(LI_MAX, "CPU")
@@ -263,7 +267,7 @@ def _fake_gradients(first: int, last: int) -> Any:
 
 
 def _fake_lif_gradients(*args: Any) -> tuple[Tensor, ...]:
-    back = args[-4]
+    back = args[-5]
     own = args[10].new_empty((0, 0)) if back is None else torch.empty_like(back, memory_format=torch.contiguous_format)
     return (*_fake_gradients(5, -2)(*args), own)
 
@@ -288,27 +292,29 @@ torch.library.register_fake(LI_INTEGRAL + "_backward", _fake_gradients(1, -2))
 def _save_spikes(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, units, offsets, exact, currents = output
     ctx.mark_non_differentiable(units, offsets, exact, currents)
-    ctx.save_for_backward(exact, units, offsets, currents, *inputs[:-1])
+    *tensors, ctx.slope_floor, _ = inputs
+    ctx.save_for_backward(exact, units, offsets, currents, *tensors)
 
 
 def _save_each(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, units, offsets, exact, facts, state = output
     ctx.mark_non_differentiable(units, offsets, exact, facts, state)
-    ctx.save_for_backward(exact, units, offsets, facts, *inputs[:-2])
+    *tensors, ctx.slope_floor, _, _ = inputs
+    ctx.save_for_backward(exact, units, offsets, facts, *tensors)
 
 
 def _from_spikes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
-    *found, back = torch.ops.eventnet.lif_backward.default(grad, *spikes, *tensors, *_wanted(ctx))
+    *found, back = torch.ops.eventnet.lif_backward.default(grad, *spikes, *tensors, ctx.slope_floor, *_wanted(ctx))
     own: tuple[Tensor | None, Tensor | None] = (None, None)
     if tensors[11] is not None:
         own = back, _like(found[1][DELAY], tensors[12]) if ctx.needs_input_grad[12] else None
-    return (*_gradients(ctx, tensors, found, spiking=True), *own, None)
+    return (*_gradients(ctx, tensors, found, spiking=True), *own, None, None)
 
 
 def _from_each(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
-    found = torch.ops.eventnet.lif_each_backward.default(grad, *spikes, *tensors, *_wanted(ctx))
+    found = torch.ops.eventnet.lif_each_backward.default(grad, *spikes, *tensors, ctx.slope_floor, *_wanted(ctx))
     sums, times, values, weight, delay, back, wait = found
     bias = sums[BEFORE] - sums[AFTER] - sums[START]
     own = [sums[TAU_MEM], sums[TAU_SYN], -sums[BEFORE], sums[AFTER], bias]
@@ -319,7 +325,7 @@ def _from_each(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         _like(g, x) if n and g is not None and x is not None else None
         for n, g, x in zip(need, grads, tensors, strict=False)
     )
-    return (*found, None, None)
+    return (*found, None, None, None)
 
 
 def _save_peaks(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -128,6 +128,18 @@ def polish(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
     return s
 
 
+def floored(s: Tensor, now: Tensor, v: Tensor, i: Tensor, neuron: Neuron, floor: float) -> Tensor:
+    """The wait ``s`` from ``now`` to a crossing, with the gradient of a slope of at least ``floor``: ``dt = -dV / max(V', floor)``.
+
+    dV is that of the voltage above the threshold at one time, whatever moves ``now``; a steeper crossing keeps its gradient.
+    """
+    wait = s.detach() - (now - now.detach())
+    at, current = flow(v, i, wait, neuron)
+    steep = slope(at, current, neuron).detach()
+    above = at - neuron.threshold
+    return torch.where(steep < floor, wait - (above - above.detach()) / floor, s)
+
+
 def polish_peak(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
     """Newton steps where the slope vanishes: they make the time of a peak differentiable. (To first order its height
     does not need that.)"""

@@ -17,6 +17,7 @@ from eventnet.kernels.reference import (
     Packed,
     check_finite,
     first_crossing,
+    floored,
     flow,
     graph,
     pad_events,
@@ -48,6 +49,8 @@ class Synapses(NamedTuple):
 class Layer(NamedTuple):
     """What ``eventnet.lif`` computes with: ``refractory`` in seconds, initial state in volts; (N,), one number or none.
 
+    ``slope_floor``, volts per second, takes the place of a smaller slope at a spike in the backward pass.
+
     A layer that goes on from an earlier state has ``held``: seconds for which each voltage is still at reset, (B, N); the initial
     state is then (B, N) too, and events may come before time 0: they count where they arrive at 0 or later.
     """
@@ -59,6 +62,7 @@ class Layer(NamedTuple):
     initial_voltage: Tensor | None = None
     initial_current: Tensor | None = None
     held: Tensor | None = None
+    slope_floor: float = 0.0
 
     def options(self) -> list[str]:
         """The names of the arguments in use beyond weight and neuron."""
@@ -73,7 +77,7 @@ class Layer(NamedTuple):
 
     def tensors(self) -> list[Tensor | None]:
         """All that a gradient may be asked of."""
-        return [*self.synapses, *self.neuron, *(self.recurrent or ()), *self[3:]]
+        return [*self.synapses, *self.neuron, *(self.recurrent or ()), *self[3:7]]
 
 
 class Run(NamedTuple):
@@ -128,7 +132,11 @@ def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
         hit = hit & due
         b, n = hit.nonzero(as_tuple=True)
         s = until - now
-        s = s.index_put((b, n), polish(wait[b, n], v[b, n], i[b, n], neuron.at(n)))
+        crossing = (v[b, n], i[b, n], neuron.at(n))
+        reached = polish(wait[b, n], *crossing)
+        if layer.slope_floor:
+            reached = floored(reached, now[b, n], *crossing, layer.slope_floor)
+        s = s.index_put((b, n), reached)
         later_v, later_i = flow(v, i, s, neuron)
         later_v = torch.where(hit, neuron.reset, torch.where(held, v, later_v))
         arrives = due & ~hit & ~released & (arrival < end)

@@ -15,11 +15,12 @@ compute exact gradients for spiking neural networks" (2021).
   itself); I starts at ``initial_current``, or at 0.
 - In continuous time V is exactly the threshold at a spike: "reset by subtraction" and "reset to 0" are the same thing.
 - The gradient does not see spikes appear or vanish, so a neuron that never fires gets none: see ``losses`` and ``initial``.
+- A spike that barely reaches the threshold has an exact but huge gradient; ``slope_floor`` limits it.
 """
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from eventnet import kernels
 from eventnet.events import Events
 from eventnet.kernels.reference_lif import Layer
-from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, describe, register
+from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, check_slope_floor, describe, register
 from eventnet.layers.readout import Voltage
 from eventnet.layers.state import LIFState, check_state, resumed, started, state_after
 from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, heard, initial_delay, normal_weight
@@ -54,6 +55,7 @@ def lif(
     refractory: float | Tensor = ...,
     initial_voltage: float | Tensor | None = ...,
     initial_current: float | Tensor | None = ...,
+    slope_floor: float = ...,
     state: LIFState | None = ...,
     return_voltage: Literal[False] = ...,
     return_state: Literal[False] = ...,
@@ -78,6 +80,7 @@ def lif(
     refractory: float | Tensor = ...,
     initial_voltage: float | Tensor | None = ...,
     initial_current: float | Tensor | None = ...,
+    slope_floor: float = ...,
     state: LIFState | None = ...,
     return_voltage: Literal[True],
     return_state: Literal[False] = ...,
@@ -102,6 +105,7 @@ def lif(
     refractory: float | Tensor = ...,
     initial_voltage: float | Tensor | None = ...,
     initial_current: float | Tensor | None = ...,
+    slope_floor: float = ...,
     state: LIFState | None = ...,
     return_voltage: Literal[False] = ...,
     return_state: Literal[True],
@@ -125,6 +129,7 @@ def lif(
     refractory: float | Tensor = 0.0,
     initial_voltage: float | Tensor | None = None,
     initial_current: float | Tensor | None = None,
+    slope_floor: float = 0.0,
     state: LIFState | None = None,
     return_voltage: bool = False,
     return_state: bool = False,
@@ -143,6 +148,9 @@ def lif(
         threshold, reset, bias: volts; one number, 0-d or ``(out,)``; threshold > reset.
         refractory: seconds >= 0 for which V stays at ``reset`` after a spike; one number, 0-d or ``(out,)``.
         initial_voltage, initial_current: volts at time 0, the voltage below the threshold; one number, 0-d or ``(out,)``.
+        slope_floor: volts per second >= 0; 0: off. The gradient of a spike is in proportion to 1 / slope, the voltage's at the
+            threshold, and huge for one that barely reaches it: a smaller slope than this counts as this. Spikes stay as they
+            are, gradients are exact but for those spikes; ``diagnose`` counts them.
         state: of an earlier call, to go on from; instead of the initial voltage and current.
         return_voltage: also return the ``Voltage``, to be read by ``.max() .mean() .integral() .at(times)``.
         return_state: also return the ``LIFState`` at the end of the events' duration. A trial cut in two, the second part going
@@ -181,6 +189,7 @@ def lif(
         refractory,
         initial_voltage,
         initial_current,
+        slope_floor,
     )
     dtype, duration = events.dtype, events.duration
     if state is not None:
@@ -212,6 +221,7 @@ def as_layer(
     refractory: float | Tensor = 0.0,
     initial_voltage: float | Tensor | None = None,
     initial_current: float | Tensor | None = None,
+    slope_floor: float = 0.0,
 ) -> Layer:
     """The arguments of ``lif`` as checked tensors."""
     neuron = as_neuron(
@@ -219,7 +229,8 @@ def as_layer(
     )
     synapses = as_synapses(weight, delay)
     recurrent = as_recurrent(weight, recurrent_weight, recurrent_delay)
-    return Layer(synapses, neuron, recurrent, *as_extras(weight, neuron, refractory, initial_voltage, initial_current))
+    extras = as_extras(weight, neuron, refractory, initial_voltage, initial_current)
+    return Layer(synapses, neuron, recurrent, *extras, slope_floor=check_slope_floor(slope_floor))
 
 
 class LIF(nn.Module):
@@ -233,6 +244,7 @@ class LIF(nn.Module):
         delay_kind: "synaptic" (one delay per connection), "axonal" (per source) or "dendritic" (per target).
         tau_mem, tau_syn, threshold, reset, bias, refractory, initial_voltage, initial_current: one number, or
             ``(out_features,)`` to have one per neuron.
+        slope_floor: volts per second; smaller slopes at spikes count as this in the backward pass.
         learn: names of the parameters that require grad (those of the default that the layer does not have are left out); call
             ``eventnet.constrain_`` after optimiser steps on others than the weights.
         backend: "auto", "cpu" or "reference".
@@ -272,12 +284,14 @@ class LIF(nn.Module):
         refractory: float | Tensor = 0.0,
         initial_voltage: float | Tensor | None = None,
         initial_current: float | Tensor | None = None,
+        slope_floor: float = 0.0,
         learn: tuple[str, ...] = LEARNT,
         backend: str = "auto",
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.backend = in_features, out_features, backend
+        self.slope_floor = slope_floor
         own: dict[str, Tensor] = {"weight": normal_weight(in_features, out_features, dtype)}
         if recurrent:
             own["recurrent_weight"] = normal_weight(out_features, out_features, dtype)
@@ -347,12 +361,12 @@ class LIF(nn.Module):
         asked = dict(state=state, return_voltage=return_voltage, return_state=return_state)
         return lif(events, **given, **asked, backend=self.backend)  # type: ignore[call-overload]
 
-    def arguments(self) -> dict[str, Tensor]:
-        """Those of ``lif``: the weights, delays and parameters that this layer has."""
-        return {name: p for name, p in self._parameters.items() if p is not None}
+    def arguments(self) -> dict[str, Any]:
+        """Those of ``lif``: the weights, delays and parameters that this layer has, and its ``slope_floor``."""
+        return {name: p for name, p in self._parameters.items() if p is not None} | {"slope_floor": self.slope_floor}
 
     def extra_repr(self) -> str:
-        weights = ("weight", "recurrent_weight")
-        parts = [f"{self.in_features}, {self.out_features}", "recurrent" if hasattr(self, weights[1]) else ""]
-        parts.append(describe({name: value for name, value in self.arguments().items() if name not in weights}))
+        parts = [f"{self.in_features}, {self.out_features}", "recurrent" if hasattr(self, "recurrent_weight") else ""]
+        parts.append(describe({name: p for name, p in self.named_parameters() if not name.endswith("weight")}))
+        parts.append(f"slope_floor={self.slope_floor:g}" if self.slope_floor else "")
         return ", ".join(part for part in parts if part)

@@ -70,6 +70,13 @@ def as_extras(
     return held, voltage, current
 
 
+def check_slope_floor(slope_floor: float) -> float:
+    """The floor of the slope at a spike, checked."""
+    if not 0 <= slope_floor < inf:
+        raise ValueError(f"slope_floor is {slope_floor}; expected finite volts per second >= 0 (0: off)")
+    return float(slope_floor)
+
+
 def _refuse(name: str, value: Tensor | None, allowed: Callable[[Tensor], Tensor], expected: str) -> None:
     if value is None:
         return

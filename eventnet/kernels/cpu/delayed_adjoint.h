@@ -19,6 +19,7 @@ struct Kept {
     const int32_t* units;
     const int64_t* offsets;
     Reals grads;
+    double slope_floor;  // volts per second
 };
 
 template <class T>
@@ -280,9 +281,7 @@ private:
                 grad += sent[0].by_time;
             }
             const Neuron& neuron = layer.neurons[n];
-            // the slope before a spike is positive; float32 rounding must not make that of a grazing one zero or negative
-            const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(current));
-            const double size = -grad * neuron.tm / std::max(current - neuron.gap, least);
+            const double size = -grad * neuron.tm / rise_before<T>(neuron, current, kept.slope_floor);
             sum(kBefore, c) += at(c, time).v + size;
             impulse(c, time, size, 0);
         }

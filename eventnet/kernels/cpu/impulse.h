@@ -4,7 +4,8 @@
 // depends on the weights only by the arrivals t_e, so every gradient is a sum over impulses: dL/dw = sum_k size_k dV(t_k)/dw.
 // A spike moves by -dV / V' and takes its reset along. Hence sizes follow from a neuron's last spike to its first:
 //   size_k = -(dL/dt_k) / V'(before) + (V'(after) / V'(before) - 1) v,   v = sum_{m > k} size_m e^{-(t_m - t_k)/tm}
-// with v the costate of the voltage just after the spike (the jump of EventProp: Wunderlich & Pehle 2021).
+// with v the costate of the voltage just after the spike (the jump of EventProp: Wunderlich & Pehle 2021). A floor on the slope
+// takes the place of a smaller V'(before): dL/dV before, -(dL/dt_k - v V'(after)) / V'(before), is then limited.
 #pragma once
 
 #include <algorithm>
@@ -121,7 +122,16 @@ struct Spikes {
     const double* currents;
     const Recurrent<T>* recurrent;  // null: they do not come back to the layer
     Reals duration;
+    double slope_floor;             // volts per second
 };
+
+// tm V' just before a spike, by which its gradient is divided; not below the floor.
+template <class T>
+double rise_before(const Neuron& neuron, double current, double slope_floor) {
+    // the slope is positive; float32 rounding must not make that of a grazing spike zero or negative
+    const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(current));
+    return std::max({current - neuron.gap, least, slope_floor * neuron.tm});
+}
 
 // Turns grads = dL/d(spike times) into impulses, and adds to the sums of parameters other than weight and time constants.
 template <class T>
@@ -174,9 +184,7 @@ Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const Spikes<T>& s
                 const double x = fade[k - first];
                 a[n] = a[n] * x + v[n] * x * wait[k - first] * neuron.p * neuron.p;
                 v[n] *= x;
-                // the slope before a spike is positive; float32 rounding must not make that of a grazing one zero or negative
-                const double least = std::numeric_limits<T>::epsilon() * (std::abs(neuron.gap) + std::abs(currents[k]));
-                const double before = std::max(currents[k] - neuron.gap, least), after = currents[k] - neuron.rise;
+                const double before = rise_before<T>(neuron, currents[k], spikes.slope_floor), after = currents[k] - neuron.rise;
                 const double grad = grads[k] + (spikes.recurrent ? back[k - first] : 0.0);
                 const double size = ((after - before) * v[n] - grad * neuron.tm) / before;
                 mine[kAfter * num + n] += v[n];

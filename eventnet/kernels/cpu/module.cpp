@@ -139,8 +139,8 @@ struct OwnEvents {
 
 template <class T>
 nb::tuple lif_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb::object recurrent_delay, In<double> spike_times,
-                       In<int32_t> spike_units, In<int64_t> spike_offsets, In<double> currents, InReals grad_times, bool inputs,
-                       bool taus, int threads) {
+                       In<int32_t> spike_units, In<int64_t> spike_offsets, In<double> currents, InReals grad_times,
+                       double slope_floor, bool inputs, bool taus, int threads) {
     EVENTNET_BATCH_AND_LAYER;
     const auto recurrent = connections<T>(recurrent_weight, recurrent_delay, layer.num);
     const T* const recurrent_data = recurrent ? nb::cast<In<T>>(recurrent_weight).data() : nullptr;
@@ -150,7 +150,7 @@ nb::tuple lif_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb::object 
     {
         nb::gil_scoped_release release;
         const Spikes<T> spikes{spike_times.data(), spike_units.data(), spike_offsets.data(), currents.data(), recurrent.get(),
-                               batch.duration};
+                               batch.duration, slope_floor};
         const Impulses impulses = impulses_of_spikes(layer, batch.size, spikes, reals(grad_times), arrays.sums.data(), threads);
         backward(batch, layer, impulses, arrays.out(), taus, threads);
         if (recurrent) {
@@ -216,7 +216,8 @@ nb::tuple lif_each(EVENTNET_COMMON, EVENTNET_OPTIONS, bool final, int64_t max_sp
 
 template <class T>
 nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_times, In<int32_t> spike_units,
-                            In<int64_t> spike_offsets, In<double> facts, InReals grad_times, bool inputs, bool taus, int threads) {
+                            In<int64_t> spike_offsets, In<double> facts, InReals grad_times, double slope_floor, bool inputs,
+                            bool taus, int threads) {
     EVENTNET_BATCH_AND_LAYER;
     const auto given = options<T>(layer, batch.size, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current, held);
     const size_t n = layer.num, in = batch.inputs, own = given.recurrent.weight ? n : 0, total = spike_times.size();
@@ -227,7 +228,7 @@ nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_
     if (n > 0) {
         nb::gil_scoped_release release;
         const double* const fact = facts.data();
-        const Kept kept{spike_times.data(), fact, fact + total, spike_units.data(), spike_offsets.data(), reals(grad_times)};
+        const Kept kept{spike_times.data(), fact, fact + total, spike_units.data(), spike_offsets.data(), reals(grad_times), slope_floor};
         DelayedAdjoint<T>(batch, layer, given, taus)
             .run(kept,
                  {of_weight.data(), of_delay.data(), of_recurrent.data(), of_recurrent_delay.data(), sums.data(),
@@ -309,10 +310,10 @@ template <class T>
 void bind(nb::module_& m) {
     m.def("lif", &lif<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg());
     m.def("lif_backward", &lif_backward<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg());
+          nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("lif_each", &lif_each<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg());
     m.def("lif_each_backward", &lif_each_backward<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());
     m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());
