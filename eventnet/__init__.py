@@ -4,7 +4,7 @@ from importlib import metadata as _metadata
 
 from eventnet import data, initial, kernels, losses
 from eventnet.events import Events
-from eventnet.layers.diagnosis import Diagnosis, diagnose
+from eventnet.layers.diagnosis import Diagnosis, diagnose, diagnosing
 from eventnet.layers.lif import LIF, LIFState, lif
 from eventnet.layers.neuron import constrain_
 from eventnet.layers.readout import LI, Voltage
@@ -19,6 +19,7 @@ __all__ = [
     "constrain_",
     "data",
     "diagnose",
+    "diagnosing",
     "initial",
     "kernels",
     "lif",

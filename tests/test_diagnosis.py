@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+from helpers import on_both_backends
 from test_recurrent import as_events, draw
+from torch import nn
 
-from eventnet import LIF, Events, diagnose
+from eventnet import LIF, Events, diagnose, diagnosing
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
@@ -38,9 +40,59 @@ def test_slopes_are_those_of_the_voltage(kind, backend):
         assert moved[b, n].item() == pytest.approx(push / order[b, n][1].item(), rel=1e-4)
 
 
+def stacked(backend: str) -> nn.Sequential:
+    torch.manual_seed(0)
+    options = dict(backend=backend, slope_floor=90.0, dtype=torch.float64)
+    model = nn.Sequential(LIF(4, 6, **options), LIF(6, 5, recurrent=True, delay=(0.0, 3e-3), **options))
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.mul_(4)
+    return model
+
+
+@on_both_backends
+def test_what_a_run_tells_is_what_diagnose_says(backend):
+    model = stacked(backend)
+    events = as_events(draw(0)[1], 4)[0]
+    with diagnosing(model) as found:
+        spikes = model(events)
+    assert spikes.times.requires_grad and list(found) == ["0", "1"]
+    for name, layer, given in (("0", model[0], events), ("1", model[1], model[0](events))):
+        expected = diagnose(layer, given)
+        assert found[name].slopes.equal(expected.slopes) and not found[name].slopes.requires_grad
+        assert {**vars(found[name]), "slopes": None} == {**vars(expected), "slopes": None}
+        assert found[name].floored == int((expected.slopes < 90.0).sum()) and 0 < found[name].floored < expected.spikes
+    assert found["1"].events == found["0"].spikes
+
+
+@on_both_backends
+def test_of_each_layer_the_last_call_counts_and_a_state_goes_on(backend):
+    layer, events = stacked(backend)[1], as_events(draw(0)[1], 6)[0]
+    whole = diagnose(layer, events)
+    with diagnosing(layer) as found:
+        first, state = layer(events.crop(0.0, 0.03), return_state=True)
+        assert found[""].spikes == first.num_events
+        second, _ = layer(events.crop(0.03, 0.08), state=state, return_state=True)
+    assert found[""].spikes == second.num_events == whole.spikes - first.num_events
+    assert found[""].events == events.crop(0.03, 0.08).num_events
+
+
+def test_diagnosing_ends_with_its_block():
+    model, events = stacked("auto"), as_events(draw(0)[1], 4)[0]
+    with pytest.raises(KeyError, match="stop"), diagnosing(model) as outer:
+        with diagnosing(model[0]) as inner:
+            model(events)
+        assert inner[""].spikes == outer["0"].spikes
+        raise KeyError("stop")
+    assert not any(layer.watchers for layer in model)
+    outer.clear(), inner.clear()
+    model(events)
+    assert not outer and not inner
+
+
 def test_silence_has_no_slope():
     found = diagnose(LIF(2, 3), Events.from_list([([], []), ([], [])], num_units=2, duration=0.1))
-    assert (found.spikes, found.silent_share, found.smallest_slope) == (0, 1.0, math.inf)
+    assert (found.spikes, found.silent_share, found.smallest_slope, found.floored) == (0, 1.0, math.inf, 0)
 
 
 def test_empty_batch():

@@ -435,6 +435,7 @@ def test_recurrent_operator_passes_opcheck():
         given["bias"],
         given["recurrent_weight"],
         given["recurrent_delay"][:, 0],
+        0.0,
         1000,
     ]
     fresh = tuple(
@@ -454,5 +455,5 @@ def test_operator_with_everything_in_use_passes_opcheck():
     arguments = [*packed, given["weight"], *neuron, *(given[name] for name in names)]
     fresh = [x.requires_grad_() if x is not events.duration and x.is_floating_point() else x for x in arguments]
     held = torch.zeros(1, dtype=torch.float64)
-    torch.library.opcheck(torch.ops.eventnet.lif_each.default, (*fresh, held, False, 1000))
-    torch.library.opcheck(torch.ops.eventnet.lif_each.default, (*fresh, held, True, 1000))
+    torch.library.opcheck(torch.ops.eventnet.lif_each.default, (*fresh, held, 0.0, False, 1000))
+    torch.library.opcheck(torch.ops.eventnet.lif_each.default, (*fresh, held, 0.0, True, 1000))

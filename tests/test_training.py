@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from eventnet import Events, data
+from eventnet import Events, data, diagnosing
 from eventnet.training import (
     CheckpointError,
     DataError,
@@ -165,6 +165,29 @@ def test_other_recipes_train(splits, tmp_path, changes):
     if "learn" in changes:
         assert network.hidden[0].tau_mem.item() != pytest.approx(SMALL.tau_mem, abs=1e-12)
         assert network.hidden[0].tau_mem.item() == pytest.approx(SMALL.tau_mem, rel=0.1)
+
+
+@pytest.mark.parametrize("readout", ["max", "first_spike"])
+def test_a_slope_floor_says_how_many_spikes_it_concerns(splits, tmp_path, capsys, readout):
+    changes = dict(hidden=(20,), epochs=1, slope_floor=60.0, readout=readout, init_mean=(0.3, 0.3))
+    folder = train(SMALL.changed(**changes), tmp_path / "run", splits=splits).folder
+    (row,) = rows(folder)
+    assert 0 < float(row["train_floored_share"]) < 1 and 0 < float(row["validation_floored_share"]) < 1
+    told = f"{float(row['train_floored_share']):.1%} of spikes below the slope floor"
+    assert told in capsys.readouterr().err
+    network = load_model(folder)[0]  # of the epoch's end, as its validation
+    floored = spikes = 0
+    for events, _ in Batches(splits.validation, 16):
+        with diagnosing(network) as found:
+            network(events)
+        floored += sum(layer.floored for layer in found.values())
+        spikes += sum(layer.spikes for layer in found.values())
+    assert floored / spikes == pytest.approx(float(row["validation_floored_share"]))
+    assert len(found) == (1 if readout == "max" else 2)
+
+
+def test_without_a_slope_floor_nothing_is_said_of_it(finished):
+    assert not any("floored" in name for row in rows(finished.folder) for name in row)
 
 
 def test_delays_are_learnt_at_their_own_rate_and_stay_at_least_zero(splits, tmp_path):

@@ -32,7 +32,8 @@ LI_MAX, LI_INTEGRAL = "eventnet::li_max", "eventnet::li_integral"
 
 torch.library.define(
     LIF,
-    f"({EVENTS}, {LAYER}, {RECURRENT}, float slope_floor, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, Tensor currents)",
+    f"({EVENTS}, {LAYER}, {RECURRENT}, float slope_floor, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, "
+    "Tensor currents)",
 )
 torch.library.define(
     LIF + "_backward",
@@ -41,8 +42,8 @@ torch.library.define(
 )
 torch.library.define(
     LIF_EACH,
-    f"({EVENTS}, {LAYER}, {OPTIONS}, float slope_floor, bool final, int max_spikes) -> (Tensor, Tensor, Tensor, Tensor exact_times, "
-    "Tensor facts, Tensor state)",
+    f"({EVENTS}, {LAYER}, {OPTIONS}, float slope_floor, bool final, int max_spikes) -> (Tensor, Tensor, Tensor, "
+    "Tensor exact_times, Tensor facts, Tensor state)",
 )
 torch.library.define(
     LIF_EACH + "_backward",

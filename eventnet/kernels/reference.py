@@ -129,7 +129,7 @@ def polish(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
 
 
 def floored(s: Tensor, now: Tensor, v: Tensor, i: Tensor, neuron: Neuron, floor: float) -> Tensor:
-    """The wait ``s`` from ``now`` to a crossing, with the gradient of a slope of at least ``floor``: ``dt = -dV / max(V', floor)``.
+    """The wait ``s`` from ``now`` to a crossing, its gradient that of a slope not below ``floor``: ``dt = -dV / max(V', floor)``.
 
     dV is that of the voltage above the threshold at one time, whatever moves ``now``; a steeper crossing keeps its gradient.
     """

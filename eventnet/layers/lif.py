@@ -20,6 +20,7 @@ compute exact gradients for spiking neural networks" (2021).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
 
 import torch
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.kernels.reference_lif import Layer
+from eventnet.kernels.reference_lif import Layer, Run
 from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, check_slope_floor, describe, register
 from eventnet.layers.readout import Voltage
 from eventnet.layers.state import LIFState, check_state, resumed, started, state_after
@@ -35,6 +36,7 @@ from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, heard, in
 
 __all__ = ["LIF", "LIFState", "lif"]
 
+Watcher = Callable[[Events, Layer, Run], None]
 LEARNT = ("weight", "recurrent_weight", "delay", "recurrent_delay")  # by default
 MAX_SPIKES = 2**26  # about 3 GB; a storm beyond it is an error, never a silent cap
 
@@ -191,18 +193,35 @@ def lif(
         initial_current,
         slope_floor,
     )
-    dtype, duration = events.dtype, events.duration
+    return run_layer(events, layer, state, return_voltage, return_state, backend, max_spikes)
+
+
+def run_layer(
+    events: Events,
+    layer: Layer,
+    state: LIFState | None,
+    return_voltage: bool,
+    return_state: bool,
+    backend: str,
+    max_spikes: int = MAX_SPIKES,
+    watchers: Iterable[Watcher] = (),
+) -> Events | tuple[Events, Voltage] | tuple[Events, LIFState]:
+    """``lif`` of checked arguments; ``watchers`` get to see the run."""
+    incoming = events  # and what is still on its way
     if state is not None:
-        if initial_voltage is not None or initial_current is not None:
+        if layer.initial_voltage is not None or layer.initial_current is not None:
             raise ValueError("lif: pass either a state or an initial voltage and current, not both")
         check_state(state, events, layer)
-        layer, events = started(layer, state), resumed(events, state.pending)
+        layer, incoming = started(layer, state), resumed(events, state.pending)
     if return_voltage and (return_state or state is not None):
         raise NotImplementedError("lif: return_voltage is not possible with a state yet")
-    run = kernels.lif(events, layer, backend, max_spikes, return_state)
-    spikes = Events.trusted(run.times.to(dtype), run.units, run.offsets, weight.shape[1], duration)
+    run = kernels.lif(incoming, layer, backend, max_spikes, return_state)
+    num = layer.synapses.weight.shape[1]
+    spikes = Events.trusted(run.times.to(events.dtype), run.units, run.offsets, num, events.duration)
+    for watch in watchers:
+        watch(events, layer, run)
     if return_state:
-        return spikes, state_after(events, layer, run, state)
+        return spikes, state_after(incoming, layer, run, state)
     if not return_voltage:
         return spikes
     return spikes, Voltage(*heard(events, spikes, layer), layer.neuron, spikes, backend)
@@ -266,6 +285,7 @@ class LIF(nn.Module):
     threshold: Tensor
     reset: Tensor
     bias: Tensor
+    watchers: tuple[Watcher, ...] = ()  # of each call: see diagnosing
 
     def __init__(
         self,
@@ -358,8 +378,9 @@ class LIF(nn.Module):
         given = self.arguments()
         if state is not None:
             given = {name: p for name, p in given.items() if name not in ("initial_voltage", "initial_current")}
-        asked = dict(state=state, return_voltage=return_voltage, return_state=return_state)
-        return lif(events, **given, **asked, backend=self.backend)  # type: ignore[call-overload]
+        kernels.check_layer_input("lif", events, self.weight)
+        asked = state, return_voltage, return_state
+        return run_layer(events, as_layer(**given), *asked, self.backend, watchers=self.watchers)
 
     def arguments(self) -> dict[str, Any]:
         """Those of ``lif``: the weights, delays and parameters that this layer has, and its ``slope_floor``."""

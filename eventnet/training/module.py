@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from eventnet import Events, constrain_, losses, metrics
+from eventnet import Diagnosis, Events, constrain_, diagnosing, losses, metrics
 from eventnet.kernels.reference import SpikeStorm
 from eventnet.training import objective
 from eventnet.training.errors import TrainingError
@@ -27,10 +29,11 @@ class Tally:
     def __init__(self) -> None:
         self.loss, self.samples, self.correct, self.labels = 0.0, 0, 0, 0
         self.hidden = 0  # layers
+        self.floored: int | None = None  # spikes; None: no floor
         self.counts: list[Tensor] = []  # spikes of each neuron, for each spiking layer; the readout is the last
 
-    def add(self, recipe: Recipe, loss: float, outcome: Outcome, labels: Tensor) -> None:
-        """One batch."""
+    def add(self, recipe: Recipe, loss: float, outcome: Outcome, labels: Tensor, found: Iterable[Diagnosis]) -> None:
+        """One batch; ``found`` of its layers only if their slopes have a floor."""
         size = labels.shape[0]
         self.loss += loss * size
         self.samples += size
@@ -38,6 +41,8 @@ class Tally:
         predicted = objective.predict(recipe, outcome.scores)
         self.correct += int((predicted == labels).sum())  # no prediction is IGNORED
         self.labels += int((labels != metrics.IGNORED).sum())
+        if recipe.slope_floor:
+            self.floored = (self.floored or 0) + sum(layer.floored for layer in found)
         for k, events in enumerate(outcome.spikes):
             counts = torch.bincount(events.units, minlength=events.num_units)
             if k == len(self.counts):
@@ -46,17 +51,20 @@ class Tally:
                 self.counts[k] += counts
 
     def metrics(self) -> dict[str, float]:
-        """loss, accuracy, spikes per hidden neuron and sample, share of hidden neurons that never fired."""
+        """loss, accuracy, spikes per hidden neuron and sample, share of hidden neurons that never fired; with a floor of the
+        slopes, the share of all spikes below it."""
         spikes = [int(counts.sum()) for counts in self.counts]
         hidden = self.counts[: self.hidden]
         neurons = sum(counts.numel() for counts in hidden)
         silent = sum(int((counts == 0).sum()) for counts in hidden)
+        floored = {} if self.floored is None else {"floored_share": self.floored / max(sum(spikes), 1)}
         return {
             "loss": self.loss / max(self.samples, 1),
             "accuracy": self.correct / max(self.labels, 1),
             "spikes_per_neuron": sum(spikes[: self.hidden]) / max(self.samples * neurons, 1),
             "spikes_per_inference": sum(spikes) / max(self.samples, 1),
             "silent_share": silent / max(neurons, 1),
+            **floored,
         }
 
     def silent_layers(self) -> list[str]:
@@ -111,9 +119,7 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch with the penalties."""
-        events, labels = batch
-        outcome, loss = self._evaluate(events, labels, f"epoch {self.epoch + 1}, step {batch_idx + 1}")
-        self.training_tally.add(self.recipe, loss.item(), outcome, labels)
+        outcome, loss = self._evaluate(batch, f"epoch {self.epoch + 1}, step {batch_idx + 1}", self.training_tally)
         self._spikes = tuple(spikes.detach() for spikes in outcome.spikes)
         extra = objective.penalty(self.recipe, outcome)
         return loss if extra is None else loss + extra
@@ -136,9 +142,7 @@ class Classifier(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the sums."""
-        events, labels = batch
-        outcome, loss = self._evaluate(events, labels, f"validation after epoch {self.epoch + 1}")
-        self.validation_tally.add(self.recipe, loss.item(), outcome, labels)
+        self._evaluate(batch, f"validation after epoch {self.epoch + 1}", self.validation_tally)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
@@ -161,9 +165,11 @@ class Classifier(lightning.LightningModule):
         events, labels = batch
         return (events, labels) if events.device == device else (events.to(device), labels.to(device))
 
-    def _evaluate(self, events: Events, labels: Tensor, where: str) -> tuple[Outcome, Tensor]:
+    def _evaluate(self, batch: Batch, where: str, tally: Tally) -> tuple[Outcome, Tensor]:
+        events, labels = batch
         try:
-            outcome = self.network(events)
+            with diagnosing(self.network) if self.recipe.slope_floor else nullcontext({}) as found:
+                outcome = self.network(events)
         except ValueError as error:
             if "not finite" not in str(error):
                 raise
@@ -173,6 +179,7 @@ class Classifier(lightning.LightningModule):
         loss = objective.loss(self.recipe, outcome, labels)
         if not math.isfinite(loss.item()):
             raise TrainingError(f"{where}: the loss is {loss.item()}; {_REMEDY}")
+        tally.add(self.recipe, loss.item(), outcome, labels, found.values())
         return outcome, loss
 
     def _log(self, part: str, tally: Tally) -> None:

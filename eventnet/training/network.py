@@ -40,7 +40,7 @@ class Network(nn.Module):
     def __init__(self, recipe: Recipe, num_units: int, num_classes: int) -> None:
         super().__init__()
         self.recipe, self.num_units, self.num_classes = recipe, num_units, num_classes
-        spiking: dict[str, Any] = {"threshold": recipe.threshold}
+        spiking: dict[str, Any] = {"threshold": recipe.threshold, "slope_floor": recipe.slope_floor}
         synapses: dict[str, Any] = {
             "recurrent": recipe.recurrent,
             "delay": recipe.delay or None,

@@ -162,6 +162,12 @@ class Recipe:
         bound="in [0, 1)",
     )
     gradient_clip: float | None = _set(None, "largest norm of the gradient; none: no limit", bound="> 0")
+    slope_floor: float = _set(
+        0.0,
+        "the gradient of a spike is divided by the voltage's slope there, or by this if that is smaller; 0: exact",
+        "V/s",
+        ">= 0",
+    )
     batch_size: int = _set(32, "samples per optimiser step", "samples", ">= 1")
     epochs: int = _set(30, "passes through the training samples", bound=">= 1")
     seed: int = _set(0, "of the initial weights, the validation part, order and dropout", bound=">= 0")

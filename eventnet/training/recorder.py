@@ -20,7 +20,7 @@ from eventnet.training.module import Classifier
 
 __all__ = ["Progress", "Recorder", "best_epoch"]
 
-COLUMNS = ("loss", "accuracy", "spikes_per_neuron", "silent_share")
+COLUMNS = ("loss", "accuracy", "spikes_per_neuron", "silent_share", "floored_share")
 METRICS = "metrics.csv"
 
 
@@ -47,7 +47,7 @@ class Recorder(Callback):
         row: dict[str, float] = {"epoch": module.epoch + 1}
         for part, tally in (("train", module.training_tally), ("validation", module.validation_tally)):
             found = tally.metrics()
-            row |= {f"{part}_{name}": found[name] for name in COLUMNS}
+            row |= {f"{part}_{name}": found[name] for name in COLUMNS if name in found}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["seconds"] = round(time.perf_counter() - self._start, 3)
         if not math.isfinite(row["validation_loss"]):
@@ -129,6 +129,8 @@ class Progress(Callback):
         done = module.epoch + 1
         training, validation = module.training_tally.metrics(), module.validation_tally.metrics()
         line = f"epoch {done}/{self.epochs}: {_numbers(training)}, validation accuracy {validation['accuracy']:.1%}"
+        if "floored_share" in training:
+            line += f", {training['floored_share']:.1%} of spikes below the slope floor"
         if not self.live:  # the bar shows it
             line += f", {clock(self._left(done - module.first_epoch, self.epochs - done))} left"
         self.print_line(line)
