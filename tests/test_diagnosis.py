@@ -46,7 +46,7 @@ def stacked(backend: str) -> nn.Sequential:
     model = nn.Sequential(LIF(4, 6, **options), LIF(6, 5, recurrent=True, delay=(0.0, 3e-3), **options))
     with torch.no_grad():
         for layer in model:
-            layer.weight.mul_(4)
+            layer.weight.abs_().mul_(6)
     return model
 
 
