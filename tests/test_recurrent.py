@@ -336,8 +336,12 @@ READINGS = {
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("reading", READINGS)
-def test_voltage_losses_of_recurrent_layers_match_differences(reading, backend):
+@pytest.mark.parametrize("initial", [False, True])
+def test_voltage_losses_of_recurrent_layers_match_differences(initial, reading, backend):
     given, events, (times, values) = common(2, "axonal", shared=False)
+    if initial:
+        start = tensors(draw(2)[0])
+        given |= {name: start[name] for name in ("initial_voltage", "initial_current")}
     names = [*given, "times", "values"]
     generator = torch.Generator().manual_seed(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_recurrent import DURATION, as_events, draw, loss_of, tensors
+from torch import Tensor
 
 from eventnet import LIF, Events, LIFState, lif
 
@@ -276,3 +278,54 @@ def test_wrong_states_are_refused():
         lif(events, **feed_forward, state=state)
     with pytest.raises(NotImplementedError, match="return_voltage is not possible with a state yet"):
         lif(events, **start, state=state, return_voltage=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("silent", [False, True])
+def test_the_voltage_goes_on_from_an_initial_voltage_and_current(silent, backend):
+    """The second part of a trial, from the state at the cut, has the voltage of the whole."""
+    given, events = network(1, "plain")
+    given = {name: x.detach() for name, x in given.items() if not name.startswith("initial_")}
+    if silent:
+        given["threshold"] = given["threshold"] + 1e6
+    events, cut = events.sample(0).detach(), 0.021
+    whole, voltage = lif(events, **given, return_voltage=True, backend=backend)
+    first, state = lif(events.crop(0.0, cut), **given, return_state=True, backend=backend)
+    start = {"initial_voltage": state.voltage[0], "initial_current": state.current[0]}
+    second, rest = lif(events.crop(cut, DURATION), **given, **start, return_voltage=True, backend=backend)
+    assert (whole.num_events == 0) == silent and first.num_events + second.num_events == whole.num_events
+
+    def same(one: Tensor, other: Tensor) -> None:
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+    grid = torch.linspace(0.0, DURATION - cut, 40, dtype=torch.float64)
+    same(rest.at(grid), voltage.at(grid + cut))
+    _, before = lif(events.crop(0.0, cut), **given, return_voltage=True, backend=backend)
+    same(before.integral() + rest.integral(), voltage.integral())
+    same(before.integral(0.01) + rest.integral(0.01) * math.exp(-cut / 0.01), voltage.integral(0.01))
+    same(torch.maximum(before.max(), rest.max()), voltage.max())
+    same(rest.mean() * (DURATION - cut), rest.integral())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("voltage", [0.7, -0.4])
+def test_an_initial_voltage_relaxes_and_an_initial_current_drives(voltage, backend):
+    """V = bias + (V0 - bias) e^{-t/tm} + I0 K(t), also where there is no event and in a trial of no duration."""
+    v0 = torch.tensor(voltage, dtype=torch.float64, requires_grad=True)
+    i0 = torch.tensor([0.0, 0.9], dtype=torch.float64, requires_grad=True)
+    weight, silence = torch.zeros(1, 2).double(), Events.from_list([([], [])], 1, 0.04, dtype=torch.float64)
+    start = dict(bias=0.1, initial_voltage=v0, initial_current=i0, threshold=5.0)
+    _, found = lif(silence, weight, **start, return_voltage=True, backend=backend)
+    t = torch.tensor([0.0, 0.004, 0.04], dtype=torch.float64)
+    fall, kernel = torch.exp(-t / 20e-3), (torch.exp(-t / 20e-3) - torch.exp(-t / 5e-3)) / 3
+    expected = 0.1 + (voltage - 0.1) * fall[:, None] + i0.detach() * kernel[:, None]
+    torch.testing.assert_close(found.at(t)[0].detach(), expected, rtol=0, atol=1e-12)
+    by_voltage, by_current = torch.autograd.grad(found.at(t).sum(), (v0, i0))
+    torch.testing.assert_close(by_voltage, 2 * fall.sum(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(by_current, kernel.sum().expand(2), rtol=1e-12, atol=0)
+    (by_voltage,) = torch.autograd.grad(found.max()[0, 0], v0)
+    at_start = voltage > 0.1  # else it rises to the end
+    assert by_voltage.item() == pytest.approx(1.0 if at_start else math.exp(-2))
+    nothing = Events.from_list([([], [])], 1, 0.0, dtype=torch.float64)
+    _, point = lif(nothing, weight, **start, return_voltage=True, backend=backend)
+    assert point.mean().tolist() == point.max().tolist() == [[voltage, voltage]] and not point.integral().any()

@@ -167,7 +167,7 @@ def lif(
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
         RuntimeError: more than ``max_spikes`` spikes.
-        NotImplementedError: ``return_voltage`` with delays per synapse or per target, refractory, initial or any other state.
+        NotImplementedError: ``return_voltage`` with delays per synapse or per target, refractory or a state.
 
     Example:
         >>> events = Events.from_list([([0.0], [0])], num_units=1, duration=0.1)
@@ -224,7 +224,7 @@ def run_layer(
         return spikes, state_after(incoming, layer, run, state)
     if not return_voltage:
         return spikes
-    return spikes, Voltage(*heard(events, spikes, layer), layer.neuron, spikes, backend)
+    return spikes, Voltage(*heard(events, spikes, layer), layer.neuron, spikes, backend, layer.initial_voltage)
 
 
 def as_layer(

@@ -35,6 +35,14 @@ class Voltage:
     neuron: Neuron
     spikes: Events | None = None
     backend: str = "auto"
+    initial: Tensor | None = None  # volts at time 0, instead of the neuron's own start
+
+    @property
+    def _linear(self) -> Neuron:
+        """The neurons without their spikes. One with an initial voltage has no rest, but a reset: it starts there."""
+        if self.initial is None:
+            return self.neuron
+        return self.neuron._replace(threshold=self.neuron.bias.detach(), reset=self.initial)
 
     def __repr__(self) -> str:
         return f"Voltage of {self.events.batch_size} samples, {self.weight.shape[1]} neurons"
@@ -44,7 +52,7 @@ class Voltage:
 
         At an arrival where V stops rising, the maximum moves with that arrival; its gradient counts that in.
         """
-        highest = kernels.li_max(self.events, self.weight, self.neuron, self.backend)
+        highest = kernels.li_max(self.events, self.weight, self._linear, self.backend)
         if self.spikes is None:
             return highest
         return torch.where(self.spikes.counts() > 0, self.neuron.threshold, highest)
@@ -55,14 +63,14 @@ class Voltage:
         if duration.numel() > 0 and duration.min().item() > 0:
             return self.integral() / duration
         empty = duration == 0
-        return torch.where(empty, self.neuron.start(), self.integral() / torch.where(empty, 1.0, duration))
+        return torch.where(empty, self._linear.start(), self.integral() / torch.where(empty, 1.0, duration))
 
     def integral(self, decay: float | None = None) -> Tensor:
         """``(B, N)`` ``integral_0^T V(t) e^{-t/decay} dt`` in volt seconds; without ``decay`` the plain integral."""
         if decay is not None and not decay > 0:
             raise ValueError(f"Voltage.integral: decay must be a positive number of seconds or None, got {decay}")
         rate = 0.0 if decay is None else 1.0 / decay
-        total = kernels.li_integral(self.events, self.weight, self.neuron, rate, self.backend)
+        total = kernels.li_integral(self.events, self.weight, self._linear, rate, self.backend)
         return total if self.spikes is None else total - self._sum_of_resets(rate)
 
     def at(self, times: Tensor) -> Tensor:
@@ -89,7 +97,7 @@ class Voltage:
         total = _carry(torch.exp(-gap / tau_mem) * past, voltage)
         total = total + _carry(synaptic_kernel(gap, tau_mem, tau_syn) * past, current)
         total = total + neuron.bias
-        total = total + (neuron.start() - neuron.bias) * torch.exp(-grid.to(dtype)[:, None] / neuron.tau_mem)
+        total = total + (self._linear.start() - neuron.bias) * torch.exp(-grid.to(dtype)[:, None] / neuron.tau_mem)
         if self.spikes is not None:
             trace = self.spikes.to_trace(grid, tau_mem if tau_mem.numel() > 1 else tau_mem[0])
             total = total - (neuron.threshold - neuron.reset) * trace.to(dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eventnet import kernels
-from eventnet.events import Events
+from eventnet.events import Events, replace_unchecked
 from eventnet.kernels.reference_lif import Layer, Synapses
 
 KINDS = ("synaptic", "axonal", "dendritic")
@@ -57,18 +57,34 @@ def as_recurrent(weight: Tensor, recurrent_weight: Tensor | None, delay: float |
 
 
 def heard(events: Events, spikes: Events, layer: Layer) -> tuple[Events, Tensor]:
-    """All that reaches the neurons, at its arrival, and with which weights: the input's units, then the layer's own."""
-    if missing := kernels.each_has_its_own(layer):
+    """All that reaches the neurons, at its arrival, and with which weights: the input's units, then the layer's own, then one
+    whose event at time 0 brings the initial current."""
+    if missing := [name for name in kernels.each_has_its_own(layer) if not name.startswith("initial_")]:
         raise NotImplementedError(f"lif: return_voltage is not possible with {', '.join(missing)} yet")
-    late = kernels.delayed(events, layer.synapses.delay)
-    if layer.recurrent is None:
-        return late, layer.synapses.weight
-    own = kernels.delayed(spikes, layer.recurrent.delay)
-    num = events.num_units + spikes.num_units
-    ones = None if late.values is None else torch.ones_like(own.times)
-    sent = Events.trusted(own.times, own.units + events.num_units, own.offsets, num, own.duration, ones)
-    both = Events.trusted(late.times, late.units, late.offsets, num, late.duration, late.values).merge(sent)
-    return both, torch.cat([layer.synapses.weight, layer.recurrent.weight])
+    arrived, weights = kernels.delayed(events, layer.synapses.delay), [layer.synapses.weight]
+    if layer.recurrent is not None:
+        arrived = _beside(arrived, kernels.delayed(spikes, layer.recurrent.delay))
+        weights.append(layer.recurrent.weight)
+    if layer.initial_current is not None:
+        arrived = _beside(arrived, _one_each(events))
+        weights.append(layer.initial_current.expand(1, spikes.num_units))
+    return arrived, torch.cat(weights)
+
+
+def _beside(events: Events, more: Events) -> Events:
+    """Both, the units of ``more`` after those of ``events``."""
+    num = events.num_units + more.num_units
+    ones = None if events.values is None else torch.ones_like(more.times, dtype=events.values.dtype)
+    moved = replace_unchecked(more, units=more.units + events.num_units, num_units=num, values=ones)
+    return replace_unchecked(events, num_units=num).merge(moved)
+
+
+def _one_each(events: Events) -> Events:
+    """An event at time 0 of a single unit, in each sample."""
+    batch = events.batch_size
+    offsets = torch.arange(batch + 1, device=events.device)
+    units = events.units.new_zeros(batch)
+    return Events.trusted(events.times.new_zeros(batch), units, offsets, 1, events.duration)
 
 
 def delay_shape(kind: str, num_in: int, num_out: int) -> tuple[int, int]:
