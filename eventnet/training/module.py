@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -167,8 +167,11 @@ class Classifier(lightning.LightningModule):
 
     def _evaluate(self, batch: Batch, where: str, tally: Tally) -> tuple[Outcome, Tensor]:
         events, labels = batch
+        watch: AbstractContextManager[dict[str, Diagnosis]] = nullcontext({})
+        if self.recipe.slope_floor:
+            watch = diagnosing(self.network)
         try:
-            with diagnosing(self.network) if self.recipe.slope_floor else nullcontext({}) as found:
+            with watch as found:
                 outcome = self.network(events)
         except ValueError as error:
             if "not finite" not in str(error):
