@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
 from helpers import on_both_backends
-from test_recurrent import as_events, draw
+from test_recurrent import as_events
+from test_recurrent import draw as draw_network
 from torch import nn
 
 from eventnet import LIF, Events, diagnose, diagnosing
+
+draw = cache(draw_network)  # it looks for a network that spikes well
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
