@@ -5,7 +5,8 @@
 
 namespace eventnet {
 
-// Weights (in, N) and delays with the strides of their kind: per synapse, per source or per target.
+// Weights (in, N) and delays with the strides of their kind: per synapse, per source or per target. Where a delay is infinite there is
+// no synapse.
 template <class T>
 struct Delayed {
     const T* weight = nullptr;
@@ -13,11 +14,15 @@ struct Delayed {
     int sources = 0, num = 0;  // num: of neurons
     int by_source = 0, by_target = 0;
     double shortest = INFINITY, longest = 0;
+    double share = 1;  // of the synapses, are there
 
     Delayed() = default;
     Delayed(const T* w, int inputs, int n, const T* d, int rows, int columns)
         : weight(w), delay(d), sources(inputs), num(n), by_source(rows > 1 ? columns : 0), by_target(columns > 1 ? 1 : 0) {
-        for (int k = 0; k < rows * columns; ++k) shortest = std::min<double>(shortest, d[k]), longest = std::max<double>(longest, d[k]);
+        int64_t count = 0;
+        for (int64_t k = 0; k < static_cast<int64_t>(rows) * columns; ++k)
+            if (d[k] < T(INFINITY)) shortest = std::min<double>(shortest, d[k]), longest = std::max<double>(longest, d[k]), ++count;
+        if (rows * columns) share = static_cast<double>(count) / (static_cast<double>(rows) * columns);
         if (inputs == 0 || n == 0) shortest = 0;
     }
 
@@ -43,27 +48,88 @@ struct Options {
     double longest() const { return std::max(input.longest, recurrent.longest); }
 };
 
-// Weights and delays of a group of `width` neurons from each source, side by side: an event reads them in one go.
+// Synapses of a group of `width` neurons from each source, a vector of them after the other: an event reads a row in one go. Those with
+// an infinite delay are not there. Rows are sparse where that saves vectors: otherwise vector v of every row is of the neurons from
+// v kLanes on, which have their places in it even if they have no synapse.
 template <class T>
 class DelayedRows {
 public:
+    using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+    static constexpr double kSparse = 0.75;  // vectors that have to be left for rows to be sparse
+
+    // A vector of synapses: their weights, then their delays; and their neurons.
+    static constexpr int kVector = 2 * kLanes<T>;
+    struct Row {
+        const T* data;
+        const Int* neurons;
+        int vectors;
+        size_t place;  // of the first vector, among all vectors
+
+        const T* vector(int v) const { return data + kVector * v; }
+        // The place of a neuron's synapse in the row, which it has.
+        int find(int neuron) const {
+            const Int* const end = neurons + vectors * kLanes<T>;
+            return static_cast<int>(std::lower_bound(neurons, end, static_cast<Int>(neuron)) - neurons);
+        }
+        T weight(int at) const { return data[at / kLanes<T> * kVector + at % kLanes<T>]; }
+        T delay(int at) const { return data[at / kLanes<T> * kVector + kLanes<T> + at % kLanes<T>]; }
+    };
+
     DelayedRows() = default;
-    DelayedRows(const Delayed<T>& synapses, int columns, int width) : sources_(synapses.sources), width_(width) {
+    DelayedRows(const Delayed<T>& synapses, int columns, int width, bool may_be_sparse) : sources_(synapses.sources), width_(width) {
         if (!synapses.weight) return;
-        data_.assign(static_cast<size_t>(2) * sources_ * columns, T(0));
-        for (int j = 0; j < sources_; ++j)
-            for (int n = 0; n < synapses.num; ++n) {
-                T* const to = &data_[2 * width * (static_cast<size_t>(n / width) * sources_ + j) + n % width];
-                to[0] = synapses.weight_of(j, n), to[width] = synapses.delay_of(j, n);
-            }
+        const size_t groups = columns / width, rows = groups * sources_;
+        starts_.assign(rows + 1, 0);
+        for (size_t r = 0; r < rows; ++r) {
+            int count = 0;
+            for (int n = first(r); n < last(r, synapses.num); ++n) count += synapses.delay_of(r % sources_, n) < T(INFINITY);
+            starts_[r + 1] = starts_[r] + (count + kLanes<T> - 1) / kLanes<T>;
+        }
+        sparse = may_be_sparse && static_cast<double>(starts_.back()) < kSparse * static_cast<double>(rows * (width / kLanes<T>));
+        for (size_t r = 0; !sparse && r <= rows; ++r) starts_[r] = r * (width / kLanes<T>);
+        data_.assign(starts_.back() * kVector, T(0)), neurons_.assign(sparse ? starts_.back() * kLanes<T> : width, Int(0));
+        for (int c = 0; !sparse && c < width; ++c) neurons_[c] = c;
+        for (size_t r = 0; r < rows; ++r) fill(synapses, r);
     }
 
-    // The weights, then the delays.
-    const T* row(int group, int source) const { return &data_[2 * width_ * (static_cast<size_t>(group) * sources_ + source)]; }
+    bool sparse = false;
+
+    Row row(int group, int source) const {
+        const size_t r = static_cast<size_t>(group) * sources_ + source, start = starts_[r];
+        return {&data_[start * kVector], sparse ? &neurons_[start * kLanes<T>] : neurons_.data(), static_cast<int>(starts_[r + 1] - start), start};
+    }
+
+    // Vectors of all rows of the groups before this one.
+    size_t before(int group) const { return starts_.empty() ? 0 : starts_[static_cast<size_t>(group) * sources_]; }
 
 private:
+    int first(size_t r) const { return static_cast<int>(r / sources_) * width_; }
+    int last(size_t r, int num) const { return std::min(first(r) + width_, num); }
+
+    void fill(const Delayed<T>& synapses, size_t r) {
+        const int j = static_cast<int>(r % sources_);
+        T* const to = &data_[starts_[r] * kVector];
+        size_t at = 0;
+        for (int n = first(r); n < last(r, synapses.num); ++n) {
+            const T delay = synapses.delay_of(j, n);
+            if (sparse && !(delay < T(INFINITY))) continue;
+            if (!sparse) at = n - first(r);
+            else neurons_[starts_[r] * kLanes<T> + at] = n - first(r);
+            T* const vector = to + at / kLanes<T> * kVector + at % kLanes<T>;
+            vector[0] = synapses.weight_of(j, n), vector[kLanes<T>] = delay, ++at;
+        }
+        if (!sparse) return;
+        for (; at < (starts_[r + 1] - starts_[r]) * kLanes<T>; ++at) {  // what fills the last vector never arrives
+            to[at / kLanes<T> * kVector + kLanes<T> + at % kLanes<T>] = T(INFINITY);
+            neurons_[starts_[r] * kLanes<T> + at] = static_cast<Int>(width_ + at % kLanes<T>);
+        }
+    }
+
     int sources_ = 0, width_ = 0;
+    std::vector<size_t> starts_;  // vectors of each row
     Array<T> data_;
+    Array<Int> neurons_;          // of each synapse, within its group; for what fills the last vector one after the group, each another:
+                                  // sums of one and the same would have to wait for each other
 };
 
 // An event from before the trial, at time -d: of its arrivals only those with a delay of d or more are to come.
@@ -99,9 +165,11 @@ double window_length(const Batch<T>& batch, const Layer<T>& layer, double longes
     return std::max({length, std::min(longest_delay, longest) / kOnTheirWay, longest / kPerTrial});
 }
 
-// Neurons that hear only the input are looked at some vectors at a time: what belongs to these stays in the cache.
+// Neurons that hear only the input are looked at some vectors at a time: what belongs to these stays in the cache. Sparse rows are worth
+// more if they are long.
 template <class T>
-int group_width(int columns) {
+int group_width(const Batch<T>& batch, int columns, const Delayed<T>& synapses) {
+    if (synapses.share < DelayedRows<T>::kSparse && batch.size > 1) return columns;
     int vectors = 4;
     while (columns % (vectors * kLanes<T>)) --vectors;
     return vectors * kLanes<T>;

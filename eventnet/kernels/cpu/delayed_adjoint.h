@@ -40,9 +40,10 @@ public:
 
     void run(const Kept& spikes, const Out& out, int threads) {
         const bool together = options_.recurrent.weight || out.times;  // sums over all neurons are asked for
-        width_ = together ? layer_.columns : group_width<T>(layer_.columns);
-        input_ = DelayedRows<T>(options_.input, layer_.columns, width_);
-        recurrent_ = DelayedRows<T>(options_.recurrent, layer_.columns, width_);
+        width_ = together ? layer_.columns : group_width<T>(batch_, layer_.columns, options_.input);
+        const bool may_be_sparse = layer_.shared && !with_taus_;
+        input_ = DelayedRows<T>(options_.input, layer_.columns, width_, may_be_sparse);
+        recurrent_ = DelayedRows<T>(options_.recurrent, layer_.columns, width_, may_be_sparse);
         const int groups = layer_.columns / width_;
         const Split parts = split(batch_, layer_.columns, std::min(threads, std::max(batch_.size, 1)));
         const int chunks = groups >= threads ? 1 : parts.chunks();
@@ -57,27 +58,31 @@ public:
             parallel_for(groups, threads, [&](int group) {
                 const Part& part = found[chunk * groups + group];
                 const int begin = group * width_, count = std::min(width_, layer_.num - begin);
-                unpack(part.input, options_.input, begin, count, out.weight, out.delay);
-                unpack(part.recurrent, options_.recurrent, begin, count, out.recurrent_weight, out.recurrent_delay);
+                unpack(part.input, options_.input, input_, group, out.weight, out.delay);
+                unpack(part.recurrent, options_.recurrent, recurrent_, group, out.recurrent_weight, out.recurrent_delay);
                 for (int row = 0; row < kRows; ++row)
                     for (int c = 0; c < count; ++c) out.sums[static_cast<size_t>(row) * layer_.num + begin + c] += part.sums[row * width_ + c];
             });
     }
 
 private:
-    // What a job finds. For each source the gradients of the weights of its neurons, then those of the delays but for the weights.
+    // What a job finds. For each vector of synapses the gradients of the weights, then those of the delays but for the weights.
     struct Part {
         Array<T> input, recurrent;
         std::vector<double> sums;
     };
 
-    void unpack(const Array<T>& from, const Delayed<T>& synapses, int begin, int count, T* weight, T* delay) const {
+    void unpack(const Array<T>& from, const Delayed<T>& synapses, const DelayedRows<T>& rows, int group, T* weight, T* delay) const {
         if (from.empty()) return;
+        const int begin = group * width_, count = std::min(width_, layer_.num - begin);
         for (int j = 0; j < synapses.sources; ++j) {
-            const T* const row = &from[static_cast<size_t>(2) * width_ * j];
-            for (int c = 0; c < count; ++c) {
-                const size_t to = static_cast<size_t>(j) * layer_.num + begin + c;
-                weight[to] += row[c], delay[to] += row[width_ + c] * synapses.weight[to];
+            const auto row = rows.row(group, j);
+            const T* const found = &from[(row.place - rows.before(group)) * DelayedRows<T>::kVector];
+            for (int s = 0; s < row.vectors * kLanes<T>; ++s) {
+                if (row.neurons[s] >= count) continue;
+                const T* const vector = found + s / kLanes<T> * DelayedRows<T>::kVector + s % kLanes<T>;
+                const size_t to = static_cast<size_t>(j) * layer_.num + begin + row.neurons[s];
+                weight[to] += vector[0], delay[to] += vector[kLanes<T>] * row.weight(s);
             }
         }
     }
@@ -91,8 +96,8 @@ private:
     // An event, or a spike of the layer itself.
     struct Sent {
         double time;
-        const T* row;  // of DelayedRows
-        T* gradient;   // of Part
+        typename DelayedRows<T>::Row row;
+        T* gradient;  // of Part
         T value;
         T least;       // of the delays that count
         double by_time = 0, by_value = 0;  // dL/d(these)
@@ -137,10 +142,10 @@ private:
               begin(g * parent.width_), width(parent.width_), columns(parent.with_taus_ ? kAll : kA),
               costates(static_cast<size_t>(columns) * width), x(width), y(width), k(width), x_tm(width), y_ts(width), k_tm(width), k_ts(width) {
             ring = ring_of(all.batch_, all.length_, options.longest());
-            pairs.resize(static_cast<size_t>(2) * (ring + 1) * width), table.resize(static_cast<size_t>(columns - kA) * (ring + 1) * width);
-            first.assign(static_cast<size_t>(ring + 1) * width, kNone);
-            part.input.assign(static_cast<size_t>(2) * width * options.input.sources, T(0));
-            part.recurrent.assign(static_cast<size_t>(2) * width * options.recurrent.sources, T(0));
+            pairs.resize(static_cast<size_t>(2) * ((ring + 1) * width + kLanes<T>)), table.resize(static_cast<size_t>(columns - kA) * (ring + 1) * width);
+            first.assign(static_cast<size_t>(ring + 1) * width + kLanes<T>, kNone);
+            part.input.assign(gradients_of(all.input_), T(0));
+            part.recurrent.assign(gradients_of(all.recurrent_), T(0));
             part.sums.assign(static_cast<size_t>(kRows) * width, 0.0);
         }
 
@@ -205,8 +210,11 @@ private:
             }
         }
 
+        size_t gradients_of(const DelayedRows<T>& rows) const { return (rows.before(group + 1) - rows.before(group)) * DelayedRows<T>::kVector; }
+
         void send(double time, const DelayedRows<T>& rows, Array<T>& gradients, int source, T value) {
-            sent.push_back({time, rows.row(group, source), &gradients[static_cast<size_t>(2) * width * source], value, shortest_to_come<T>(time)});
+            const auto row = rows.row(group, source);
+            sent.push_back({time, row, gradients.data() + (row.place - rows.before(group)) * DelayedRows<T>::kVector, value, shortest_to_come<T>(time)});
         }
 
         void factors() {
@@ -319,20 +327,30 @@ private:
             touched.clear();
         }
 
+        // What was sent, at its arrivals. Sparse rows one by one; in others a vector is of the same neurons in every row.
         void look_up(bool sums = false) {
             sums = sums || result.times;
-            for (int c = 0; c < width; c += kLanes<T>) {
-                if (all.with_taus_) windows.length <= layer.brief ? look_up<true, true, true>(c) : look_up<false, true, true>(c);
-                else if (sums) windows.length <= layer.brief ? look_up<true, false, true>(c) : look_up<false, false, true>(c);
-                else windows.length <= layer.brief ? look_up<true, false, false>(c) : look_up<false, false, false>(c);
+            if (all.input_.sparse || all.recurrent_.sparse) {
+                for (Sent& one : sent) look_up(&one, &one + 1, 0, one.row.vectors, sums);
+                return;
             }
+            for (int v = 0; v < width / kLanes<T>; ++v) look_up(sent.data(), sent.data() + sent.size(), v, v + 1, sums);
+        }
+
+        void look_up(Sent* from, Sent* to, int first_vector, int last_vector, bool sums) {
+            const bool brief = windows.length <= layer.brief;
+            if (all.with_taus_) brief ? look_up<true, true, true>(from, to, first_vector, last_vector) : look_up<false, true, true>(from, to, first_vector, last_vector);
+            else if (sums) brief ? look_up<true, false, true>(from, to, first_vector, last_vector) : look_up<false, false, true>(from, to, first_vector, last_vector);
+            else brief ? look_up<true, false, false>(from, to, first_vector, last_vector) : look_up<false, false, false>(from, to, first_vector, last_vector);
         }
 
         using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 
-        // What was sent, at its arrivals at one vector of neurons; with sums over these.
+        // Vectors [first_vector, last_vector) of the rows of what was sent; with sums over these. Where neurons have time constants
+        // of their own it is one vector.
         template <bool Brief, bool Taus, bool Sums>
-        __attribute__((noinline)) void look_up(int c) {
+        __attribute__((noinline)) void look_up(Sent* from, Sent* to, int first_vector, int last_vector) {
+            const int c = layer.shared ? 0 : first_vector * kLanes<T>;
             constexpr int kTerms = Decays<T>::kTerms;
             const T* const coefficients = all.decays_.of(begin + c);
             Vec<T> of_x[kTerms], of_y[kTerms], of_k[kTerms];
@@ -342,22 +360,25 @@ private:
             }
             const Vec<T> length = splat(T(windows.length)), rate = splat(T(1 / windows.length)), last = splat(T(windows.count - window));
             const Vec<T> p = load(&layer.p[begin + c]), q = load(&layer.q[begin + c]);
-            IntVec<T> lane;
-            for (int l = 0; l < kLanes<T>; ++l) lane[l] = c + l;
             const Int in_ring = ring - 1, at_hand = window, wide = width;
             const T* const all_pairs = pairs.data();
             const double now = start;
-            const int to_delay = width + c;
             Vec<T> by_tau_mem{}, by_tau_syn{};
-            for (Sent& one : sent) {
-                const Vec<T> delay = load(one.row + to_delay), arrival = T(one.time - now) + delay;
+            for (Sent* sending = from; sending < to; ++sending)
+            for (int v = first_vector; v < last_vector; ++v) {
+                Sent& one = *sending;
+                const T* const synapses = one.row.vector(v);
+                const Int* const neurons = one.row.neurons + v * kLanes<T>;
+                IntVec<T> neuron;
+                std::memcpy(&neuron, neurons, sizeof neuron);
+                const Vec<T> delay = load(synapses + kLanes<T>), arrival = T(one.time - now) + delay;
                 const Vec<T> after = arrival * rate;  // windows from now on
                 const IntVec<T> counts = (after < last) & (delay >= one.least), whole = __builtin_convertvector(after, IntVec<T>);
                 // nothing may overflow where nothing counts: infinity times the costate 0 would be NaN
                 const Vec<T> left = select<T>(counts, (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - arrival, Vec<T>{});
-                const IntVec<T> place = (counts ? (whole + at_hand) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + lane;
-                Vec<T> v, r;
-                gather_pairs<T>(all_pairs, place, v, r);
+                const IntVec<T> place = (counts ? (whole + at_hand) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + neuron;
+                Vec<T> of_v, r;
+                gather_pairs<T>(all_pairs, place, of_v, r);
                 Decay<Vec<T>> f;
                 if constexpr (Brief) {
                     f = {of_x[0], of_y[0], of_k[0]};
@@ -366,34 +387,34 @@ private:
                 } else {
                     f = decay<T>(max<T>(left, Vec<T>{}), p, q);
                 }
-                Vec<T> v0 = v * f.x, r0 = r * f.y + v * f.k, c0{}, d0{};
+                Vec<T> v0 = of_v * f.x, r0 = r * f.y + of_v * f.k, c0{}, d0{};
                 if constexpr (Taus) {
                     const TauSlope<Vec<T>> g = tau_slope<T>(max<T>(left, Vec<T>{}), p, q);
-                    c0 = gather<T>(table_of(kC), place) * f.y + gather<T>(table_of(kA), place) * f.k + v * g.k_tm;
-                    d0 = gather<T>(table_of(kD), place) * f.y + r * g.y_ts + v * g.k_ts;
+                    c0 = gather<T>(table_of(kC), place) * f.y + gather<T>(table_of(kA), place) * f.k + of_v * g.k_tm;
+                    d0 = gather<T>(table_of(kD), place) * f.y + r * g.y_ts + of_v * g.k_ts;
                 }
-                uint32_t lanes = bits<T>(((IntVec<T>)v & 1) != 0);
+                uint32_t lanes = bits<T>(((IntVec<T>)of_v & 1) != 0);
                 if (__builtin_expect(lanes != 0, 0)) {
                     for (; lanes; lanes &= lanes - 1) {
                         const int l = __builtin_ctz(lanes);
                         const double time = now + double(arrival[l]);
                         Costate more;
                         for (int i = first[place[l]]; i != kNone; i = impulses[i].later)
-                            if (impulses[i].time > time) add_impulse(c + l, impulses[i], time, more);
+                            if (impulses[i].time > time) add_impulse(static_cast<int>(neurons[l]), impulses[i], time, more);
                         v0[l] += T(more.v), r0[l] += T(more.r), c0[l] += T(more.c), d0[l] += T(more.d);
                     }
                 }
                 const Vec<T> pull = r0 * q - v0 * p;
-                T *const of_weight = one.gradient + c, *const of_delay = one.gradient + to_delay;
+                T *const of_weight = one.gradient + (synapses - one.row.data), *const of_delay = of_weight + kLanes<T>;
                 store(of_weight, load(of_weight) + one.value * r0), store(of_delay, load(of_delay) + one.value * pull);
                 if constexpr (Sums) {
-                    const Vec<T> weight = load(one.row + c);
+                    const Vec<T> weight = load(synapses);
                     one.by_time += one.value * sum_of(weight * pull), one.by_value += sum_of(weight * r0);
                     if constexpr (Taus) by_tau_mem += one.value * weight * c0, by_tau_syn += one.value * weight * d0;
                 }
             }
             if constexpr (Taus)
-                for (int l = 0; l < kLanes<T>; ++l) sum(kTauMem, c + l) += by_tau_mem[l], sum(kTauSyn, c + l) += by_tau_syn[l];
+                for (int l = 0, n = first_vector * kLanes<T>; l < kLanes<T>; ++l) sum(kTauMem, n + l) += by_tau_mem[l], sum(kTauSyn, n + l) += by_tau_syn[l];
         }
 
         static double sum_of(Vec<T> v) { return eventnet::sum<T>(v); }

@@ -35,8 +35,9 @@ class DelayedForward {
 public:
     DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes, Final<T> final = {})
         : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes), final_(final),
-          width_(options.recurrent.weight ? layer.columns : group_width<T>(layer.columns)), length_(window_length(batch, layer, options.longest())),
-          input_(options.input, layer.columns, width_), recurrent_(options.recurrent, layer.columns, width_), decays_(layer) {}
+          width_(options.recurrent.weight ? layer.columns : group_width<T>(batch, layer.columns, options.input)), length_(window_length(batch, layer, options.longest())),
+          input_(options.input, layer.columns, width_, layer.shared), recurrent_(options.recurrent, layer.columns, width_, layer.shared),
+          decays_(layer) {}
 
     // Spikes of every sample, sorted.
     std::vector<std::vector<Released>> run(int threads) {
@@ -81,9 +82,9 @@ private:
     // An event, or a spike of the layer itself, on its way.
     struct Sent {
         double time;
-        const T* row;  // of DelayedRows
+        typename DelayedRows<T>::Row row;
         T size;
-        T least;       // of the delays that count
+        T least;  // of the delays that count
     };
 
     struct Arrival {
@@ -137,7 +138,7 @@ private:
               cells(width), held(width / kLanes<T>), sent(64), before(64 * static_cast<size_t>(width)), replays(width),
               is_replayed(width), is_reached(width) {
             ring = ring_of(all.batch_, all.length_, options.longest());
-            records.assign(static_cast<size_t>(ring + 1) * width, Record{0, 0, 0, -1});
+            records.assign(static_cast<size_t>(ring + 1) * width + kLanes<T>, Record{0, 0, 0, -1});
         }
 
         void sample(int b, std::vector<Released>& spikes_of_sample) {
@@ -166,10 +167,8 @@ private:
                 const int64_t from = newest;
                 for (; e < stop && (batch.times[e] < end || window + 1 == windows.count); ++e)
                     send({batch.times[e], all.row(group, batch.units[e]), batch.value(e), shortest_to_come<T>(batch.times[e])});
-                for (int c = 0; c < width; c += kLanes<T>) {
-                    scatter(from, newest, c, false);
-                    settle(c);
-                }
+                scatter(from, newest, false);
+                for (int c = 0; c < width; c += kLanes<T>) settle(c);
                 if (all.final_.voltage && window + 1 == windows.count)  // the sums are a rounding away from the end
                     for (int c = 0; c < std::min(width, layer.num - begin); ++c)
                         if (!is_replayed[c]) replay(c);
@@ -216,42 +215,63 @@ private:
             sent.swap(more), before.swap(more_before);
         }
 
-        // Adds the arrivals of what was sent to the records of one vector of neurons. Some at a time: what they are worth, then
-        // the sums, because the one waits for the processor's arithmetic and the other for its memory.
-        void scatter(int64_t from, int64_t to, int c, bool note_reached) {
-            for (; from < to; from += kAtOnce) {
-                const int64_t until = std::min(from + kAtOnce, to);
-                if (windows.length <= layer.brief) weigh<true>(from, until, c, note_reached);
-                else weigh<false>(from, until, c, note_reached);
-                add(from, until, c);
+        // Adds the arrivals of what was sent to the records. Some vectors of synapses at a time: what they are worth, then the sums,
+        // because the one waits for the processor's arithmetic and the other for its memory.
+        void scatter(int64_t from, int64_t to, bool note_reached) {
+            if (all.input_.sparse || all.recurrent_.sparse) {
+                for (int64_t id = from; id < to; ++id)
+                    for (int v = 0; v < place(id).row.vectors; ++v) choose(id, v, note_reached);
+                flush(note_reached);
+                return;
+            }
+            for (int v = 0; v < width / kLanes<T>; ++v) {  // the same neurons in all rows
+                for (int64_t id = from; id < to; ++id) choose(id, v, note_reached);
+                flush(note_reached);
             }
         }
 
+        void choose(int64_t id, int v, bool note_reached) {
+            chosen[num_chosen++] = {id, v};
+            if (num_chosen == kAtOnce) flush(note_reached);
+        }
+
+        void flush(bool note_reached) {
+            if (windows.length <= layer.brief) weigh<true>(note_reached);
+            else weigh<false>(note_reached);
+            add();
+            num_chosen = 0;
+        }
+
+        // Vectors of synapses: where they are, what they are worth, and to which records.
         static constexpr int kAtOnce = 16;
-        using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+        using Int = typename DelayedRows<T>::Int;
+        struct {
+            int64_t id;
+            int vector;
+        } chosen[kAtOnce];
+        int num_chosen = 0;
         alignas(64) Four<T> weighed[kAtOnce][kLanes<T>];
         alignas(64) Int to_record[kAtOnce][kLanes<T>];
 
         template <bool Brief>
-        __attribute__((noinline)) void weigh(int64_t from, int64_t to, int c, bool note_reached) {
+        __attribute__((noinline)) void weigh(bool note_reached) {
+            if (num_chosen == 0) return;
             constexpr int kTerms = Decays<T>::kTerms;
+            const int c = layer.shared ? 0 : chosen[0].vector * kLanes<T>;  // then rows are not sparse, and all are of these neurons
             const T* const coefficients = all.decays_.of(begin + c);
             Vec<T> of_y[kTerms], of_k[kTerms];
             for (int n = 0; n < kTerms; ++n) of_y[n] = load(coefficients + n * kLanes<T>), of_k[n] = load(coefficients + (kTerms + n) * kLanes<T>);
             const Vec<T> length = splat(T(windows.length)), rate = splat(T(1 / windows.length)), last = splat(T(windows.count - window));
             const Vec<T> p = load(&layer.p[begin + c]), q = load(&layer.q[begin + c]);
             const Vec<T> s_peak = load(&layer.s_peak[begin + c]), k_peak = load(&layer.k_peak[begin + c]);
-            IntVec<T> lane;
-            for (int l = 0; l < kLanes<T>; ++l) lane[l] = c + l;
             const Int in_ring = ring - 1, first = window, wide = width;
-            const uint32_t real = (1u << std::clamp(layer.num - begin - c, 0, kLanes<T>)) - 1;
-            const int64_t in_sent = sent.size() - 1;
-            const Sent* const all_sent = sent.data();
             const double now = start;
-            const int delays = width;
-            for (int64_t id = from; id < to; ++id) {
-                const Sent& one = all_sent[id & in_sent];
-                const Vec<T> delay = load(one.row + delays + c), at = T(one.time - now) + delay;
+            for (int i = 0; i < num_chosen; ++i) {
+                const Sent& one = place(chosen[i].id);
+                const T* const vector = one.row.vector(chosen[i].vector);
+                IntVec<T> neuron;
+                std::memcpy(&neuron, one.row.neurons + chosen[i].vector * kLanes<T>, sizeof neuron);
+                const Vec<T> delay = load(vector + kLanes<T>), at = T(one.time - now) + delay;
                 const Vec<T> after = at * rate;  // windows from now on
                 const IntVec<T> counts = (after < last) & (delay >= one.least), whole = __builtin_convertvector(after, IntVec<T>);
                 const Vec<T> left = (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - at;
@@ -265,25 +285,26 @@ private:
                     const Decay<Vec<T>> f = decay<T>(max<T>(left, Vec<T>{}), p, q);
                     fade = f.y, effect = f.k, most = select<T>(left < s_peak, effect, k_peak);
                 }
-                const Vec<T> size = one.size * load(one.row + c);
-                interleave<T>(size * fade, size * effect, max<T>(size * most, Vec<T>{}), Vec<T>{}, weighed[id - from]);
-                const IntVec<T> index = (counts ? (whole + first) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + lane;
-                std::memcpy(to_record[id - from], &index, sizeof index);
+                const Vec<T> size = one.size * load(vector);
+                interleave<T>(size * fade, size * effect, max<T>(size * most, Vec<T>{}), Vec<T>{}, weighed[i]);
+                const IntVec<T> index = (counts ? (whole + first) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + neuron;
+                std::memcpy(to_record[i], &index, sizeof index);
                 if (!note_reached) continue;
                 const bool to_the_end = all.final_.voltage && window + 1 == windows.count;  // rounding must not decide what counts
-                for (uint32_t lanes = real & (to_the_end ? ~0u : bits<T>(counts & (whole == 0))); lanes; lanes &= lanes - 1) {
-                    const int n = c + __builtin_ctz(lanes);
-                    if (!is_reached[n]) is_reached[n] = 1, reached.push_back(n);
+                for (uint32_t lanes = to_the_end ? (uint32_t(1) << kLanes<T>) - 1 : bits<T>(counts & (whole == 0)); lanes; lanes &= lanes - 1) {
+                    const int n = static_cast<int>(neuron[__builtin_ctz(lanes)]);
+                    if (n < std::min(width, layer.num - begin) && !is_reached[n]) is_reached[n] = 1, reached.push_back(n);
                 }
             }
         }
 
-        __attribute__((noinline)) void add(int64_t from, int64_t to, int c) {
+        __attribute__((noinline)) void add() {
             Four<T>* const all_records = reinterpret_cast<Four<T>*>(records.data());
-            for (int64_t id = from; id < to; ++id) {
-                T* const earlier = before_of(id) + c;
-                const Four<T>* const values = weighed[id - from];
-                const Int* const places = to_record[id - from];
+            for (int i = 0; i < num_chosen; ++i) {
+                const int64_t id = chosen[i].id;
+                T* const earlier = before_of(id) + chosen[i].vector * kLanes<T>;
+                const Four<T>* const values = weighed[i];
+                const Int* const places = to_record[i];
                 const T self = T(id & (kMostOnTheirWay - 1));
 #pragma GCC unroll 16
                 for (int l = 0; l < kLanes<T>; ++l) {
@@ -353,11 +374,14 @@ private:
 
         // From the newest one on, up to one that is there already.
         int64_t collect(T newest_of, int c, int64_t known, std::vector<Arrival>& list) {
-            for (T id = newest_of; id >= 0 && static_cast<int64_t>(id) != known && is_kept(static_cast<int64_t>(id));
-                 id = before_of(static_cast<int64_t>(id))[c]) {
-                const Sent& from = place(static_cast<int64_t>(id));
-                const double at = from.time + double(from.row[width + c]);
-                if (at < windows.duration && from.row[width + c] >= from.least) list.push_back({std::clamp(at, start, end), from.size * from.row[c]});
+            for (T newer = newest_of; newer >= 0 && static_cast<int64_t>(newer) != known && is_kept(static_cast<int64_t>(newer));) {
+                const int64_t id = static_cast<int64_t>(newer);
+                const Sent& from = place(id);
+                const int synapse = all.input_.sparse || all.recurrent_.sparse ? from.row.find(c) : c;
+                const T delay = from.row.delay(synapse);
+                const double at = from.time + double(delay);
+                if (at < windows.duration && delay >= from.least) list.push_back({std::clamp(at, start, end), from.size * from.row.weight(synapse)});
+                newer = before_of(id)[synapse];
             }
             return static_cast<int64_t>(newest_of);
         }
@@ -454,7 +478,7 @@ private:
                     send({one.spike.time, all.recurrent_.row(0, c), T(1), T(0)});
                     is_reached[c] = 1, reached.push_back(c);  // it goes on
                 }
-                for (int c = 0; c < width; c += kLanes<T>) scatter(from, newest, c, true);
+                scatter(from, newest, true);
                 for (const int c : reached) is_reached[c] = 0, settle_one(c);
                 reached.clear();
             }
@@ -481,7 +505,7 @@ private:
     };
 
     // Of an input unit, or after these of a neuron of the layer: a spike from before the trial.
-    const T* row(int group, int unit) const { return unit < batch_.inputs ? input_.row(group, unit) : recurrent_.row(group, unit - batch_.inputs); }
+    typename DelayedRows<T>::Row row(int group, int unit) const { return unit < batch_.inputs ? input_.row(group, unit) : recurrent_.row(group, unit - batch_.inputs); }
 
     const Batch<T>& batch_;
     const Layer<T>& layer_;
