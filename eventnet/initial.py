@@ -7,7 +7,7 @@ from torch import Tensor
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.layers.lif import LIF
+from eventnet.layers.lif import LIF, as_layer
 from eventnet.layers.readout import LI
 
 
@@ -63,13 +63,14 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
 def _highest(layer: LIF, events: Events) -> Tensor:
     """Each neuron's highest voltage if it had no threshold, ``(B, out)``."""
     delay = getattr(layer, "delay", None)
+    weight = as_layer(**layer.arguments()).synapses.weight
     if delay is None or delay.shape[1] == 1:
         late = events if delay is None else kernels.delayed(events, delay)
-        return _driven(layer, layer.weight, late, slice(None))
+        return _driven(layer, weight, late, slice(None))
     columns = []  # each neuron hears its input in an order of its own
     for n in range(layer.out_features):
         late = kernels.delayed(events, delay[:, n : n + 1].expand(layer.in_features, 1))
-        columns.append(_driven(layer, layer.weight[:, n : n + 1], late, slice(n, n + 1)))
+        columns.append(_driven(layer, weight[:, n : n + 1], late, slice(n, n + 1)))
     return torch.cat(columns, 1)
 
 

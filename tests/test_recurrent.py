@@ -273,7 +273,7 @@ def test_what_is_wrong_with_connections_is_said():
 def test_voltages_that_are_not_there_yet_are_refused_by_name():
     events = Events.from_list([([0.0], [0])], num_units=3, duration=0.1)
     delay = torch.full((3, 2), 1e-3)
-    with pytest.raises(NotImplementedError, match="with refractory, delay per synapse or per target yet"):
+    with pytest.raises(NotImplementedError, match="with a refractory period yet"):
         lif(events, torch.ones(3, 2), delay=delay, refractory=1e-3, return_voltage=True)
 
 
@@ -334,14 +334,26 @@ READINGS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+slow = pytest.mark.slow  # a neuron at a time
+
+
 @pytest.mark.parametrize("reading", READINGS)
-@pytest.mark.parametrize("initial", [False, True])
-def test_voltage_losses_of_recurrent_layers_match_differences(initial, reading, backend):
-    given, events, (times, values) = common(2, "axonal", shared=False)
+@pytest.mark.parametrize(
+    ("delays", "initial", "backend"),
+    [
+        *(("axonal", initial, backend) for initial in (False, True) for backend in ("cpu", "reference")),
+        ("synaptic", True, "cpu"),
+        pytest.param("synaptic", True, "reference", marks=slow),
+        pytest.param("synaptic", False, "cpu", marks=slow),
+    ],
+)
+def test_voltage_losses_of_recurrent_layers_match_differences(delays, initial, backend, reading):
+    given, events, (times, values) = common(2, "none" if delays == "synaptic" else delays, shared=False)
+    own = tensors(draw(2)[0])
+    if delays == "synaptic":
+        given |= {name: own[name] for name in ("delay", "recurrent_delay")}
     if initial:
-        start = tensors(draw(2)[0])
-        given |= {name: start[name] for name in ("initial_voltage", "initial_current")}
+        given |= {name: own[name] for name in ("initial_voltage", "initial_current")}
     names = [*given, "times", "values"]
     generator = torch.Generator().manual_seed(0)
 

@@ -28,7 +28,10 @@ from eventnet.kernels.reference import (
 
 
 class Synapses(NamedTuple):
-    """``weight`` (in, N), and ``delay`` in seconds: (in, N), (in, 1) for one per source, (1, N) for one per target, or none."""
+    """``weight`` (in, N), and ``delay`` in seconds: (in, N), (in, 1) for one per source, (1, N) for one per target, or none.
+
+    An infinite delay is that of a synapse that is not there; its weight is 0.
+    """
 
     weight: Tensor
     delay: Tensor | None = None

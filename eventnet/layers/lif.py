@@ -32,7 +32,8 @@ from eventnet.kernels.reference_lif import Layer, Run
 from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, check_slope_floor, describe, register
 from eventnet.layers.readout import Voltage
 from eventnet.layers.state import LIFState, check_state, resumed, started, state_after
-from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, heard, initial_delay, normal_weight
+from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, initial_delay, normal_weight
+from eventnet.layers.voltage import voltage_of
 
 __all__ = ["LIF", "LIFState", "lif"]
 
@@ -57,6 +58,8 @@ def lif(
     refractory: float | Tensor = ...,
     initial_voltage: float | Tensor | None = ...,
     initial_current: float | Tensor | None = ...,
+    mask: Tensor | None = ...,
+    recurrent_mask: Tensor | None = ...,
     slope_floor: float = ...,
     state: LIFState | None = ...,
     return_voltage: Literal[False] = ...,
@@ -82,6 +85,8 @@ def lif(
     refractory: float | Tensor = ...,
     initial_voltage: float | Tensor | None = ...,
     initial_current: float | Tensor | None = ...,
+    mask: Tensor | None = ...,
+    recurrent_mask: Tensor | None = ...,
     slope_floor: float = ...,
     state: LIFState | None = ...,
     return_voltage: Literal[True],
@@ -107,6 +112,8 @@ def lif(
     refractory: float | Tensor = ...,
     initial_voltage: float | Tensor | None = ...,
     initial_current: float | Tensor | None = ...,
+    mask: Tensor | None = ...,
+    recurrent_mask: Tensor | None = ...,
     slope_floor: float = ...,
     state: LIFState | None = ...,
     return_voltage: Literal[False] = ...,
@@ -131,6 +138,8 @@ def lif(
     refractory: float | Tensor = 0.0,
     initial_voltage: float | Tensor | None = None,
     initial_current: float | Tensor | None = None,
+    mask: Tensor | None = None,
+    recurrent_mask: Tensor | None = None,
     slope_floor: float = 0.0,
     state: LIFState | None = None,
     return_voltage: bool = False,
@@ -150,11 +159,15 @@ def lif(
         threshold, reset, bias: volts; one number, 0-d or ``(out,)``; threshold > reset.
         refractory: seconds >= 0 for which V stays at ``reset`` after a spike; one number, 0-d or ``(out,)``.
         initial_voltage, initial_current: volts at time 0, the voltage below the threshold; one number, 0-d or ``(out,)``.
+        mask, recurrent_mask: bool, as the weights; where False there is no synapse, and its weight and delay get no gradient.
+            Work and memory of layers with delays per synapse or per target are in proportion to the synapses; in others whole
+            rows are read all the same, which is faster than to skip parts of them.
         slope_floor: volts per second >= 0; 0: off. The gradient of a spike is in proportion to 1 / slope, the voltage's at the
             threshold, and huge for one that barely reaches it: a smaller slope than this counts as this. Spikes stay as they
             are, gradients are exact but for those spikes; ``diagnose`` counts them.
         state: of an earlier call, to go on from; instead of the initial voltage and current.
-        return_voltage: also return the ``Voltage``, to be read by ``.max() .mean() .integral() .at(times)``.
+        return_voltage: also return the ``Voltage``, to be read by ``.max() .mean() .integral() .at(times)``. With delays per
+            synapse or per target every reading takes a call per neuron.
         return_state: also return the ``LIFState`` at the end of the events' duration. A trial cut in two, the second part going
             on from the state of the first, has the spikes of the whole; gradients are cut: none flows through a state.
         backend: "auto" (the compiled kernel where there is one), "cpu" or "reference".
@@ -167,7 +180,7 @@ def lif(
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
         RuntimeError: more than ``max_spikes`` spikes.
-        NotImplementedError: ``return_voltage`` with delays per synapse or per target, refractory or a state.
+        NotImplementedError: ``return_voltage`` with a refractory period or a state.
 
     Example:
         >>> events = Events.from_list([([0.0], [0])], num_units=1, duration=0.1)
@@ -191,6 +204,8 @@ def lif(
         refractory,
         initial_voltage,
         initial_current,
+        mask,
+        recurrent_mask,
         slope_floor,
     )
     return run_layer(events, layer, state, return_voltage, return_state, backend, max_spikes)
@@ -224,7 +239,7 @@ def run_layer(
         return spikes, state_after(incoming, layer, run, state)
     if not return_voltage:
         return spikes
-    return spikes, Voltage(*heard(events, spikes, layer), layer.neuron, spikes, backend, layer.initial_voltage)
+    return spikes, voltage_of(events, spikes, layer, backend)
 
 
 def as_layer(
@@ -240,14 +255,16 @@ def as_layer(
     refractory: float | Tensor = 0.0,
     initial_voltage: float | Tensor | None = None,
     initial_current: float | Tensor | None = None,
+    mask: Tensor | None = None,
+    recurrent_mask: Tensor | None = None,
     slope_floor: float = 0.0,
 ) -> Layer:
     """The arguments of ``lif`` as checked tensors."""
     neuron = as_neuron(
         weight.shape[1], weight, tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias
     )
-    synapses = as_synapses(weight, delay)
-    recurrent = as_recurrent(weight, recurrent_weight, recurrent_delay)
+    synapses = as_synapses(weight, delay, mask)
+    recurrent = as_recurrent(weight, recurrent_weight, recurrent_delay, recurrent_mask)
     extras = as_extras(weight, neuron, refractory, initial_voltage, initial_current)
     return Layer(synapses, neuron, recurrent, *extras, slope_floor=check_slope_floor(slope_floor))
 
@@ -263,6 +280,8 @@ class LIF(nn.Module):
         delay_kind: "synaptic" (one delay per connection), "axonal" (per source) or "dendritic" (per target).
         tau_mem, tau_syn, threshold, reset, bias, refractory, initial_voltage, initial_current: one number, or
             ``(out_features,)`` to have one per neuron.
+        mask, recurrent_mask: bool, as the weights; where False there is no synapse. Weights that ``torch.nn.utils.prune``
+            prunes are zero, no more: their work is done.
         slope_floor: volts per second; smaller slopes at spikes count as this in the backward pass.
         learn: names of the parameters that require grad (those of the default that the layer does not have are left out); call
             ``eventnet.constrain_`` after optimiser steps on others than the weights.
@@ -304,6 +323,8 @@ class LIF(nn.Module):
         refractory: float | Tensor = 0.0,
         initial_voltage: float | Tensor | None = None,
         initial_current: float | Tensor | None = None,
+        mask: Tensor | None = None,
+        recurrent_mask: Tensor | None = None,
         slope_floor: float = 0.0,
         learn: tuple[str, ...] = LEARNT,
         backend: str = "auto",
@@ -333,6 +354,11 @@ class LIF(nn.Module):
             if parameter is not None and not idle:
                 own[name] = as_parameter(parameter, dtype)
         register(self, tuple(n for n in learn if n in own) if learn == LEARNT else learn, **own)
+        masks = {"mask": mask, "recurrent_mask": recurrent_mask}
+        for name, where in masks.items():
+            if where is not None:
+                self.register_buffer(name, where.detach().clone())
+        self._given = (*own, *(name for name, where in masks.items() if where is not None))
         as_layer(**self.arguments())  # what is wrong is said here already
 
     @overload
@@ -383,11 +409,15 @@ class LIF(nn.Module):
         return run_layer(events, as_layer(**given), *asked, self.backend, watchers=self.watchers)
 
     def arguments(self) -> dict[str, Any]:
-        """Those of ``lif``: the weights, delays and parameters that this layer has, and its ``slope_floor``."""
-        return {name: p for name, p in self._parameters.items() if p is not None} | {"slope_floor": self.slope_floor}
+        """Those of ``lif``: the weights, delays, parameters and masks that this layer has, and its ``slope_floor``."""
+        # by attribute: a weight that torch.nn.utils prunes or parametrizes is no parameter of the layer any more
+        return {name: getattr(self, name) for name in self._given} | {"slope_floor": self.slope_floor}
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}", "recurrent" if hasattr(self, "recurrent_weight") else ""]
         parts.append(describe({name: p for name, p in self.named_parameters() if not name.endswith("weight")}))
+        parts += [
+            f"{name} of {getattr(self, name).float().mean():.1%}" for name in self._given if name.endswith("mask")
+        ]
         parts.append(f"slope_floor={self.slope_floor:g}" if self.slope_floor else "")
         return ", ".join(part for part in parts if part)

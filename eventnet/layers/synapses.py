@@ -5,18 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eventnet import kernels
-from eventnet.events import Events, replace_unchecked
-from eventnet.kernels.reference_lif import Layer, Synapses
+from eventnet.kernels.reference_lif import Synapses
 
 KINDS = ("synaptic", "axonal", "dendritic")
 Delay = float | Tensor | tuple[float, float] | None  # (low, high) draws them
 
 
-def as_synapses(weight: Tensor, delay: float | Tensor | None, name: str = "") -> Synapses:
+def as_synapses(weight: Tensor, delay: float | Tensor | None, mask: Tensor | None = None, name: str = "") -> Synapses:
     """``weight`` (in, out) and its delays, checked; ``name`` is the prefix in errors, such as "recurrent_"."""
+    if mask is None:
+        return Synapses(weight, _as_delay(weight, delay, name))
+    check_mask(mask, weight, name)
+    delay, there = _as_delay(weight, delay, name), torch.where(mask, weight, 0.0)
+    if delay is None or delay.shape[1] == 1:  # all neurons hear the same: what reaches one of them reaches all
+        return Synapses(there, delay)
+    return Synapses(there, torch.where(mask, delay, torch.inf))
+
+
+def check_mask(mask: Tensor, weight: Tensor, name: str) -> None:
+    """Raise where a mask does not fit its weights."""
+    if mask.dtype != torch.bool or mask.shape != weight.shape or mask.device != weight.device:
+        raise ValueError(
+            f"{name}mask must be bool {tuple(weight.shape)} on {weight.device}, as the weights, got {mask.dtype} "
+            f"{tuple(mask.shape)} on {mask.device}"
+        )
+
+
+def _as_delay(weight: Tensor, delay: float | Tensor | None, name: str) -> Tensor | None:
     if delay is None:
-        return Synapses(weight)
+        return None
     if not isinstance(delay, Tensor):
         delay = torch.full((1, 1), float(delay), dtype=weight.dtype, device=weight.device)
     shape = tuple(weight.shape)
@@ -34,14 +51,17 @@ def as_synapses(weight: Tensor, delay: float | Tensor | None, name: str = "") ->
             f"{name}delay{at} is {delay[tuple(at)].item()}; delays are finite seconds >= 0 "
             "(eventnet.constrain_(module) after each optimiser step keeps them so)"
         )
-    return Synapses(weight, delay if delay.dtype == weight.dtype else delay.to(weight.dtype))
+    return delay if delay.dtype == weight.dtype else delay.to(weight.dtype)
 
 
-def as_recurrent(weight: Tensor, recurrent_weight: Tensor | None, delay: float | Tensor | None) -> Synapses | None:
+def as_recurrent(
+    weight: Tensor, recurrent_weight: Tensor | None, delay: float | Tensor | None, mask: Tensor | None
+) -> Synapses | None:
     """The layer's connections to itself, checked."""
     if recurrent_weight is None:
-        if delay is not None:
-            raise ValueError("recurrent_delay needs a recurrent_weight")
+        for name, given in (("delay", delay), ("mask", mask)):
+            if given is not None:
+                raise ValueError(f"recurrent_{name} needs a recurrent_weight")
         return None
     num = weight.shape[1]
     if recurrent_weight.shape != (num, num):
@@ -53,38 +73,7 @@ def as_recurrent(weight: Tensor, recurrent_weight: Tensor | None, delay: float |
             f"recurrent_weight is {recurrent_weight.dtype} on {recurrent_weight.device} but weight is {weight.dtype} on "
             f"{weight.device}; they must agree"
         )
-    return as_synapses(recurrent_weight, delay, "recurrent_")
-
-
-def heard(events: Events, spikes: Events, layer: Layer) -> tuple[Events, Tensor]:
-    """All that reaches the neurons, at its arrival, and with which weights: the input's units, then the layer's own, then one
-    whose event at time 0 brings the initial current."""
-    if missing := [name for name in kernels.each_has_its_own(layer) if not name.startswith("initial_")]:
-        raise NotImplementedError(f"lif: return_voltage is not possible with {', '.join(missing)} yet")
-    arrived, weights = kernels.delayed(events, layer.synapses.delay), [layer.synapses.weight]
-    if layer.recurrent is not None:
-        arrived = _beside(arrived, kernels.delayed(spikes, layer.recurrent.delay))
-        weights.append(layer.recurrent.weight)
-    if layer.initial_current is not None:
-        arrived = _beside(arrived, _one_each(events))
-        weights.append(layer.initial_current.expand(1, spikes.num_units))
-    return arrived, torch.cat(weights)
-
-
-def _beside(events: Events, more: Events) -> Events:
-    """Both, the units of ``more`` after those of ``events``."""
-    num = events.num_units + more.num_units
-    ones = None if events.values is None else torch.ones_like(more.times, dtype=events.values.dtype)
-    moved = replace_unchecked(more, units=more.units + events.num_units, num_units=num, values=ones)
-    return replace_unchecked(events, num_units=num).merge(moved)
-
-
-def _one_each(events: Events) -> Events:
-    """An event at time 0 of a single unit, in each sample."""
-    batch = events.batch_size
-    offsets = torch.arange(batch + 1, device=events.device)
-    units = events.units.new_zeros(batch)
-    return Events.trusted(events.times.new_zeros(batch), units, offsets, 1, events.duration)
+    return as_synapses(recurrent_weight, delay, mask, "recurrent_")
 
 
 def delay_shape(kind: str, num_in: int, num_out: int) -> tuple[int, int]:

@@ -1,0 +1,107 @@
+"""The voltage of a spiking layer, as that of leaky integrators that hear what it heard; its resets are subtracted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eventnet import kernels
+from eventnet.events import Events, replace_unchecked
+from eventnet.kernels.reference import Neuron
+from eventnet.kernels.reference_lif import Layer, Synapses
+from eventnet.layers.readout import Voltage
+
+
+def voltage_of(events: Events, spikes: Events, layer: Layer, backend: str) -> Voltage:
+    """What ``lif`` returns with ``return_voltage``."""
+    if layer.refractory is not None:
+        raise NotImplementedError("lif: return_voltage is not possible with a refractory period yet")
+    delays = [synapses.delay for synapses in (layer.synapses, layer.recurrent) if synapses is not None]
+    if all(delay is None or delay.shape[1] == 1 for delay in delays):
+        return Voltage(*_heard(events, spikes, layer), layer.neuron, spikes, backend, layer.initial_voltage)
+    parts = tuple(_of_one(n, events, spikes, layer, backend) for n in range(spikes.num_units))
+    return VoltageByNeuron(events, layer.synapses.weight, layer.neuron, spikes, backend, layer.initial_voltage, parts)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VoltageByNeuron(Voltage):
+    """The same where each neuron hears its input in an order of its own: exact, but every reading takes a call per neuron."""
+
+    parts: tuple[Voltage, ...] = ()
+
+    def max(self) -> Tensor:
+        """``(B, N)``"""
+        return self._beside([part.max() for part in self.parts])
+
+    def mean(self) -> Tensor:
+        """``(B, N)``"""
+        return self._beside([part.mean() for part in self.parts])
+
+    def integral(self, decay: float | None = None) -> Tensor:
+        """``(B, N)``"""
+        return self._beside([part.integral(decay) for part in self.parts])
+
+    def at(self, times: Tensor) -> Tensor:
+        """``(B, T, N)``"""
+        return self._beside([part.at(times) for part in self.parts])
+
+    @staticmethod
+    def _beside(columns: list[Tensor]) -> Tensor:
+        return torch.cat(columns, -1)
+
+
+def _of_one(n: int, events: Events, spikes: Events, layer: Layer, backend: str) -> Voltage:
+    """The voltage of neuron ``n`` alone."""
+
+    def own(x: Tensor) -> Tensor:
+        return x if x.numel() == 1 else x[n : n + 1]
+
+    def column(synapses: Synapses) -> Synapses:
+        weight, delay = synapses
+        if delay is None or delay.shape[1] == 1:
+            return Synapses(weight[:, n : n + 1], delay)
+        # an infinite one is of a synapse that is not there: its weight is 0
+        finite = torch.where(torch.isinf(delay[:, n : n + 1]), 0.0, delay[:, n : n + 1])
+        return Synapses(weight[:, n : n + 1], finite)
+
+    alone = Layer(
+        column(layer.synapses),
+        Neuron(*map(own, layer.neuron)),
+        None if layer.recurrent is None else column(layer.recurrent),
+        initial_voltage=None if layer.initial_voltage is None else own(layer.initial_voltage),
+        initial_current=None if layer.initial_current is None else own(layer.initial_current),
+    )
+    fired = spikes.keep(spikes.units == n)
+    fired = replace_unchecked(fired, units=torch.zeros_like(fired.units), num_units=1)
+    return Voltage(*_heard(events, spikes, alone), alone.neuron, fired, backend, alone.initial_voltage)
+
+
+def _heard(events: Events, spikes: Events, layer: Layer) -> tuple[Events, Tensor]:
+    """All that reaches the neurons, at its arrival, and with which weights: the input's units, then those that spike, then one
+    whose event at time 0 brings the initial current."""
+    arrived, weights = kernels.delayed(events, layer.synapses.delay), [layer.synapses.weight]
+    if layer.recurrent is not None:
+        arrived = _beside(arrived, kernels.delayed(spikes, layer.recurrent.delay))
+        weights.append(layer.recurrent.weight)
+    if layer.initial_current is not None:
+        arrived = _beside(arrived, _one_each(events))
+        weights.append(layer.initial_current.expand(1, weights[0].shape[1]))
+    return arrived, torch.cat(weights)
+
+
+def _beside(events: Events, more: Events) -> Events:
+    """Both, the units of ``more`` after those of ``events``."""
+    num = events.num_units + more.num_units
+    ones = None if events.values is None else torch.ones_like(more.times, dtype=events.values.dtype)
+    moved = replace_unchecked(more, units=more.units + events.num_units, num_units=num, values=ones)
+    return replace_unchecked(events, num_units=num).merge(moved)
+
+
+def _one_each(events: Events) -> Events:
+    """An event at time 0 of a single unit, in each sample."""
+    batch = events.batch_size
+    offsets = torch.arange(batch + 1, device=events.device)
+    units = events.units.new_zeros(batch)
+    return Events.trusted(events.times.new_zeros(batch), units, offsets, 1, events.duration)
