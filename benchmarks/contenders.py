@@ -40,7 +40,7 @@ def eventnet(problem: Problem, dt: float) -> Network:
         own = {"recurrent": True, "recurrent_delay": problem.shape.recurrent_delay, "delay_kind": "axonal"}
         own["learn"] = ("weight", "recurrent_weight")  # the delay is a constant: no grid could learn it
     elif problem.delay is not None:
-        own = {"delay": problem.delay, "learn": ("weight", "delay")}
+        own = {"delay": problem.delay, "mask": problem.mask, "learn": ("weight", "delay")}
     hidden = LIF(*problem.w1.shape, threshold=THRESHOLD, **taus, **own)
     readout = LI(*problem.w2.shape, **taus)
     hidden.weight.data, readout.weight.data = problem.w1.clone(), problem.w2.clone()

@@ -36,6 +36,7 @@ class Shape:
         recurrent: standard deviation of the hidden layer's weights to itself, None without; every spike arrives
             ``recurrent_delay`` seconds later. The delay is a constant: a grid of that step has no shorter one.
         delay: smallest and largest delay in seconds, uniform, one per connection from the input, learnt; None without.
+        density: share of the connections from the input that are there; the weights of the others are zero.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Shape:
     recurrent: float | None = None
     recurrent_delay: float = 1e-3
     delay: tuple[float, float] | None = None
+    density: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -75,20 +77,23 @@ class Shape:
             w1 -= w1.mean(0)  # excitation and inhibition in balance: no drift that grows with the number of events
         w2 = self.readout[0] + self.readout[1] * torch.randn(hidden, outputs, generator=generator)
         labels = torch.randint(outputs, (self.batch,), generator=generator)
-        own = delay = None
+        own = delay = mask = None
         if self.recurrent is not None:
             own = self.recurrent * torch.randn(hidden, hidden, generator=generator)
             own -= own.mean(0)
         if self.delay is not None:
             low, high = self.delay
             delay = low + (high - low) * torch.rand(inputs, hidden, generator=generator)
-        return Problem(self, events, labels, w1, w2, own, delay)
+        if self.density < 1:
+            mask = torch.rand(inputs, hidden, generator=generator) < self.density
+            w1 = w1 * mask
+        return Problem(self, events, labels, w1, w2, own, delay, mask)
 
 
 @dataclass(frozen=True)
 class Problem:
     """What every contender starts from: ``w1 (inputs, hidden)``, ``w2 (hidden, outputs)``, and where the shape has them
-    ``recurrent (hidden, hidden)`` and ``delay (inputs, hidden)`` in seconds; all float32.
+    ``recurrent (hidden, hidden)`` and ``delay (inputs, hidden)`` in seconds, all float32, and a bool ``mask (inputs, hidden)``.
     """
 
     shape: Shape
@@ -98,6 +103,7 @@ class Problem:
     w2: Tensor
     recurrent: Tensor | None = None
     delay: Tensor | None = None
+    mask: Tensor | None = None
 
     def part(self, samples: int) -> Problem:
         """The first ``samples`` samples."""
@@ -119,6 +125,7 @@ _SHAPES = [
     _speech("speech-silent", weight=(0.0, 0.05), activity=(0, 0)),
     _speech("speech-recurrent", recurrent=0.2),
     _speech("speech-delays-30", delay=(0.0, 30e-3)),
+    _speech("speech-delays-30-sparse", weight=(0.0, 0.85), delay=(0.0, 30e-3), density=0.1),
     _speech("speech-delays-300", weight=(0.0, 0.34), delay=(0.0, 300e-3), steps=(1e-3, 1e-2)),
     Shape("yin-yang", (5, 200, 3), 32, 5, 30e-3, 60e-3, (1e-3,), (1.5, 0.78), (0.93, 0.1), (50, 300), True),
     Shape(

@@ -63,7 +63,6 @@ public:
         const T* data;
         const Int* neurons;
         int vectors;
-        size_t place;  // of the first vector, among all vectors
 
         const T* vector(int v) const { return data + kVector * v; }
         // The place of a neuron's synapse in the row, which it has.
@@ -96,13 +95,15 @@ public:
 
     Row row(int group, int source) const {
         const size_t r = static_cast<size_t>(group) * sources_ + source, start = starts_[r];
-        return {&data_[start * kVector], sparse ? &neurons_[start * kLanes<T>] : neurons_.data(), static_cast<int>(starts_[r + 1] - start), start};
+        return {&data_[start * kVector], sparse ? &neurons_[start * kLanes<T>] : neurons_.data(), static_cast<int>(starts_[r + 1] - start)};
     }
 
-    // Vectors of all rows of the groups before this one.
-    size_t before(int group) const { return starts_.empty() ? 0 : starts_[static_cast<size_t>(group) * sources_]; }
+    // Numbers in the rows of a group, and in those before one of them.
+    size_t size(int group) const { return sources_ ? before(group + 1) - before(group) : 0; }
+    size_t place(int group, const Row& row) const { return row.data - data_.data() - before(group); }
 
 private:
+    size_t before(int group) const { return starts_[static_cast<size_t>(group) * sources_] * kVector; }
     int first(size_t r) const { return static_cast<int>(r / sources_) * width_; }
     int last(size_t r, int num) const { return std::min(first(r) + width_, num); }
 

@@ -77,7 +77,7 @@ private:
         const int begin = group * width_, count = std::min(width_, layer_.num - begin);
         for (int j = 0; j < synapses.sources; ++j) {
             const auto row = rows.row(group, j);
-            const T* const found = &from[(row.place - rows.before(group)) * DelayedRows<T>::kVector];
+            const T* const found = &from[rows.place(group, row)];
             for (int s = 0; s < row.vectors * kLanes<T>; ++s) {
                 if (row.neurons[s] >= count) continue;
                 const T* const vector = found + s / kLanes<T> * DelayedRows<T>::kVector + s % kLanes<T>;
@@ -144,8 +144,8 @@ private:
             ring = ring_of(all.batch_, all.length_, options.longest());
             pairs.resize(static_cast<size_t>(2) * ((ring + 1) * width + kLanes<T>)), table.resize(static_cast<size_t>(columns - kA) * (ring + 1) * width);
             first.assign(static_cast<size_t>(ring + 1) * width + kLanes<T>, kNone);
-            part.input.assign(gradients_of(all.input_), T(0));
-            part.recurrent.assign(gradients_of(all.recurrent_), T(0));
+            part.input.assign(all.input_.size(group), T(0));
+            part.recurrent.assign(all.recurrent_.size(group), T(0));
             part.sums.assign(static_cast<size_t>(kRows) * width, 0.0);
         }
 
@@ -210,11 +210,9 @@ private:
             }
         }
 
-        size_t gradients_of(const DelayedRows<T>& rows) const { return (rows.before(group + 1) - rows.before(group)) * DelayedRows<T>::kVector; }
-
         void send(double time, const DelayedRows<T>& rows, Array<T>& gradients, int source, T value) {
             const auto row = rows.row(group, source);
-            sent.push_back({time, row, gradients.data() + (row.place - rows.before(group)) * DelayedRows<T>::kVector, value, shortest_to_come<T>(time)});
+            sent.push_back({time, row, gradients.data() + rows.place(group, row), value, shortest_to_come<T>(time)});
         }
 
         void factors() {

@@ -231,7 +231,9 @@ private:
         }
 
         void choose(int64_t id, int v, bool note_reached) {
-            chosen[num_chosen++] = {id, v};
+            const Sent& one = place(id);
+            chosen[num_chosen++] = {one.row.vector(v), one.row.neurons + v * kLanes<T>, before_of(id) + v * kLanes<T>, T(one.time - start), one.size,
+                                    one.least, T(id & (kMostOnTheirWay - 1)), v};
             if (num_chosen == kAtOnce) flush(note_reached);
         }
 
@@ -245,8 +247,11 @@ private:
         // Vectors of synapses: where they are, what they are worth, and to which records.
         static constexpr int kAtOnce = 16;
         using Int = typename DelayedRows<T>::Int;
-        struct {
-            int64_t id;
+        struct Chosen {
+            const T* synapses;
+            const Int* neurons;
+            T* earlier;  // of `before`
+            T time, size, least, id;
             int vector;
         } chosen[kAtOnce];
         int num_chosen = 0;
@@ -265,13 +270,11 @@ private:
             const Vec<T> p = load(&layer.p[begin + c]), q = load(&layer.q[begin + c]);
             const Vec<T> s_peak = load(&layer.s_peak[begin + c]), k_peak = load(&layer.k_peak[begin + c]);
             const Int in_ring = ring - 1, first = window, wide = width;
-            const double now = start;
             for (int i = 0; i < num_chosen; ++i) {
-                const Sent& one = place(chosen[i].id);
-                const T* const vector = one.row.vector(chosen[i].vector);
+                const Chosen& one = chosen[i];
                 IntVec<T> neuron;
-                std::memcpy(&neuron, one.row.neurons + chosen[i].vector * kLanes<T>, sizeof neuron);
-                const Vec<T> delay = load(vector + kLanes<T>), at = T(one.time - now) + delay;
+                std::memcpy(&neuron, one.neurons, sizeof neuron);
+                const Vec<T> delay = load(one.synapses + kLanes<T>), at = one.time + delay;
                 const Vec<T> after = at * rate;  // windows from now on
                 const IntVec<T> counts = (after < last) & (delay >= one.least), whole = __builtin_convertvector(after, IntVec<T>);
                 const Vec<T> left = (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - at;
@@ -285,7 +288,7 @@ private:
                     const Decay<Vec<T>> f = decay<T>(max<T>(left, Vec<T>{}), p, q);
                     fade = f.y, effect = f.k, most = select<T>(left < s_peak, effect, k_peak);
                 }
-                const Vec<T> size = one.size * load(vector);
+                const Vec<T> size = one.size * load(one.synapses);
                 interleave<T>(size * fade, size * effect, max<T>(size * most, Vec<T>{}), Vec<T>{}, weighed[i]);
                 const IntVec<T> index = (counts ? (whole + first) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + neuron;
                 std::memcpy(to_record[i], &index, sizeof index);
@@ -301,11 +304,10 @@ private:
         __attribute__((noinline)) void add() {
             Four<T>* const all_records = reinterpret_cast<Four<T>*>(records.data());
             for (int i = 0; i < num_chosen; ++i) {
-                const int64_t id = chosen[i].id;
-                T* const earlier = before_of(id) + chosen[i].vector * kLanes<T>;
+                T* const earlier = chosen[i].earlier;
                 const Four<T>* const values = weighed[i];
                 const Int* const places = to_record[i];
-                const T self = T(id & (kMostOnTheirWay - 1));
+                const T self = chosen[i].id;
 #pragma GCC unroll 16
                 for (int l = 0; l < kLanes<T>; ++l) {
                     Four<T>& record = all_records[places[l]];
