@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 
 import accuracy
 import gru
+import tables
 import torch
 from measure import ROOT, commit
 
@@ -97,30 +97,6 @@ def read(contender: str, speaker: str, seed: int, folder: Path) -> dict[str, Any
     return {**fold, **accuracy.read_run(seed, folder), "parameters": count(load_model(folder)[0])}
 
 
-def table(folds: list[dict[str, Any]]) -> str:
-    """Test accuracy of every contender on every speaker that was left out, the mean of its seeds."""
-    speakers, contenders = (list(dict.fromkeys(fold[name] for fold in folds)) for name in ("speaker", "contender"))
-    lines = [
-        "| " + " | ".join(["contender", "parameters", *speakers, "mean", "spikes per digit"]) + " |",
-        "|---" * (len(speakers) + 4) + "|",
-    ]
-    for contender in contenders:
-        own = [fold for fold in folds if fold["contender"] == contender]
-        scores = [[fold["test_accuracy"] for fold in own if fold["speaker"] == speaker] for speaker in speakers]
-        means = [statistics.mean(score) if score else None for score in scores]
-        known = [mean for mean in means if mean is not None]
-        spikes = [fold["test"]["spikes_per_inference"] for fold in own if "test" in fold]
-        cells = [
-            contender,
-            f"{own[0]['parameters']:,}",
-            *("" if mean is None else f"{100 * mean:.1f} %" for mean in means),
-            f"{100 * statistics.mean(known):.1f} %" if len(known) == len(speakers) else "",
-            f"{statistics.mean(spikes):.0f}" if spikes else "",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Folds of the file with those of this call in their place, in the order of contenders and speakers."""
 
@@ -156,7 +132,7 @@ def main() -> None:
                 folder = run(contender, speaker, seed, args.runs, args.data_root, args.set, args.epochs)
                 folds = merged(folds, [read(contender, speaker, seed, folder)])
                 accuracy.write(args.result, {"folds": folds})
-    print(table(folds))
+    print(tables.fold_table(folds))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/tables.py [--check]
 
-A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error`` or
-``accuracy``. Markers whose results are not there are left as they are. ``--check`` changes nothing and exits
+A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error``,
+``accuracy`` or ``folds``. Markers whose results are not there are left as they are. ``--check`` changes nothing and exits
 with 1 if the README is out of date.
 """
 
@@ -135,10 +135,41 @@ def accuracy_table(results: Path) -> str | None:
     return "\n".join(lines)
 
 
+def fold_table(folds: list[dict[str, Any]]) -> str:
+    """Test accuracy of every contender on every speaker that was left out, the mean of its seeds."""
+    speakers, contenders = (list(dict.fromkeys(fold[name] for fold in folds)) for name in ("speaker", "contender"))
+    lines = [
+        "| " + " | ".join(["contender", "parameters", *speakers, "mean", "spikes per digit"]) + " |",
+        "|---" * (len(speakers) + 4) + "|",
+    ]
+    for contender in contenders:
+        own = [fold for fold in folds if fold["contender"] == contender]
+        scores = [[fold["test_accuracy"] for fold in own if fold["speaker"] == speaker] for speaker in speakers]
+        means = [statistics.mean(score) if score else None for score in scores]
+        known = [mean for mean in means if mean is not None]
+        spikes = [fold["test"]["spikes_per_inference"] for fold in own if "test" in fold]
+        cells = [
+            contender,
+            f"{own[0]['parameters']:,}",
+            *("" if mean is None else f"{100 * mean:.1f} %" for mean in means),
+            f"{100 * statistics.mean(known):.1f} %" if len(known) == len(speakers) else "",
+            f"{statistics.mean(spikes):.0f}" if spikes else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def folds_table(results: Path) -> str | None:
+    """Spoken digits of a stranger: the folds of ``fsdd_folds.py``."""
+    path = results / "fsdd_folds.json"
+    return fold_table(json.loads(path.read_text())["folds"]) if path.exists() else None
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "speed": speed_table,
     "error": error_table,
     "accuracy": accuracy_table,
+    "folds": folds_table,
 }
 
 

@@ -42,6 +42,10 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
         >>> abs(fire_fraction_(layer, events, 0.3) - 0.3) < 0.01
         True
     """
+    if "weight" not in layer._parameters:
+        raise ValueError(
+            "fire_fraction_: the weight is pruned or parametrized; scale the layer before, or give it a mask instead"
+        )
     if not 0 < fraction < 1:
         raise ValueError(f"fire_fraction_: fraction must be between 0 and 1, got {fraction}")
     rise, gap = _highest(layer, events) - layer.bias, layer.threshold - layer.bias

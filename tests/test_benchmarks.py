@@ -516,7 +516,7 @@ def test_folds_are_run_once_and_make_a_table(tmp_path: Path, monkeypatch) -> Non
     fold = fsdd_folds.read("gru", "theo", 3, folder)
     spiking_fold = {"contender": "fsdd", "speaker": "george", "seed": 3, "test_accuracy": 0.6, "parameters": 900}
     folds = fsdd_folds.merged([fold], [spiking_fold, {**fold, "test_accuracy": 0.7}])
-    lines = fsdd_folds.table(folds).splitlines()
+    lines = tables.fold_table(folds).splitlines()
     assert lines[0] == "| contender | parameters | george | theo | mean | spikes per digit |"
     assert lines[2:] == ["| fsdd | 900 | 60.0 % |  |  |  |", "| gru | 1,000 |  | 70.0 % |  |  |"]
 

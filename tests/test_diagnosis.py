@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import cache
 
@@ -102,3 +103,15 @@ def test_silence_has_no_slope():
 def test_empty_batch():
     found = diagnose(LIF(2, 3), Events.from_list([], num_units=2, duration=0.1))
     assert (found.events, found.spikes, found.silent_share) == (0, 0, 0.0)
+
+
+def test_diagnose_wants_a_layer():
+    with pytest.raises(TypeError, match="expected a LIF layer, got Sequential; diagnosing"):
+        diagnose(nn.Sequential(LIF(2, 2)), Events.from_list([([], [])], num_units=2, duration=0.1))
+
+
+def test_a_copy_made_meanwhile_is_not_watched():
+    layer = LIF(2, 2)
+    with diagnosing(layer):
+        copied = copy.deepcopy(layer)
+    assert copied.watchers == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from helpers import needs_compiled, on_both_backends
@@ -105,7 +107,9 @@ def test_compiled_sparse_rows_are_the_reference(kind, density, shared):
 @needs_compiled
 @pytest.mark.parametrize("kind", ["synaptic", "recurrent synaptic"])
 def test_runs_repeat_bit_for_bit_on_any_number_of_threads(kind):
-    given, masks, events = network(kind, 0.2, torch.float32)
+    given, masks, some = network(kind, 0.2, torch.float32)
+    events = Events.cat([some[[k % 3]] for k in range(100)])
+    assert (events.num_events + 100) * NEURONS > 3e4  # enough for more than one thread
     results = []
     before = torch.get_num_threads()
     try:
@@ -147,10 +151,37 @@ def test_voltages_do_not_see_what_is_not_there(kind, backend):
     assert torch.isfinite(given["delay"].grad).all()
 
 
+@needs_compiled
+@pytest.mark.parametrize("masked", ["mask", "recurrent_mask"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_one_of_both_may_be_sparse(masked, batch):
+    given, masks, events = network("recurrent synaptic", 0.2)
+    masks = {masked: masks[masked]}
+    fast, mine = run(given, events[:batch], **masks, backend="cpu")
+    slow, theirs = run(given, events[:batch], **masks, backend="reference")
+    assert slow.num_events > 5
+    torch.testing.assert_close(fast.times, slow.times, rtol=0, atol=1e-12)
+    for name, grad in theirs.items():
+        assert (mine[name] - grad).norm() <= 1e-9 * grad.norm().clamp(min=1e-9), name
+
+
+@on_both_backends
+def test_without_any_synapse_nothing_happens(backend):
+    given, masks, events = network("recurrent synaptic", 0.5)
+    masks = {name: torch.zeros_like(mask) for name, mask in masks.items()}
+    given["weight"] = torch.full_like(given["weight"], torch.nan)  # whatever a weight that is not there may be
+    leaves = {name: x.requires_grad_() for name, x in given.items()}
+    spikes, state = lif(events, **leaves, **masks, backend=backend, return_state=True)
+    spikes.times.sum().backward()
+    assert spikes.num_events == 0 and not state.voltage.any() and state.pending.num_events == 0
+    assert all(x.grad is not None and not x.grad.any() for x in leaves.values())
+
+
 def test_layer_keeps_its_masks():
     mask = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)) < 0.5
     layer = LIF(6, 4, delay=(0.0, 10e-3), mask=mask, recurrent=True, recurrent_mask=~torch.eye(4, dtype=torch.bool))
-    assert "mask of" in repr(layer) and "recurrent_mask of 75.0%" in repr(layer)
+    assert "share of mask=" in repr(layer) and "share of recurrent_mask=0.75" in repr(layer)
+    assert "mask=?" in repr(copy.deepcopy(layer).to("meta"))
     assert layer.state_dict()["mask"].equal(mask) and layer.state_dict()["mask"] is not mask
     with torch.no_grad():
         layer.weight.fill_(4.0)
@@ -184,6 +215,8 @@ def test_weights_that_torch_prunes_are_zero():
     assert found.times.detach().equal(expected.times)
     found.times.sum().backward()
     assert layer.weight_orig.grad[mask].any() and not layer.weight_orig.grad[~mask].any()
+    with pytest.raises(ValueError, match="pruned or parametrized"):
+        initial.fire_fraction_(layer, events, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +224,11 @@ def test_weights_that_torch_prunes_are_zero():
     [
         ({"mask": torch.ones(3, 2)}, r"mask must be bool \(3, 2\)"),
         ({"mask": torch.ones(2, 3, dtype=torch.bool)}, r"got torch.bool \(2, 3\)"),
+        ({"mask": [[True] * 2] * 3}, "mask must be a bool tensor, got list"),
         ({"recurrent_mask": torch.ones(2, 2, dtype=torch.bool)}, "recurrent_mask needs a recurrent_weight"),
         ({"recurrent": True, "recurrent_mask": torch.ones(3, 2, dtype=torch.bool)}, "recurrent_mask must be bool"),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         LIF(3, 2, **options)

@@ -53,6 +53,10 @@ def diagnose(layer: LIF, events: Events) -> Diagnosis:
     The slope at a spike is ``(bias - threshold + I) / tau_mem`` with the current I just then. EventProp divides by it: a spike
     that barely reaches the threshold has an exact but huge gradient, and one step of the optimiser may delete the spike.
     """
+    if not isinstance(layer, LIF):
+        raise TypeError(
+            f"diagnose: expected a LIF layer, got {type(layer).__name__}; diagnosing(module) tells of all layers in it"
+        )
     with diagnosing(layer) as found:
         layer(events)
     return found[""]

@@ -38,6 +38,10 @@ from eventnet.layers.voltage import voltage_of
 __all__ = ["LIF", "LIFState", "lif"]
 
 Watcher = Callable[[Events, Layer, Run], None]
+ARGUMENTS = (
+    *("weight", "recurrent_weight", "delay", "recurrent_delay", "tau_mem", "tau_syn", "threshold", "reset", "bias"),
+    *("refractory", "initial_voltage", "initial_current", "mask", "recurrent_mask", "slope_floor"),
+)  # of lif, that a layer may have
 LEARNT = ("weight", "recurrent_weight", "delay", "recurrent_delay")  # by default
 MAX_SPIKES = 2**26  # about 3 GB; a storm beyond it is an error, never a silent cap
 
@@ -160,14 +164,15 @@ def lif(
         refractory: seconds >= 0 for which V stays at ``reset`` after a spike; one number, 0-d or ``(out,)``.
         initial_voltage, initial_current: volts at time 0, the voltage below the threshold; one number, 0-d or ``(out,)``.
         mask, recurrent_mask: bool, as the weights; where False there is no synapse, and its weight and delay get no gradient.
-            Work and memory of layers with delays per synapse or per target are in proportion to the synapses; in others whole
-            rows are read all the same, which is faster than to skip parts of them.
+            With delays per synapse or per target only arrivals at synapses that are there are computed, where the neurons share
+            their time constants (and these are not learnt, in the backward pass). Otherwise whole rows are: their order is the
+            same for all neurons, and to read a row is faster than to skip parts of it.
         slope_floor: volts per second >= 0; 0: off. The gradient of a spike is in proportion to 1 / slope, the voltage's at the
             threshold, and huge for one that barely reaches it: a smaller slope than this counts as this. Spikes stay as they
             are, gradients are exact but for those spikes; ``diagnose`` counts them.
         state: of an earlier call, to go on from; instead of the initial voltage and current.
         return_voltage: also return the ``Voltage``, to be read by ``.max() .mean() .integral() .at(times)``. With delays per
-            synapse or per target every reading takes a call per neuron.
+            synapse or per target every reading goes through all events once per neuron.
         return_state: also return the ``LIFState`` at the end of the events' duration. A trial cut in two, the second part going
             on from the state of the first, has the spikes of the whole; gradients are cut: none flows through a state.
         backend: "auto" (the compiled kernel where there is one), "cpu" or "reference".
@@ -304,6 +309,7 @@ class LIF(nn.Module):
     threshold: Tensor
     reset: Tensor
     bias: Tensor
+    slope_floor: float = 0.0
     watchers: tuple[Watcher, ...] = ()  # of each call: see diagnosing
 
     def __init__(
@@ -354,11 +360,10 @@ class LIF(nn.Module):
             if parameter is not None and not idle:
                 own[name] = as_parameter(parameter, dtype)
         register(self, tuple(n for n in learn if n in own) if learn == LEARNT else learn, **own)
-        masks = {"mask": mask, "recurrent_mask": recurrent_mask}
-        for name, where in masks.items():
-            if where is not None:
-                self.register_buffer(name, where.detach().clone())
-        self._given = (*own, *(name for name, where in masks.items() if where is not None))
+        for name, where in (("mask", mask), ("recurrent_mask", recurrent_mask)):
+            if where is not None and not isinstance(where, Tensor):
+                raise TypeError(f"{name} must be a bool tensor, got {type(where).__name__}; torch.as_tensor makes one")
+            self.register_buffer(name, None if where is None else where.detach().clone())
         as_layer(**self.arguments())  # what is wrong is said here already
 
     @overload
@@ -411,13 +416,16 @@ class LIF(nn.Module):
     def arguments(self) -> dict[str, Any]:
         """Those of ``lif``: the weights, delays, parameters and masks that this layer has, and its ``slope_floor``."""
         # by attribute: a weight that torch.nn.utils prunes or parametrizes is no parameter of the layer any more
-        return {name: getattr(self, name) for name in self._given} | {"slope_floor": self.slope_floor}
+        given = {name: getattr(self, name, None) for name in ARGUMENTS}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "watchers"}
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}", "recurrent" if hasattr(self, "recurrent_weight") else ""]
         parts.append(describe({name: p for name, p in self.named_parameters() if not name.endswith("weight")}))
-        parts += [
-            f"{name} of {getattr(self, name).float().mean():.1%}" for name in self._given if name.endswith("mask")
-        ]
+        masks = {f"share of {name}": mask for name, mask in self.named_buffers() if mask.numel()}
+        parts.append(describe({name: mask.float().mean() for name, mask in masks.items()}))
         parts.append(f"slope_floor={self.slope_floor:g}" if self.slope_floor else "")
         return ", ".join(part for part in parts if part)

@@ -136,10 +136,8 @@ def _longest(synapses: Synapses) -> Tensor:
     weight, delay = synapses
     if delay is None or delay.numel() == 0:
         return torch.zeros(weight.shape[0], dtype=torch.float64, device=weight.device)
-    finite = (
-        delay.detach().double().masked_fill(torch.isinf(delay), 0.0)
-    )  # the others are of synapses that are not there
-    return finite.amax(1).expand(weight.shape[0])
+    # an infinite one is of a synapse that is not there
+    return delay.detach().double().masked_fill(torch.isinf(delay), 0.0).amax(1).expand(weight.shape[0])
 
 
 def _shortest_to_come(time: Tensor, end: Tensor) -> Tensor:

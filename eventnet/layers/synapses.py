@@ -24,6 +24,8 @@ def as_synapses(weight: Tensor, delay: float | Tensor | None, mask: Tensor | Non
 
 def check_mask(mask: Tensor, weight: Tensor, name: str) -> None:
     """Raise where a mask does not fit its weights."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{name}mask must be a bool tensor, got {type(mask).__name__}; torch.as_tensor(mask) makes one")
     if mask.dtype != torch.bool or mask.shape != weight.shape or mask.device != weight.device:
         raise ValueError(
             f"{name}mask must be bool {tuple(weight.shape)} on {weight.device}, as the weights, got {mask.dtype} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,35 +22,38 @@ def voltage_of(events: Events, spikes: Events, layer: Layer, backend: str) -> Vo
     delays = [synapses.delay for synapses in (layer.synapses, layer.recurrent) if synapses is not None]
     if all(delay is None or delay.shape[1] == 1 for delay in delays):
         return Voltage(*_heard(events, spikes, layer), layer.neuron, spikes, backend, layer.initial_voltage)
-    parts = tuple(_of_one(n, events, spikes, layer, backend) for n in range(spikes.num_units))
-    return VoltageByNeuron(events, layer.synapses.weight, layer.neuron, spikes, backend, layer.initial_voltage, parts)
+    return VoltageByNeuron(events, layer.synapses.weight, layer.neuron, spikes, backend, layer.initial_voltage, layer)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VoltageByNeuron(Voltage):
-    """The same where each neuron hears its input in an order of its own: exact, but every reading takes a call per neuron."""
+    """The same where each neuron hears its input in an order of its own: exact, but every reading goes through all events and, in
+    a recurrent layer, all spikes once per neuron; with gradients it keeps them all.
+    """
 
-    parts: tuple[Voltage, ...] = ()
+    layer: Layer | None = None
 
     def max(self) -> Tensor:
         """``(B, N)``"""
-        return self._beside([part.max() for part in self.parts])
+        return self._of_each(Voltage.max)
 
     def mean(self) -> Tensor:
         """``(B, N)``"""
-        return self._beside([part.mean() for part in self.parts])
+        return self._of_each(Voltage.mean)
 
     def integral(self, decay: float | None = None) -> Tensor:
         """``(B, N)``"""
-        return self._beside([part.integral(decay) for part in self.parts])
+        return self._of_each(lambda voltage: voltage.integral(decay))
 
     def at(self, times: Tensor) -> Tensor:
         """``(B, T, N)``"""
-        return self._beside([part.at(times) for part in self.parts])
+        return self._of_each(lambda voltage: voltage.at(times))
 
-    @staticmethod
-    def _beside(columns: list[Tensor]) -> Tensor:
-        return torch.cat(columns, -1)
+    def _of_each(self, reading: Callable[[Voltage], Tensor]) -> Tensor:
+        assert self.layer is not None and self.spikes is not None
+        num = self.weight.shape[1]
+        columns = [reading(_of_one(n, self.events, self.spikes, self.layer, self.backend)) for n in range(num)]
+        return torch.cat(columns, -1) if columns else reading(Voltage(self.events, self.weight, self.neuron))
 
 
 def _of_one(n: int, events: Events, spikes: Events, layer: Layer, backend: str) -> Voltage:

@@ -225,9 +225,7 @@ _ALL = (
     ),
     _FSDD,
     _FSDD.changed(recurrent=True).renamed("fsdd_recurrent", "spoken digits, recurrent; otherwise as fsdd"),
-    _FSDD.changed(
-        delay=(0.0, 150e-3), delay_learning_rate=3e-3, readout_tau_mem=100e-3, readout_tau_syn=20e-3
-    ).renamed(
+    _FSDD.changed(delay=(0.0, 150e-3), delay_learning_rate=3e-3, readout_tau_mem=100e-3, readout_tau_syn=20e-3).renamed(
         "fsdd_delays", "spoken digits, with a learnt delay on each synapse of the hidden layer and a slower readout"
     ),
     _SPEECH,

@@ -22,7 +22,7 @@ struct Delayed {
         int64_t count = 0;
         for (int64_t k = 0; k < static_cast<int64_t>(rows) * columns; ++k)
             if (d[k] < T(INFINITY)) shortest = std::min<double>(shortest, d[k]), longest = std::max<double>(longest, d[k]), ++count;
-        if (rows * columns) share = static_cast<double>(count) / (static_cast<double>(rows) * columns);
+        if (const double all = static_cast<double>(rows) * columns; all > 0) share = static_cast<double>(count) / all;
         if (inputs == 0 || n == 0) shortest = 0;
     }
 
@@ -55,7 +55,7 @@ template <class T>
 class DelayedRows {
 public:
     using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-    static constexpr double kSparse = 0.75;  // vectors that have to be left for rows to be sparse
+    static constexpr double kSparse = 0.75;  // share of the vectors that is left at most where rows are sparse
 
     // A vector of synapses: their weights, then their delays; and their neurons.
     static constexpr int kVector = 2 * kLanes<T>;
@@ -95,7 +95,7 @@ public:
 
     Row row(int group, int source) const {
         const size_t r = static_cast<size_t>(group) * sources_ + source, start = starts_[r];
-        return {&data_[start * kVector], sparse ? &neurons_[start * kLanes<T>] : neurons_.data(), static_cast<int>(starts_[r + 1] - start)};
+        return {data_.data() + start * kVector, neurons_.data() + (sparse ? start * kLanes<T> : 0), static_cast<int>(starts_[r + 1] - start)};
     }
 
     // Numbers in the rows of a group, and in those before one of them.
@@ -109,7 +109,7 @@ private:
 
     void fill(const Delayed<T>& synapses, size_t r) {
         const int j = static_cast<int>(r % sources_);
-        T* const to = &data_[starts_[r] * kVector];
+        T* const to = data_.data() + starts_[r] * kVector;
         size_t at = 0;
         for (int n = first(r); n < last(r, synapses.num); ++n) {
             const T delay = synapses.delay_of(j, n);
@@ -166,11 +166,11 @@ double window_length(const Batch<T>& batch, const Layer<T>& layer, double longes
     return std::max({length, std::min(longest_delay, longest) / kOnTheirWay, longest / kPerTrial});
 }
 
-// Neurons that hear only the input are looked at some vectors at a time: what belongs to these stays in the cache. Sparse rows are worth
-// more if they are long.
+// Neurons that hear only the input are looked at some vectors at a time: what belongs to these stays in the cache. Sparse rows fill
+// their vectors if they are long; but there have to be samples enough for all threads.
 template <class T>
-int group_width(const Batch<T>& batch, int columns, const Delayed<T>& synapses) {
-    if (synapses.share < DelayedRows<T>::kSparse && batch.size > 1) return columns;
+int group_width(const Batch<T>& batch, int columns, const Delayed<T>& synapses, bool may_be_sparse, int threads) {
+    if (may_be_sparse && synapses.share < DelayedRows<T>::kSparse && batch.size >= threads) return columns;
     int vectors = 4;
     while (columns % (vectors * kLanes<T>)) --vectors;
     return vectors * kLanes<T>;

@@ -40,8 +40,8 @@ public:
 
     void run(const Kept& spikes, const Out& out, int threads) {
         const bool together = options_.recurrent.weight || out.times;  // sums over all neurons are asked for
-        width_ = together ? layer_.columns : group_width<T>(batch_, layer_.columns, options_.input);
         const bool may_be_sparse = layer_.shared && !with_taus_;
+        width_ = together ? layer_.columns : group_width<T>(batch_, layer_.columns, options_.input, may_be_sparse, threads);
         input_ = DelayedRows<T>(options_.input, layer_.columns, width_, may_be_sparse);
         recurrent_ = DelayedRows<T>(options_.recurrent, layer_.columns, width_, may_be_sparse);
         const int groups = layer_.columns / width_;
@@ -77,7 +77,7 @@ private:
         const int begin = group * width_, count = std::min(width_, layer_.num - begin);
         for (int j = 0; j < synapses.sources; ++j) {
             const auto row = rows.row(group, j);
-            const T* const found = &from[rows.place(group, row)];
+            const T* const found = from.data() + rows.place(group, row);
             for (int s = 0; s < row.vectors * kLanes<T>; ++s) {
                 if (row.neurons[s] >= count) continue;
                 const T* const vector = found + s / kLanes<T> * DelayedRows<T>::kVector + s % kLanes<T>;
@@ -142,7 +142,7 @@ private:
               begin(g * parent.width_), width(parent.width_), columns(parent.with_taus_ ? kAll : kA),
               costates(static_cast<size_t>(columns) * width), x(width), y(width), k(width), x_tm(width), y_ts(width), k_tm(width), k_ts(width) {
             ring = ring_of(all.batch_, all.length_, options.longest());
-            pairs.resize(static_cast<size_t>(2) * ((ring + 1) * width + kLanes<T>)), table.resize(static_cast<size_t>(columns - kA) * (ring + 1) * width);
+            pairs.resize(2 * (static_cast<size_t>(ring + 1) * width + kLanes<T>)), table.resize(static_cast<size_t>(columns - kA) * (ring + 1) * width);
             first.assign(static_cast<size_t>(ring + 1) * width + kLanes<T>, kNone);
             part.input.assign(all.input_.size(group), T(0));
             part.recurrent.assign(all.recurrent_.size(group), T(0));

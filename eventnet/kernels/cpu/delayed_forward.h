@@ -33,24 +33,25 @@ struct Final {
 template <class T>
 class DelayedForward {
 public:
-    DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes, Final<T> final = {})
-        : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes), final_(final),
-          width_(options.recurrent.weight ? layer.columns : group_width<T>(batch, layer.columns, options.input)), length_(window_length(batch, layer, options.longest())),
+    DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes, int threads, Final<T> final = {})
+        : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes), threads_(threads), final_(final),
+          width_(options.recurrent.weight ? layer.columns : group_width<T>(batch, layer.columns, options.input, layer.shared, threads)),
+          length_(window_length(batch, layer, options.longest())),
           input_(options.input, layer.columns, width_, layer.shared), recurrent_(options.recurrent, layer.columns, width_, layer.shared),
           decays_(layer) {}
 
     // Spikes of every sample, sorted.
-    std::vector<std::vector<Released>> run(int threads) {
-        const Split parts = split(batch_, layer_.columns, std::min(threads, std::max(batch_.size, 1)));
+    std::vector<std::vector<Released>> run() {
+        const Split parts = split(batch_, layer_.columns, std::min(threads_, std::max(batch_.size, 1)));
         const int groups = layer_.columns / width_;
         std::vector<std::vector<Released>> found(static_cast<size_t>(batch_.size) * groups), all(batch_.size);
-        parallel_for(parts.chunks() * groups, threads, [&](int job) {
+        parallel_for(parts.chunks() * groups, threads_, [&](int job) {
             const int chunk = job % parts.chunks(), group = job / parts.chunks();
             Worker worker(*this, group);
             for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b)
                 worker.sample(b, found[static_cast<size_t>(b) * groups + group]);
         });
-        parallel_for(batch_.size, threads, [&](int b) {
+        parallel_for(batch_.size, threads_, [&](int b) {
             const auto from = found.begin() + static_cast<size_t>(b) * groups;
             all[b] = std::move(*from);
             for (int g = 1; g < groups; ++g) all[b].insert(all[b].end(), from[g].begin(), from[g].end());
@@ -513,8 +514,9 @@ private:
     const Layer<T>& layer_;
     const Options<T>& options_;
     const int64_t max_spikes_;
+    const int threads_;
     const Final<T> final_;
-    const int width_;       // neurons that are looked at together: a vector, or all of them if they hear each other
+    const int width_;       // neurons that are looked at together: all of them if they hear each other
     const double length_;   // windows are not longer
     const DelayedRows<T> input_, recurrent_;
     const Decays<T> decays_;

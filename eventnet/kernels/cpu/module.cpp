@@ -198,7 +198,7 @@ nb::tuple lif_each(EVENTNET_COMMON, EVENTNET_OPTIONS, bool final, int64_t max_sp
     if (layer.num > 0) {
         nb::gil_scoped_release release;
         T* const at = state.data();
-        spikes = DelayedForward<T>(batch, layer, given, max_spikes, final ? Final<T>{at, at + cells, at + 2 * cells} : Final<T>{}).run(threads);
+        spikes = DelayedForward<T>(batch, layer, given, max_spikes, threads, final ? Final<T>{at, at + cells, at + 2 * cells} : Final<T>{}).run();
     }
     Out<int64_t> out_offsets = make<int64_t>({batch_size + 1});
     for (size_t b = 0; b < batch_size; ++b) out_offsets.data()[b + 1] = out_offsets.data()[b] + int64_t(spikes[b].size());
