@@ -108,8 +108,8 @@ def test_compiled_sparse_rows_are_the_reference(kind, density, shared):
 @pytest.mark.parametrize("kind", ["synaptic", "recurrent synaptic"])
 def test_runs_repeat_bit_for_bit_on_any_number_of_threads(kind):
     given, masks, some = network(kind, 0.2, torch.float32)
-    events = Events.cat([some[[k % 3]] for k in range(100)])
-    assert (events.num_events + 100) * NEURONS > 3e4  # enough for more than one thread
+    events = Events.cat([some[[k % 3]] for k in range(150)])
+    assert (events.num_events + 150) * NEURONS > 3e4  # enough for more than one thread
     results = []
     before = torch.get_num_threads()
     try:
