@@ -362,53 +362,54 @@ private:
             const T* const all_pairs = pairs.data();
             const double now = start;
             Vec<T> by_tau_mem{}, by_tau_syn{};
-            for (Sent* sending = from; sending < to; ++sending)
-            for (int v = first_vector; v < last_vector; ++v) {
-                Sent& one = *sending;
-                const T* const synapses = one.row.vector(v);
-                const Int* const neurons = one.row.neurons + v * kLanes<T>;
-                IntVec<T> neuron;
-                std::memcpy(&neuron, neurons, sizeof neuron);
-                const Vec<T> delay = load(synapses + kLanes<T>), arrival = T(one.time - now) + delay;
-                const Vec<T> after = arrival * rate;  // windows from now on
-                const IntVec<T> counts = (after < last) & (delay >= one.least), whole = __builtin_convertvector(after, IntVec<T>);
-                // nothing may overflow where nothing counts: infinity times the costate 0 would be NaN
-                const Vec<T> left = select<T>(counts, (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - arrival, Vec<T>{});
-                const IntVec<T> place = (counts ? (whole + at_hand) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + neuron;
-                Vec<T> of_v, r;
-                gather_pairs<T>(all_pairs, place, of_v, r);
-                Decay<Vec<T>> f;
-                if constexpr (Brief) {
-                    f = {of_x[0], of_y[0], of_k[0]};
+            for (Sent* sending = from; sending < to; ++sending) {
+                for (int v = first_vector; v < last_vector; ++v) {
+                    Sent& one = *sending;
+                    const T* const synapses = one.row.vector(v);
+                    const Int* const neurons = one.row.neurons + v * kLanes<T>;
+                    IntVec<T> neuron;
+                    std::memcpy(&neuron, neurons, sizeof neuron);
+                    const Vec<T> delay = load(synapses + kLanes<T>), arrival = T(one.time - now) + delay;
+                    const Vec<T> after = arrival * rate;  // windows from now on
+                    const IntVec<T> counts = (after < last) & (delay >= one.least), whole = __builtin_convertvector(after, IntVec<T>);
+                    // nothing may overflow where nothing counts: infinity times the costate 0 would be NaN
+                    const Vec<T> left = select<T>(counts, (__builtin_convertvector(whole, Vec<T>) + T(1)) * length - arrival, Vec<T>{});
+                    const IntVec<T> place = (counts ? (whole + at_hand) & in_ring : IntVec<T>{} + (in_ring + 1)) * wide + neuron;
+                    Vec<T> of_v, r;
+                    gather_pairs<T>(all_pairs, place, of_v, r);
+                    Decay<Vec<T>> f;
+                    if constexpr (Brief) {
+                        f = {of_x[0], of_y[0], of_k[0]};
 #pragma GCC unroll 16
-                    for (int n = 1; n < kTerms; ++n) f.x = f.x * left + of_x[n], f.y = f.y * left + of_y[n], f.k = f.k * left + of_k[n];
-                } else {
-                    f = decay<T>(max<T>(left, Vec<T>{}), p, q);
-                }
-                Vec<T> v0 = of_v * f.x, r0 = r * f.y + of_v * f.k, c0{}, d0{};
-                if constexpr (Taus) {
-                    const TauSlope<Vec<T>> g = tau_slope<T>(max<T>(left, Vec<T>{}), p, q);
-                    c0 = gather<T>(table_of(kC), place) * f.y + gather<T>(table_of(kA), place) * f.k + of_v * g.k_tm;
-                    d0 = gather<T>(table_of(kD), place) * f.y + r * g.y_ts + of_v * g.k_ts;
-                }
-                uint32_t lanes = bits<T>(((IntVec<T>)of_v & 1) != 0);
-                if (__builtin_expect(lanes != 0, 0)) {
-                    for (; lanes; lanes &= lanes - 1) {
-                        const int l = __builtin_ctz(lanes);
-                        const double time = now + double(arrival[l]);
-                        Costate more;
-                        for (int i = first[place[l]]; i != kNone; i = impulses[i].later)
-                            if (impulses[i].time > time) add_impulse(static_cast<int>(neurons[l]), impulses[i], time, more);
-                        v0[l] += T(more.v), r0[l] += T(more.r), c0[l] += T(more.c), d0[l] += T(more.d);
+                        for (int n = 1; n < kTerms; ++n) f.x = f.x * left + of_x[n], f.y = f.y * left + of_y[n], f.k = f.k * left + of_k[n];
+                    } else {
+                        f = decay<T>(max<T>(left, Vec<T>{}), p, q);
                     }
-                }
-                const Vec<T> pull = r0 * q - v0 * p;
-                T *const of_weight = one.gradient + (synapses - one.row.data), *const of_delay = of_weight + kLanes<T>;
-                store(of_weight, load(of_weight) + one.value * r0), store(of_delay, load(of_delay) + one.value * pull);
-                if constexpr (Sums) {
-                    const Vec<T> weight = load(synapses);
-                    one.by_time += one.value * sum_of(weight * pull), one.by_value += sum_of(weight * r0);
-                    if constexpr (Taus) by_tau_mem += one.value * weight * c0, by_tau_syn += one.value * weight * d0;
+                    Vec<T> v0 = of_v * f.x, r0 = r * f.y + of_v * f.k, c0{}, d0{};
+                    if constexpr (Taus) {
+                        const TauSlope<Vec<T>> g = tau_slope<T>(max<T>(left, Vec<T>{}), p, q);
+                        c0 = gather<T>(table_of(kC), place) * f.y + gather<T>(table_of(kA), place) * f.k + of_v * g.k_tm;
+                        d0 = gather<T>(table_of(kD), place) * f.y + r * g.y_ts + of_v * g.k_ts;
+                    }
+                    uint32_t lanes = bits<T>(((IntVec<T>)of_v & 1) != 0);
+                    if (__builtin_expect(lanes != 0, 0)) {
+                        for (; lanes; lanes &= lanes - 1) {
+                            const int l = __builtin_ctz(lanes);
+                            const double time = now + double(arrival[l]);
+                            Costate more;
+                            for (int i = first[place[l]]; i != kNone; i = impulses[i].later)
+                                if (impulses[i].time > time) add_impulse(static_cast<int>(neurons[l]), impulses[i], time, more);
+                            v0[l] += T(more.v), r0[l] += T(more.r), c0[l] += T(more.c), d0[l] += T(more.d);
+                        }
+                    }
+                    const Vec<T> pull = r0 * q - v0 * p;
+                    T *const of_weight = one.gradient + (synapses - one.row.data), *const of_delay = of_weight + kLanes<T>;
+                    store(of_weight, load(of_weight) + one.value * r0), store(of_delay, load(of_delay) + one.value * pull);
+                    if constexpr (Sums) {
+                        const Vec<T> weight = load(synapses);
+                        one.by_time += one.value * sum_of(weight * pull), one.by_value += sum_of(weight * r0);
+                        if constexpr (Taus) by_tau_mem += one.value * weight * c0, by_tau_syn += one.value * weight * d0;
+                    }
                 }
             }
             if constexpr (Taus)
