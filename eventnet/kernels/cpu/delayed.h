@@ -176,13 +176,16 @@ int group_width(const Batch<T>& batch, int columns, const Delayed<T>& synapses, 
     return vectors * kLanes<T>;
 }
 
-// How many windows are in use at once, as a power of two. A sample's windows are shorter than `length`, by less than half.
+// How many windows are in use at once, as a power of two.
 template <class T>
 int ring_of(const Batch<T>& batch, double length, double longest_delay) {
-    double trial = 0;
-    for (int b = 0; b < batch.size; ++b) trial = std::max(trial, batch.duration[b]);
+    double most = 1;
+    for (int b = 0; b < batch.size; ++b) {
+        const Windows windows(batch.duration[b], length);
+        most = std::max(most, std::min(double(windows.count), longest_delay / windows.length + 3));
+    }
     int ring = 1;
-    while (ring < std::min(2 * longest_delay / length + 3, 2 * trial / length + 3)) ring *= 2;
+    while (ring < most) ring *= 2;
     return ring;
 }
 

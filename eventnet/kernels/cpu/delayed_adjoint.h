@@ -1,4 +1,5 @@
-// Backward pass of delayed_forward.h: every arrival is a look-up of its target's costates.
+// Backward pass of delayed_forward.h: every arrival is a look-up of its target's costates. Where it is less work the input's synapses
+// get their gradients impulse by impulse instead (delayed_traces.h).
 //
 // Time goes in windows, from the last to the first. Between a neuron's impulses its costates r = dL/dI and v = dL/dV are closed
 // form, so those at the ends of the windows and the impulses within them are all that is kept, for as long as delays reach.
@@ -8,7 +9,7 @@
 // give the gradients of the time constants. At the end of a refractory period v and a become 0: nothing before it is seen after it.
 #pragma once
 
-#include "delayed.h"
+#include "delayed_traces.h"
 #include "impulse.h"
 
 namespace eventnet {
@@ -41,8 +42,11 @@ public:
     void run(const Kept& spikes, const Out& out, int threads) {
         const bool together = options_.recurrent.weight || out.times;  // sums over all neurons are asked for
         const bool may_be_sparse = layer_.shared && !with_taus_;
-        width_ = together ? layer_.columns : group_width<T>(batch_, layer_.columns, options_.input, may_be_sparse, threads);
-        input_ = DelayedRows<T>(options_.input, layer_.columns, width_, may_be_sparse);
+        by_impulse_ = !out.times && !with_taus_ && DelayedTraces<T>::pays(batch_, layer_, options_.input, spikes.offsets);
+        const bool all_at_once = together || (by_impulse_ && batch_.size >= threads);
+        width_ = all_at_once ? layer_.columns : group_width<T>(batch_, layer_.columns, options_.input, may_be_sparse, threads);
+        if (by_impulse_ && !options_.recurrent.weight) length_ = std::max(length_, longest_trial() / kFewWindows);
+        if (!by_impulse_) input_ = DelayedRows<T>(options_.input, layer_.columns, width_, may_be_sparse);
         recurrent_ = DelayedRows<T>(options_.recurrent, layer_.columns, width_, may_be_sparse);
         const int groups = layer_.columns / width_;
         const Split parts = split(batch_, layer_.columns, std::min(threads, std::max(batch_.size, 1)));
@@ -54,7 +58,12 @@ public:
             const int first = chunks == 1 ? 0 : parts.samples[chunk], last = chunks == 1 ? batch_.size : parts.samples[chunk + 1];
             for (int b = first; b < last; ++b) worker.sample(b);
         });
-        for (int chunk = 0; chunk < chunks; ++chunk)  // in a fixed order: runs repeat bit for bit
+        for (int chunk = 0; chunk < chunks; ++chunk) {  // in a fixed order: runs repeat bit for bit
+            if (by_impulse_)
+                parallel_for(groups * threads, threads, [&](int job) {
+                    const int inputs = options_.input.sources, part = job % threads;
+                    found[chunk * groups + job / threads].traces.finish(inputs * part / threads, inputs * (part + 1) / threads, out.weight, out.delay);
+                });
             parallel_for(groups, threads, [&](int group) {
                 const Part& part = found[chunk * groups + group];
                 const int begin = group * width_, count = std::min(width_, layer_.num - begin);
@@ -63,12 +72,22 @@ public:
                 for (int row = 0; row < kRows; ++row)
                     for (int c = 0; c < count; ++c) out.sums[static_cast<size_t>(row) * layer_.num + begin + c] += part.sums[row * width_ + c];
             });
+        }
     }
 
 private:
+    static constexpr double kFewWindows = 64;  // where no arrival is looked up
+
+    double longest_trial() const {
+        double longest = 0;
+        for (int b = 0; b < batch_.size; ++b) longest = std::max(longest, batch_.duration[b]);
+        return longest;
+    }
+
     // What a job finds. For each vector of synapses the gradients of the weights, then those of the delays but for the weights.
     struct Part {
         Array<T> input, recurrent;
+        DelayedTraces<T> traces;
         std::vector<double> sums;
     };
 
@@ -90,6 +109,7 @@ private:
     struct Impulse {
         double time, size, slope;  // what v and a jump by
         int later;                 // in the same window and neuron, or kNone
+        int c;                     // the neuron
     };
     static constexpr int kNone = -1;
 
@@ -141,10 +161,11 @@ private:
             : all(parent), kept(spikes), result(out), part(mine), layer(parent.layer_), options(parent.options_), group(g),
               begin(g * parent.width_), width(parent.width_), columns(parent.with_taus_ ? kAll : kA),
               costates(static_cast<size_t>(columns) * width), x(width), y(width), k(width), x_tm(width), y_ts(width), k_tm(width), k_ts(width) {
-            ring = ring_of(all.batch_, all.length_, options.longest());
+            ring = ring_of(all.batch_, all.length_, all.by_impulse_ ? options.recurrent.longest : options.longest());
+            if (all.by_impulse_) part.traces = DelayedTraces<T>(all.batch_, layer, options.input, begin, width);
             pairs.resize(2 * (static_cast<size_t>(ring + 1) * width + kLanes<T>)), table.resize(static_cast<size_t>(columns - kA) * (ring + 1) * width);
             first.assign(static_cast<size_t>(ring + 1) * width + kLanes<T>, kNone);
-            part.input.assign(all.input_.size(group), T(0));
+            if (!all.by_impulse_) part.input.assign(all.input_.size(group), T(0));
             part.recurrent.assign(all.recurrent_.size(group), T(0));
             part.sums.assign(static_cast<size_t>(kRows) * width, 0.0);
         }
@@ -190,7 +211,7 @@ private:
                 for (; next < releases.size() && (releases[next].time >= start || window == 0); ++next) release(releases[next], from);
                 sent.clear();
                 const int64_t until = e;
-                for (; e > batch.offsets[b] && (batch.times[e - 1] >= start || window == 0); --e) {
+                for (; !all.by_impulse_ && e > batch.offsets[b] && (batch.times[e - 1] >= start || window == 0); --e) {
                     const int unit = batch.units[e - 1];
                     if (unit < batch.inputs) send(batch.times[e - 1], all.input_, part.input, unit, batch.value(e - 1));
                     else send(batch.times[e - 1], all.recurrent_, part.recurrent, unit - batch.inputs, batch.value(e - 1));
@@ -201,6 +222,10 @@ private:
                     if (result.values) result.values[at] = sent[until - 1 - at].by_value;
                 }
                 earlier();
+            }
+            if (all.by_impulse_) {
+                part.traces.start(b);
+                for (auto one = impulses.rbegin(); one != impulses.rend(); ++one) part.traces.add(one->c, one->time, one->size);
             }
             for (int c = 0; c < std::min(width, layer.num - begin); ++c) {
                 const double voltage = options.voltage(b, begin + c) - layer.neurons[begin + c].bias, current = options.current(b, begin + c);
@@ -262,7 +287,7 @@ private:
             int& head = first[slot(window) + c];
             if (head == kNone) touched.push_back(c), pair(c)[0] = marked(pair(c)[0], true);
             else if (impulses[head].time == time) return void((impulses[head].size += size, impulses[head].slope += slope));
-            impulses.push_back({time, size, slope, head});
+            impulses.push_back({time, size, slope, head, c});
             head = static_cast<int>(impulses.size()) - 1;
         }
 
@@ -423,7 +448,8 @@ private:
     const Layer<T>& layer_;
     const Options<T>& options_;
     const bool with_taus_;
-    const double length_;  // windows are not longer
+    double length_;  // windows are not longer
+    bool by_impulse_ = false;
     const Decays<T> decays_;
     int width_ = 0;        // neurons that are looked at together
     DelayedRows<T> input_, recurrent_;
