@@ -70,7 +70,7 @@ def test_gradients_of_a_recurrent_layer_are_those_of_the_reference():
     given, events = draw("recurrent", 8e-3)
     events = events[2:]
     slow, theirs = run(given, events, backend="reference")
-    fast, mine = run(given, events, backend="cpu")
+    _, mine = run(given, events, backend="cpu")
     assert 10 < slow.num_events < events.num_events / 3
     assert_close(mine, theirs, 1e-8)
 
@@ -80,7 +80,7 @@ def test_refractory_periods_masks_and_initial_states(longest):
     given, events = draw("synaptic", longest)
     mask = torch.rand(INPUTS, NEURONS, generator=torch.Generator().manual_seed(0)) < 0.9
     options = {"refractory": 4e-3, "mask": mask, "bias": 0.2, "initial_voltage": 0.5, "initial_current": 1.0}
-    fast, mine = run(given, events, **options, backend="cpu")
+    _, mine = run(given, events, **options, backend="cpu")
     slow, theirs = run(given, events, **options, backend="reference")
     assert 20 < slow.num_events < events.num_events / 3
     assert_close(mine, theirs, 1e-8)
