@@ -5,14 +5,18 @@ from importlib import metadata as _metadata
 from eventnet import data, initial, kernels, losses
 from eventnet.events import Events
 from eventnet.layers.diagnosis import Diagnosis, diagnose, diagnosing
+from eventnet.layers.egru import EGRU, EGRUCell, EGRUState
 from eventnet.layers.lif import LIF, LIFState, lif
 from eventnet.layers.neuron import constrain_
 from eventnet.layers.readout import LI, Voltage
 
 __all__ = [
+    "EGRU",
     "LI",
     "LIF",
     "Diagnosis",
+    "EGRUCell",
+    "EGRUState",
     "Events",
     "LIFState",
     "Voltage",

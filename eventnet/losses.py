@@ -114,3 +114,30 @@ def lift_silent_(weight: Tensor, events: Events, amount: float) -> int:
     silent = torch.bincount(events.units, minlength=events.num_units) == 0
     weight += amount * silent.to(weight.dtype)
     return int(silent.sum())
+
+
+def activity_penalty(fired: Tensor, target: float = 0.0) -> Tensor:
+    """Squared distance of the share of units that fire from ``target``: ``(mean(fired) - target)^2``.
+
+    Args:
+        fired: of gated units, as ``EGRUSteps.fired``: 0 or 1 with a pseudo-derivative.
+        target: events per unit and step.
+
+    Source: Subramoney et al. 2023 (ICLR), the regulariser of EGRU's activity.
+
+    Example:
+        >>> round(activity_penalty(torch.tensor([1.0, 0.0, 0.0, 0.0]), target=0.05).item(), 3)
+        0.04
+    """
+    return (fired.mean() - target) ** 2
+
+
+def voltage_penalty(c: Tensor, rest: float = -0.9) -> Tensor:
+    """Mean squared distance of what gated units keep from ``rest``: units that stay far below their threshold are silent.
+
+    Args:
+        c: of gated units, as ``EGRUSteps.c``.
+
+    Source: Subramoney et al. 2023 (ICLR).
+    """
+    return ((c - rest) ** 2).mean()

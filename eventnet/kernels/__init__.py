@@ -15,6 +15,7 @@ from torch import Tensor
 from eventnet.events import Events
 from eventnet.kernels import cpu
 from eventnet.kernels.reference import Neuron, Packed, li_integral_reference, li_max_reference
+from eventnet.kernels.reference_egru import Steps, Unit, egru_reference
 from eventnet.kernels.reference_lif import Layer, Run, lif_reference
 
 __all__ = ["available"]
@@ -128,6 +129,17 @@ def li_integral(events: Events, weight: Tensor, neuron: Neuron, rate: float, bac
     from eventnet.kernels.ops import li_integral_cpu
 
     return li_integral_cpu(_packed(events), weight, neuron, rate)
+
+
+def egru(
+    drive: Tensor, unit: Unit, c: Tensor, y: Tensor, backend: str, kept: Tensor | None = None, zoneout: float = 0.0
+) -> Steps:
+    """The steps of a layer of event-based gated units, as ``egru_reference``."""
+    if choose(backend, drive.device) == "reference":
+        return egru_reference(drive, unit, c, y, kept, zoneout)
+    from eventnet.kernels.ops_egru import egru_cpu
+
+    return egru_cpu(drive, unit, c, y, kept, zoneout)
 
 
 def _packed(events: Events) -> Packed:

@@ -156,7 +156,7 @@ def constrain_(module: nn.Module) -> nn.Module:
     """Bring the parameters of every eventnet layer in ``module`` back within their bounds, in place.
 
     Call it after each optimiser step when more than the weights is learnt: time constants stay positive, thresholds
-    above resets and initial voltages, delays and refractory periods at least 0.
+    above resets and initial voltages (those of gated units between 0 and 1), delays and refractory periods at least 0.
 
     Example:
         >>> layer = LIF(3, 2, tau_mem=0.02, learn=("weight", "tau_mem"))
@@ -183,4 +183,7 @@ def constrain_(module: nn.Module) -> nn.Module:
             if isinstance(voltage, nn.Parameter) and isinstance(threshold, nn.Parameter):
                 highest = threshold.min() if voltage.dim() == 0 else threshold
                 voltage.copy_(torch.minimum(voltage, highest - MIN_GAP))
+            for name, parameter in part.named_parameters(recurse=False):
+                if name.startswith("threshold") and hasattr(part, "weight_hh" + name.removeprefix("threshold")):
+                    parameter.clamp_(0.0, 1.0)  # of gated units
     return module

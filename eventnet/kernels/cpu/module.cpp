@@ -11,6 +11,7 @@
 #include "adjoint_shared.h"
 #include "delayed_adjoint.h"
 #include "delayed_forward.h"
+#include "egru.h"
 #include "li_integral.h"
 #include "li_max.h"
 #include "lif_forward.h"
@@ -295,6 +296,46 @@ nb::tuple li_integral_backward(EVENTNET_COMMON, double rate, In<T> grad, bool in
     return arrays.tuple();
 }
 
+// What the kernels of gated units take: drive (T, B, 3H), the unit's weight, bias and threshold, c and y before, kept (T, B, H) or None.
+#define EVENTNET_GATED                                                                                                     \
+    In<T> drive, In<T> weight, In<T> bias, In<T> threshold, In<T> c, In<T> y, nb::object kept, double height, double half_width, \
+        double zoneout
+#define EVENTNET_GATED_ARGS                                                                                               \
+    nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg()
+#define EVENTNET_GATED_LAYER                                                                                              \
+    const size_t steps = drive.shape(0), batch = drive.shape(1), hidden = threshold.size();                              \
+    const In<uint8_t> held = kept.is_none() ? In<uint8_t>() : nb::cast<In<uint8_t>>(kept);                               \
+    const GatedLayer<T> layer{int(hidden), weight.data(), bias.data(), threshold.data(), T(height), T(half_width)};      \
+    const Sequence<T> in{int(steps), int(batch), drive.data(), c.data(), y.data(), kept.is_none() ? nullptr : held.data(), T(zoneout)}
+
+template <class T>
+nb::tuple egru(EVENTNET_GATED, bool keep_gates, int threads) {
+    EVENTNET_GATED_LAYER;
+    Out<T> told = make<T>({steps, batch, hidden}), value = make<T>({steps, batch, hidden});
+    Out<T> gates = make<T>({keep_gates ? steps : 0, batch, 4, hidden});
+    if (batch > 0) {
+        nb::gil_scoped_release release;
+        gated_forward(layer, in, told.data(), value.data(), keep_gates ? gates.data() : nullptr, threads);
+    }
+    return nb::make_tuple(told, value, gates);
+}
+
+template <class T>
+nb::tuple egru_backward(EVENTNET_GATED, In<T> told, In<T> value, In<T> gates, nb::object of_told, nb::object of_value, int threads) {
+    EVENTNET_GATED_LAYER;
+    Out<T> of_drive = make<T>({steps, batch, 3 * hidden}), of_weight = make<T>({3 * hidden, hidden});
+    Out<T> of_c = make<T>({batch, hidden}), of_y = make<T>({batch, hidden});
+    Out<double> of_bias = make<double>({3 * hidden}), of_threshold = make<double>({hidden});
+    const In<T> first = of_told.is_none() ? In<T>() : nb::cast<In<T>>(of_told), second = of_value.is_none() ? In<T>() : nb::cast<In<T>>(of_value);
+    if (batch > 0) {
+        nb::gil_scoped_release release;
+        gated_backward(layer, in, told.data(), value.data(), gates.data(), of_told.is_none() ? nullptr : first.data(),
+                       of_value.is_none() ? nullptr : second.data(),
+                       GatedGradients<T>{of_drive.data(), of_weight.data(), of_c.data(), of_y.data(), of_bias.data(), of_threshold.data()}, threads);
+    }
+    return nb::make_tuple(of_drive, of_weight, of_bias, of_threshold, of_c, of_y);
+}
+
 bool supports(const std::string& isa) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -314,6 +355,9 @@ void bind(nb::module_& m) {
     m.def("lif_each", &lif_each<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg());
     m.def("lif_each_backward", &lif_each_backward<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+    m.def("egru", &egru<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg());
+    m.def("egru_backward", &egru_backward<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
+          nb::arg());
     m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());
     m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());

@@ -1,0 +1,330 @@
+"""EGRU: nn.GRU where nothing is held back, the derived gradients, and the ways it is called."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
+
+from eventnet import EGRU, EGRUCell, EGRUState, constrain_
+from eventnet.kernels.reference_egru import Fired, Unit, egru_reference
+from eventnet.losses import activity_penalty, voltage_penalty
+
+T, B, I, H = 7, 3, 5, 6
+FORMS = [{}, {"num_layers": 2}, {"bidirectional": True}, {"num_layers": 3, "bidirectional": True}, {"bias": False}]
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def layer(seed: int = 0, **options) -> EGRU:
+    torch.manual_seed(seed)
+    made = EGRU(I, H, dtype=torch.float64, **options)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name.startswith("bias"):
+                parameter.normal_(std=0.3)
+    return made
+
+
+class Open(torch.autograd.Function):
+    """A gate that is always open."""
+
+    @staticmethod
+    def forward(ctx, above, height, half_width):
+        return torch.ones_like(above)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return torch.zeros_like(grad), None, None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_open_gate_that_takes_nothing_off_is_torchs_gru(form, monkeypatch):
+    mine, theirs = layer(backend="reference", **form), nn.GRU(I, H, dtype=torch.float64, **form)
+    with torch.no_grad():
+        for name, parameter in mine.named_parameters():
+            if name.startswith("threshold"):
+                parameter.zero_()
+    theirs.load_state_dict({k: v for k, v in mine.state_dict().items() if not k.startswith("threshold")})
+    monkeypatch.setattr("eventnet.kernels.reference_egru.Fired", Open)
+    monkeypatch.setattr("eventnet.layers.egru.Fired", Open)
+    x, start = numbers(T, B, I).requires_grad_(), numbers(len(mine.all_weights), B, H, seed=1)
+    found, state = mine(x, EGRUState(start, start))
+    expected, last = theirs(x, start)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(state.c, last)
+    torch.testing.assert_close(state.y, last)
+    parameters = [p for name, p in mine.named_parameters() if not name.startswith("threshold")]
+    for a, b in zip(
+        torch.autograd.grad(found.sin().sum(), [x, *parameters]),
+        torch.autograd.grad(expected.sin().sum(), [x, *theirs.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def derived(drive: Tensor, unit: Unit, c: Tensor, y: Tensor, of_y: Tensor, of_v: Tensor) -> list[Tensor]:
+    """The gradients of ``sum(of_y y + of_v v)`` by the rule written down step by step, without autograd."""
+    weight, bias, theta, height, half_width = unit
+    saved = []
+    for now in drive:
+        back = y @ weight.t() + bias
+        r, z = torch.sigmoid((now + back)[:, :H]), torch.sigmoid((now + back)[:, H : 2 * H])
+        n = torch.tanh(now[:, 2 * H :] + r * back[:, 2 * H :])
+        v = z * c + (1 - z) * n
+        o = (v > theta).double()
+        saved.append((r, z, n, back[:, 2 * H :], v, o, c, y))
+        c, y = v - o * theta, o * v
+    d_weight, d_bias, d_theta = torch.zeros_like(weight), torch.zeros_like(bias), torch.zeros_like(theta)
+    d_drive, d_c, d_y = torch.zeros_like(drive), torch.zeros_like(c), torch.zeros_like(y)
+    for t in reversed(range(len(drive))):
+        r, z, n, h, v, o, c, y = saved[t]
+        d_y = d_y + of_y[t]
+        d_o = v * d_y - theta * d_c
+        d_s = d_o * height * (1 - (v - theta).abs() / half_width).clamp(min=0)
+        d_theta -= (d_s + o * d_c).sum(0)
+        d_v = o * d_y + d_s + d_c + of_v[t]
+        d_c = z * d_v
+        d_n = (1 - z) * d_v * (1 - n * n)
+        d_r, d_z = d_n * h * r * (1 - r), (c - n) * d_v * z * (1 - z)
+        d_drive[t] = torch.cat([d_r, d_z, d_n], 1)
+        d_back = torch.cat([d_r, d_z, d_n * r], 1)
+        d_weight += d_back.t() @ y
+        d_bias += d_back.sum(0)
+        d_y = d_back @ weight
+    return [d_drive, d_weight, d_bias, d_theta, d_c, d_y]
+
+
+@pytest.mark.parametrize(("height", "half_width"), [(0.7, 1.0), (3.6, 0.3), (0.3, 0.05), (0.0, 1.0)])
+def test_gradients_are_those_of_the_derived_rule(height, half_width):
+    given = [
+        2 * numbers(20, B, 3 * H), numbers(3 * H, H, seed=1), numbers(3 * H, seed=2), numbers(H, seed=3).sigmoid() / 2,
+        numbers(B, H, seed=4), numbers(B, H, seed=5).clamp(min=0),
+    ]  # fmt: skip
+    leaves = [x.requires_grad_() for x in given]
+    drive, weight, bias, theta, c, y = leaves
+    done = egru_reference(drive, Unit(weight, bias, theta, height, half_width), c, y)
+    of_y, of_v = numbers(20, B, H, seed=6), 0.1 * numbers(20, B, H, seed=7)
+    assert 0.1 < (done.y != 0).double().mean() < 0.9
+    grads = torch.autograd.grad((of_y * done.y + of_v * done.v).sum(), leaves)
+    with torch.no_grad():
+        rule = derived(drive, Unit(weight, bias, theta, height, half_width), c, y, of_y, of_v)
+    for name, found, expected in zip(("drive", "weight", "bias", "threshold", "c", "y"), grads, rule, strict=True):
+        assert (found - expected).norm() <= 1e-10 * expected.norm(), name
+
+
+def test_between_events_gradients_are_differences():
+    """Without the pseudo-derivative the gradient is that of the numbers at a fixed pattern of events."""
+    made, x = layer(height=0.0), numbers(T, B, I)
+    loss = lambda: (made(x)[0] * numbers(T, B, H, seed=1)).sum()  # noqa: E731
+    grads = torch.autograd.grad(loss(), list(made.parameters()))
+    for (name, parameter), grad in zip(made.named_parameters(), grads, strict=True):
+        way = numbers(*parameter.shape, seed=2)
+        values = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                parameter += step * way
+                values.append(loss().item())
+                parameter -= step * way
+        numeric, exact = (values[0] - values[1]) / 2e-6, (grad * way).sum().item()
+        assert abs(numeric - exact) <= 1e-6 * max(abs(exact), 1e-2), name
+
+
+def test_one_unit_by_hand():
+    """z = 1/2, n = tanh(1): v = n / 2, then c / 2 + n / 2 with the threshold taken off where it fired."""
+    made = EGRU(1, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        made.weight_ih_l0.copy_(torch.tensor([[0.0], [0.0], [1.0]]))
+        made.weight_hh_l0.zero_(), made.threshold_l0.fill_(0.5)
+    n = torch.tanh(torch.tensor(1.0, dtype=torch.float64)).item()
+    y, state = made(torch.ones(3, 1, 1, dtype=torch.float64))
+    assert y.flatten().tolist() == pytest.approx([0.0, 0.75 * n, 0.0])
+    kept = 0.75 * n - 0.5
+    assert state.c.item() == pytest.approx(kept / 2 + n / 2)
+    assert state.y.item() == 0
+
+
+@pytest.mark.parametrize("form", [{}, {"num_layers": 2}, {"trace_decay": 0.9}])
+def test_a_cut_sequence_is_the_whole(form):
+    made, x = layer(**form), numbers(T, B, I)
+    whole, last = made(x)
+    first, state = made(x[:3])
+    second, end = made(x[3:], state)
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+    for a, b in zip(end, last, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b, rtol=0, atol=1e-12)
+    assert not any(part.requires_grad for part in state.detach() if part is not None)
+
+
+@pytest.mark.parametrize("form", [*FORMS, {"trace_decay": 0.8, "bidirectional": True}])
+def test_packed_sequences_are_each_by_itself(form):
+    made = layer(**form)
+    sequences = [numbers(n, I, seed=n) for n in (3, 7, 1, 5)]
+    start = EGRUState(numbers(len(made.all_weights), 4, H), numbers(len(made.all_weights), 4, H, seed=1).clamp(min=0))
+    output, state, steps = made(pack_sequence(sequences, enforce_sorted=False), start, return_steps=True)
+    padded, lengths = pad_packed_sequence(output)
+    assert lengths.tolist() == [3, 7, 1, 5]
+    for b, x in enumerate(sequences):
+        alone, end = made(x, EGRUState(start.c[:, b], start.y[:, b]))
+        torch.testing.assert_close(padded[: len(x), b], alone)
+        torch.testing.assert_close(state.c[:, b], end.c)
+        torch.testing.assert_close(state.y[:, b], end.y)
+        if state.trace is not None:
+            torch.testing.assert_close(state.trace[b], end.trace)
+    assert all(done.y.shape == (16, H) for done in steps)
+
+
+def test_batch_first_and_unbatched_are_views_of_the_same():
+    made, x = layer(num_layers=2), numbers(T, B, I)
+    output, state = made(x)
+    made.batch_first = True
+    first, other = made(x.transpose(0, 1))
+    torch.testing.assert_close(first.transpose(0, 1), output)
+    alone, end = made(x[:, 1])
+    torch.testing.assert_close(alone, output[:, 1])
+    torch.testing.assert_close(end.c, state.c[:, 1])
+    assert other.c.shape == state.c.shape == (2, B, H)
+
+
+def test_a_cell_is_a_step():
+    cell, made = EGRUCell(I, H, dtype=torch.float64), layer()
+    made.load_state_dict({name + "_l0": value for name, value in cell.state_dict().items()})
+    x = numbers(T, B, I)
+    output, last = made(x)
+    state = None
+    for t in range(T):
+        state = cell(x[t], state)
+        torch.testing.assert_close(state.y, output[t])
+    torch.testing.assert_close(state.c, last.c[0])
+    alone = cell(x[0, 0])
+    torch.testing.assert_close(alone.y, output[0, 0])
+    with pytest.raises(RuntimeError, match=r"expected x of shape \(B, 5\)"):
+        cell(numbers(B, I + 1))
+    with pytest.raises(RuntimeError, match=r"state.c of shape \(3, 6\)"):
+        cell(x[0], EGRUState(numbers(B, 2), numbers(B, H)))
+
+
+def test_a_zero_height_stops_what_passes_by_firing():
+    made, x = layer(height=0.0, half_width=1e-9), numbers(T, B, I)
+    _, _, (done,) = made(x, return_steps=True)
+    assert done.fired.sum() > 5
+    assert not torch.autograd.grad(done.fired.sum(), made.weight_hh_l0, allow_unused=True)[0].any()
+
+
+def test_regularisers_push_activity_down():
+    made, x = layer(), numbers(30, B, I)
+    _, _, (done,) = made(x, return_steps=True)
+    before = done.fired.mean().item()
+    optimiser = torch.optim.Adam(made.parameters(), lr=0.02)
+    for _ in range(40):
+        optimiser.zero_grad()
+        _, _, (done,) = made(x, return_steps=True)
+        (activity_penalty(done.fired, 0.02) + 0.01 * voltage_penalty(done.c)).backward()
+        optimiser.step()
+        constrain_(made)
+    assert done.fired.mean().item() < before / 2
+    assert made.threshold_l0.min() >= 0 and made.threshold_l0.max() <= 1
+
+
+def test_zoneout_and_drop_connect_act_in_training_only_as_they_say():
+    x = numbers(400, 2, I)
+    made = layer(zoneout=0.3)
+    torch.manual_seed(0)
+    _, _, (done,) = made(x, return_steps=True)
+    kept = (done.v[1:] == done.c[:-1]).double().mean().item()
+    assert 0.25 < kept < 0.35
+    made.eval()
+    assert made(x)[0].equal(made(x)[0])
+    plain = layer().eval()
+    plain.load_state_dict(made.state_dict())
+    _, _, (mean,), (own,) = *made(x[:1], return_steps=True), plain(x[:1], return_steps=True)[2]
+    torch.testing.assert_close(mean.v, 0.7 * own.v)  # from a state of 0
+    dropped = layer(drop_connect=0.5)
+    assert not dropped(x)[0].equal(dropped(x)[0])
+    assert dropped.eval()(x)[0].equal(layer()(x)[0])
+
+
+def test_what_is_wrong_with_a_call_is_said():
+    made = layer(check=True)
+    with pytest.raises(ValueError, match=r"2 dimensions \(T, I\) or 3"):
+        made(numbers(1, T, B, I))
+    with pytest.raises(RuntimeError, match="Expected 5, got 4"):
+        made(numbers(T, B, I - 1))
+    with pytest.raises(ValueError, match="does not match weight dtype"):
+        made(numbers(T, B, I).float())
+    with pytest.raises(RuntimeError, match="at least one step"):
+        made(numbers(0, B, I))
+    with pytest.raises(RuntimeError, match=r"state.y of shape \(1, 3, 6\), got \(2, 3, 6\)"):
+        made(numbers(T, B, I), EGRUState(numbers(1, B, H), numbers(2, B, H)))
+    with pytest.raises(TypeError, match=r"EGRUState\(c, y\), got Tensor"):
+        made(numbers(T, B, I), numbers(1, B, H))
+    x = numbers(T, B, I)
+    x[2, 1, 4] = torch.nan
+    with pytest.raises(ValueError, match="input is nan at step 2, sample 1, unit 4"):
+        made(x)
+    for wrong in (
+        {"threshold_mean": 1.0},
+        {"half_width": 0.0},
+        {"zoneout": 1.0},
+        {"trace_decay": -0.1},
+        {"drop_connect": 2.0},
+    ):
+        with pytest.raises(ValueError, match=f"EGRU: .*{next(iter(wrong))}"):
+            EGRU(I, H, **wrong)
+    with pytest.raises(ValueError, match="dropout should be a number"):
+        EGRU(I, H, dropout=2.0)
+
+
+def test_nothing_told_is_nothing_heard():
+    """A batch of no samples works, and a silent layer has gradients of zero, not none."""
+    made = layer()
+    empty, state = made(numbers(T, 0, I))
+    assert empty.shape == (T, 0, H) and state.c.shape == (1, 0, H)
+    with torch.no_grad():
+        made.threshold_l0.fill_(1.0), made.weight_ih_l0.mul_(1e-3), made.bias_ih_l0.zero_(), made.bias_hh_l0.zero_()
+    quiet = made(numbers(T, B, I))[0]
+    assert not quiet.any()
+    quiet.sum().backward()
+    assert all(p.grad is not None for p in made.parameters())
+
+
+def test_it_is_a_module_like_any_other():
+    made, x = layer(num_layers=2, bidirectional=True), numbers(T, B, I)
+    expected = made(x)[0]
+    file = io.BytesIO()
+    torch.save(made.state_dict(), file)
+    file.seek(0)
+    other = layer(1, num_layers=2, bidirectional=True)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert other(x)[0].equal(expected)
+    assert copy.deepcopy(made)(x)[0].equal(expected)
+    changed = {name: 0.5 * value for name, value in made.named_parameters()}
+    halved = torch.func.functional_call(made, changed, (x,))[0]
+    assert not halved.equal(expected)
+    assert layer().float()(x.float())[0].dtype == torch.float32
+    assert "half_width=0.3" in repr(layer(half_width=0.3)) and "EGRU(5, 6)" in repr(layer())
+    prune.l1_unstructured(made, "weight_hh_l0", amount=0.5)
+    assert not made(x)[0].equal(expected) and (made.weight_hh_l0 == 0).sum() == 3 * H * H // 2
+    assert EGRU(I, H, device="meta").threshold_l0.is_meta
+
+
+def test_thresholds_are_drawn_from_their_distribution():
+    drawn = EGRU(1, 4000, threshold_mean=0.4).threshold_l0
+    assert 0.38 < drawn.mean() < 0.42 and drawn.min() > 0 and drawn.max() < 1
+
+
+@pytest.mark.parametrize("half_width", [0.5, 2.0])
+def test_the_pseudo_derivative_is_its_triangle(half_width):
+    above = torch.linspace(-1, 1, 41, dtype=torch.float64, requires_grad=True)
+    fired = Fired.apply(above, 0.7, half_width)
+    assert fired.equal((above > 0).double()) and fired[20] == 0  # on the threshold: not yet
+    (grad,) = torch.autograd.grad(fired.sum(), above)
+    torch.testing.assert_close(grad, 0.7 * (1 - above.detach().abs() / half_width).clamp(min=0))

@@ -1,0 +1,142 @@
+"""The compiled kernels of gated units against their reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import compiled_for, needs_compiled, on_every_isa
+from torch import Tensor
+
+from eventnet import EGRU, kernels
+from eventnet.kernels.reference_egru import Steps, Unit
+
+pytestmark = needs_compiled
+NAMES = ("drive", "weight", "bias", "threshold", "c", "y")
+SHAPES = [(1, 1, 1), (9, 3, 7), (12, 2, 16), (5, 4, 37), (3, 0, 4)]
+
+
+def draw(steps: int, batch: int, hidden: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    y = numbers(batch, hidden)
+    drawn = [
+        2 * numbers(steps, batch, 3 * hidden),
+        numbers(3 * hidden, hidden) / hidden**0.5,
+        0.3 * numbers(3 * hidden),
+        numbers(hidden).sigmoid() / 2,
+        numbers(batch, hidden),
+        torch.where(y > 0.8, y, 0.0),
+    ]
+    return [x.to(dtype).requires_grad_() for x in drawn]
+
+
+def run(
+    given: list[Tensor], backend: str, triangle: tuple[float, float] = (0.7, 1.0), **options
+) -> tuple[Steps, list[Tensor]]:
+    drive, weight, bias, threshold, c, y = given
+    done = kernels.egru(drive, Unit(weight, bias, threshold, *triangle), c, y, backend, **options)
+    generator = torch.Generator().manual_seed(9)
+    of_y, of_v = (torch.randn(done.y.shape, generator=generator, dtype=torch.float64).to(drive.dtype) for _ in range(2))
+    return done, list(torch.autograd.grad((of_y * done.y + 0.1 * of_v * done.v).sum(), given))
+
+
+def assert_same(found: tuple[Steps, list[Tensor]], expected: tuple[Steps, list[Tensor]], tolerance: float) -> None:
+    assert (found[0].y != 0).equal(expected[0].y != 0)
+    for name, a, b in zip(
+        ("told", "values", *NAMES), (*found[0], *found[1]), (*expected[0], *expected[1]), strict=True
+    ):
+        assert a.shape == b.shape
+        assert (a - b).norm() <= tolerance * b.norm().clamp(min=1e-9), (
+            f"{name}: {((a - b).norm() / b.norm()).item():.1e}"
+        )
+
+
+@on_every_isa
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("triangle", [(0.7, 1.0), (3.6, 0.2), (0.0, 1.0)])
+def test_compiled_kernel_is_the_reference(shape, triangle, isa):
+    given = draw(*shape)
+    with compiled_for(isa):
+        assert_same(run(given, "cpu", triangle), run(given, "reference", triangle), 1e-11)
+
+
+@on_every_isa
+def test_units_that_keep_their_state(isa):
+    given = draw(9, 3, 21)
+    kept = torch.rand(9, 3, 21, generator=torch.Generator().manual_seed(1)) < 0.3
+    with compiled_for(isa):
+        assert_same(run(given, "cpu", kept=kept), run(given, "reference", kept=kept), 1e-11)
+        assert_same(run(given, "cpu", zoneout=0.2), run(given, "reference", zoneout=0.2), 1e-11)
+
+
+@on_every_isa
+def test_float32_differs_in_few_events_and_by_rounding(isa):
+    """Rounding moves an event by a step now and then; up to the first of these the numbers are the same."""
+    single, double = draw(100, 16, 128, dtype=torch.float32), draw(100, 16, 128)
+    with compiled_for(isa):
+        found, expected = run(single, "cpu")[0], run(double, "reference")[0]
+    told = found.y != 0, expected.y != 0
+    assert 0.05 < told[1].double().mean() < 0.6
+    assert (told[0] != told[1]).double().mean() < 1e-4
+    start = 20
+    assert told[0][:start].equal(told[1][:start])
+    torch.testing.assert_close(found.v[:start].double(), expected.v[:start], rtol=1e-4, atol=1e-5)
+    short = [[x.detach()[:start] if k == 0 else x.detach() for k, x in enumerate(given)] for given in (single, double)]
+    with compiled_for(isa):
+        assert_same(*(run([x.requires_grad_() for x in g], "cpu") for g in short), 1e-4)
+
+
+def test_extreme_drives_saturate():
+    given = draw(4, 2, 20, dtype=torch.float32)
+    with torch.no_grad():
+        given[0].mul_(1e4)
+        given[0][0, 0, :3] = torch.tensor([torch.inf, -torch.inf, 0.0])
+    found, expected = run(given, "cpu"), run(given, "reference")
+    torch.testing.assert_close(found[0].v, expected[0].v, rtol=1e-5, atol=1e-6)
+    assert all(torch.isfinite(g).all() for g in found[1])
+
+
+def test_runs_repeat_bit_for_bit_on_any_number_of_threads():
+    given = draw(10, 6, 50, dtype=torch.float32)
+    results = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 2):
+            torch.set_num_threads(threads)
+            done, grads = run(given, "cpu")
+            results.append([*done, *grads])
+    finally:
+        torch.set_num_threads(before)
+    assert all(a.equal(b) for a, b in zip(results[1], results[2], strict=True))
+    for a, b in zip(results[0], results[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6 * b.abs().max().item())
+
+
+def test_operator_passes_opcheck():
+    given = draw(4, 2, 5)
+    kept = torch.zeros(4, 2, 5, dtype=torch.bool)
+    for keep in (True, False):
+        torch.library.opcheck(torch.ops.eventnet.egru.default, (*given, kept if keep else None, 0.7, 1.0, 0.0, True))
+
+
+def test_what_is_not_asked_for_is_not_kept():
+    layer, x = EGRU(3, 8), torch.randn(6, 2, 3)
+    with torch.no_grad():
+        assert not layer(x)[0].requires_grad
+    frozen = EGRU(3, 8).requires_grad_(False)
+    x.requires_grad_()
+    output, _ = frozen(x)
+    (grad,) = torch.autograd.grad(output.sum(), x)
+    assert grad.shape == x.shape
+    with pytest.raises(RuntimeError, match="no double backward"):
+        (again,) = torch.autograd.grad(frozen(x)[0].square().sum(), x, create_graph=True)
+        again.sum().backward()
+
+
+def test_a_device_without_a_kernel_is_named():
+    layer = EGRU(3, 8, device="meta")
+    with pytest.raises(ValueError, match="no compiled kernel for tensors on meta"):
+        layer(torch.zeros(2, 1, 3, device="meta"))
