@@ -15,42 +15,70 @@ UNITS = (
     "float height, float half_width, float zoneout"
 )
 EGRU = "eventnet::egru"
-torch.library.define(EGRU, f"({UNITS}, bool keep_gates) -> (Tensor y, Tensor v, Tensor gates)")
+torch.library.define(EGRU + "_pack", "(Tensor weight) -> Tensor")
+torch.library.define(EGRU, f"({UNITS}, Tensor packed, bool keep_gates) -> (Tensor y, Tensor v, Tensor gates)")
 torch.library.define(
     EGRU + "_backward",
-    f"({UNITS}, Tensor told, Tensor value, Tensor gates, Tensor? of_told, Tensor? of_value) -> (Tensor drive, Tensor weight, "
+    f"({UNITS}, Tensor packed, Tensor told, Tensor value, Tensor gates, Tensor? of_told, Tensor? of_value) -> (Tensor drive, Tensor weight, "
     "Tensor bias, Tensor threshold, Tensor c, Tensor y)",
 )
 
 
-def egru_cpu(drive: Tensor, unit: Unit, c: Tensor, y: Tensor, kept: Tensor | None, zoneout: float) -> Steps:
-    """Compiled twin of ``reference_egru.egru_reference``."""
+def egru_cpu(
+    drive: Tensor, unit: Unit, c: Tensor, y: Tensor, kept: Tensor | None, zoneout: float, packed: Tensor | None = None
+) -> Steps:
+    """Compiled twin of ``reference_egru.egru_reference``; ``packed`` is the weight as ``pack`` lays it out, if that is known."""
     tensors = (drive, unit.weight, unit.bias, unit.threshold, c, y, kept)
     wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    out = torch.ops.eventnet.egru.default(*tensors, unit.height, unit.half_width, zoneout, wanted)
+    if packed is None:
+        packed = pack(unit.weight)
+    out = torch.ops.eventnet.egru.default(*tensors, unit.height, unit.half_width, zoneout, packed, wanted)
     return Steps(out[0], out[1])
 
 
-def _arrays(tensors: tuple[Tensor | None, ...], dtype: torch.dtype) -> list[Any]:
-    *numbers, kept = tensors
-    arrays: list[Any] = [_array(x, dtype) for x in numbers if x is not None]
-    return [*arrays, None if kept is None else _array(kept, torch.uint8)]
+def pack(weight: Tensor) -> Tensor:
+    """The recurrent weight as the kernels read it: what a unit tells the others lies side by side."""
+    packed: Tensor = torch.ops.eventnet.egru_pack.default(weight.detach())
+    return packed
+
+
+# ---- calls into the extension module --------------------------------------------------------------------------------
+
+
+def _arrays(args: tuple[Any, ...]) -> list[Any]:
+    """The tensors and options of the units, the weight replaced by the packed one, in the dtype of the drive."""
+    drive, _, bias, threshold, c, y, kept, *options, packed = args
+    arrays = [_array(x, drive.dtype) for x in (drive, packed, bias, threshold, c, y)]
+    return [*arrays, None if kept is None else _array(kept, torch.uint8), *options]
+
+
+@torch.library.impl(EGRU + "_pack", "CPU")
+def _pack(weight: Tensor) -> Tensor:
+    return torch.from_numpy(_kernel().egru_pack(_array(weight), torch.get_num_threads()))
 
 
 @torch.library.impl(EGRU, "CPU")
 def _forward(*args: Any) -> tuple[Tensor, ...]:
-    tensors, options = args[:7], args[7:]
-    return _tensors(_kernel().egru(*_arrays(tensors, args[0].dtype), *options, torch.get_num_threads()))
+    return _tensors(_kernel().egru(*_arrays(args[:11]), args[11], torch.get_num_threads()))
 
 
 @torch.library.impl(EGRU + "_backward", "CPU")
 def _backward(*args: Any) -> tuple[Tensor, ...]:
-    tensors, options, saved, grads = args[:7], args[7:10], args[10:13], args[13:]
+    units, saved, grads = args[:11], args[11:14], args[14:]
     dtype = args[0].dtype
     cotangents = (None if g is None else _array(g, dtype) for g in grads)
-    call = _kernel().egru_backward
-    found = call(*_arrays(tensors, dtype), *options, *(_array(x) for x in saved), *cotangents, torch.get_num_threads())
+    found = _kernel().egru_backward(*_arrays(units), *(_array(x) for x in saved), *cotangents, torch.get_num_threads())
     return tuple(x.to(dtype) for x in _tensors(found))
+
+
+# ---- shapes, for tracing --------------------------------------------------------------------------------------------
+
+
+@torch.library.register_fake(EGRU + "_pack")
+def _(weight: Tensor) -> Tensor:
+    hidden = weight.shape[1]
+    lanes = _kernel().vector_bytes // weight.dtype.itemsize
+    return weight.new_empty((hidden, 3, (hidden + lanes - 1) // lanes * lanes))
 
 
 @torch.library.register_fake(EGRU)
@@ -65,6 +93,9 @@ def _(*args: Any) -> tuple[Tensor, ...]:
     return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in args[:6])
 
 
+# ---- gradients ------------------------------------------------------------------------------------------------------
+
+
 class _Differentiable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
@@ -72,7 +103,7 @@ class _Differentiable(torch.autograd.Function):
         ctx.mark_non_differentiable(out[2])
         ctx.set_materialize_grads(False)
         ctx.options = args[7:10]
-        ctx.save_for_backward(*args[:7], *out)
+        ctx.save_for_backward(*args[:7], args[10], *out)
         return out
 
     @staticmethod
@@ -80,10 +111,10 @@ class _Differentiable(torch.autograd.Function):
         need = ctx.needs_input_grad
         if of_told is None and of_value is None:
             return (None,) * len(need)
-        tensors, saved = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
-        found = torch.ops.eventnet.egru_backward.default(*tensors, *ctx.options, *saved, of_told, of_value)
+        tensors, packed, saved = ctx.saved_tensors[:7], ctx.saved_tensors[7], ctx.saved_tensors[8:]
+        found = torch.ops.eventnet.egru_backward.default(*tensors, *ctx.options, packed, *saved, of_told, of_value)
         grads = [g if n else None for g, n in zip(found, need, strict=False)]
-        return (*grads, None, None, None, None, None)
+        return (*grads, *(None,) * (len(need) - len(grads)))
 
 
 def _below(*args: Any) -> Any:

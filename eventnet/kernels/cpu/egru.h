@@ -3,7 +3,7 @@
 // Most units tell nothing in a step (y = 0), so the products with what they told are sums of those columns of the recurrent weight
 // whose units did: 3 H (share that told) multiplications a step. Going back, a unit's own cotangent is needed only if it fired or is
 // near enough to its threshold: the others' rows of the product are left out. The gradient of the weight has the forward pass's share.
-// Products go by blocks of columns, or by rows, with all samples of a thread in turn: what they read stays in the cache.
+// Products go by blocks of columns, or by rows, with all samples in turn: what they read stays in the cache.
 #pragma once
 
 #include "parallel.h"
@@ -12,10 +12,21 @@
 namespace eventnet {
 
 template <class T>
+constexpr int padded_to_vectors(int n) {
+    return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+template <class T>
 struct GatedLayer {
     int hidden;
-    const T *weight, *bias, *threshold;  // (3H, H), (3H,), (H,)
+    const T *columns, *bias, *threshold;  // the weight, packed; (3H,), (H,)
     T height, half_width;
+    int padded = 0;
+
+    GatedLayer(int units, const T* packed, const T* biases, const T* thresholds, T high, T half)
+        : hidden(units), columns(packed), bias(biases), threshold(thresholds), height(high), half_width(half), padded(padded_to_vectors<T>(units)) {}
+
+    const T* column(int unit) const { return columns + static_cast<size_t>(unit) * 3 * padded; }
 };
 
 // A sequence, (steps, batch, ...), and the state before it, (batch, H) each.
@@ -27,30 +38,20 @@ struct Sequence {
     T zoneout;            // the share that all keep instead
 };
 
-// The recurrent weight with a row for each unit that tells, its three gates padded to whole vectors.
+// The recurrent weight (3H, H) with a row for each unit that tells, its three gates padded: (H, 3, padded).
 template <class T>
-class Columns {
-public:
-    const int hidden, padded;
-
-    Columns(const GatedLayer<T>& layer, int threads)
-        : hidden(layer.hidden), padded((hidden + kLanes<T> - 1) / kLanes<T> * kLanes<T>), data_(static_cast<size_t>(3 * padded) * hidden, T(0)) {
-        constexpr int kTile = 16;
-        parallel_for((hidden + kTile - 1) / kTile, threads, [&](int tile) {
-            const int first = tile * kTile, last = std::min(first + kTile, hidden);
-            for (int gate = 0; gate < 3; ++gate)
-                for (int n = 0; n < hidden; ++n) {
-                    const T* const from = layer.weight + (static_cast<size_t>(gate) * hidden + n) * hidden;
-                    for (int j = first; j < last; ++j) data_[static_cast<size_t>(j) * 3 * padded + gate * padded + n] = from[j];
-                }
-        });
-    }
-
-    const T* operator[](int unit) const { return &data_[static_cast<size_t>(unit) * 3 * padded]; }
-
-private:
-    Array<T> data_;
-};
+void pack(const T* weight, int hidden, T* to, int threads) {
+    constexpr int kTile = 16;
+    const size_t padded = padded_to_vectors<T>(hidden);
+    parallel_for((hidden + kTile - 1) / kTile, threads, [&](int tile) {
+        const int first = tile * kTile, last = std::min(first + kTile, hidden);
+        for (int gate = 0; gate < 3; ++gate)
+            for (int n = 0; n < hidden; ++n) {
+                const T* const from = weight + (static_cast<size_t>(gate) * hidden + n) * hidden;
+                for (int j = first; j < last; ++j) to[(static_cast<size_t>(j) * 3 + gate) * padded + n] = from[j];
+            }
+    });
+}
 
 // Numbers [c, c + a vector) of a row of `size`; beyond it 0.
 template <class T>
@@ -87,7 +88,7 @@ inline Vec<T> hyperbolic_tangent(Vec<T> x) {
     return select<T>(size < kSmall, series, select<T>(x < 0, -whole, whole));
 }
 
-// What a sample's units told: which, and what.
+// Units that told something, and what.
 template <class T>
 struct Told {
     std::vector<int> units;
@@ -100,64 +101,86 @@ struct Told {
             units.push_back(c + l), values.push_back(y[l]);
         }
     }
-    // Those of y that are not zero.
-    void read(const T* y, int size) {
+    // Those among [from, to) of y that are not zero.
+    void read(const T* y, int from, int to, int size) {
         clear();
-        for (int c = 0; c < size; c += kLanes<T>) {
+        for (int c = from; c < to; c += kLanes<T>) {
             const Vec<T> v = load_of(y, c, size);
             add(v, bits<T>(v != 0), c);
         }
     }
 };
 
-// Samples [first, last) of a thread, by the number of threads.
-inline std::pair<int, int> share(int batch, int jobs, int job) { return {int64_t(batch) * job / jobs, int64_t(batch) * (job + 1) / jobs}; }
+// Bit l is set where lane l of a vector from c on is one of `size` units.
+template <class T>
+inline uint32_t lanes_of(int c, int size) {
+    return size - c < kLanes<T> ? (1u << (size - c)) - 1 : kLanes<T> < 32 ? (1u << kLanes<T>) - 1 : ~0u;
+}
 
-// y and v (steps, batch, H) and, if not null, gates (steps, batch, 4, H): r, z, n and what r multiplies.
+// Units [from, to) of a part: whole vectors.
+template <class T>
+std::pair<int, int> units_of(int padded, int parts, int part) {
+    const int vectors = padded / kLanes<T>;
+    return {vectors * part / parts * kLanes<T>, vectors * (part + 1) / parts * kLanes<T>};
+}
+
+// N vectors of sums from `start` on: the biases and the columns of what all parts of a sample told.
+template <class T, int N>
+inline void add_columns(const GatedLayer<T>& layer, const Told<T>* told, int parts, const T* biases, int start, T* sums) {
+    Vec<T> sum[N];
+    for (int i = 0; i < N; ++i) sum[i] = load(biases + start + i * kLanes<T>);
+    for (int part = 0; part < parts; ++part) {
+        const size_t count = told[part].units.size();
+        const int* const units = told[part].units.data();
+        const T* const values = told[part].values.data();
+        for (size_t k = 0; k < count; ++k) {
+            const T* const column = layer.column(units[k]) + start;
+#pragma GCC unroll 8
+            for (int i = 0; i < N; ++i) sum[i] += values[k] * load(column + i * kLanes<T>);
+        }
+    }
+    for (int i = 0; i < N; ++i) store(sums + start + i * kLanes<T>, sum[i]);
+}
+
+// y and v (steps, batch, H) and, if not null, gates (steps, batch, 4, H): r, z, n and what r multiplies. Each thread has some of the
+// units, for all samples; once a step they tell each other.
 template <class T>
 void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v, T* gates, int threads) {
-    constexpr int kBlock = 8;  // vectors of sums at a time
-    const Columns<T> columns(layer, threads);
-    const int hidden = layer.hidden, padded = columns.padded, jobs = std::max(1, std::min(threads, in.batch));
-    Array<T> biases(3 * padded, T(0));
+    const int hidden = layer.hidden, padded = layer.padded, most = std::max(1, std::min(threads, padded / kLanes<T>));
+    Array<T> biases(3 * padded, T(0)), state(static_cast<size_t>(in.batch) * padded, T(0)), back(static_cast<size_t>(in.batch) * 3 * padded);
     for (int gate = 0; gate < 3; ++gate) std::copy_n(layer.bias + static_cast<size_t>(gate) * hidden, hidden, &biases[gate * padded]);
-    parallel_for(jobs, jobs, [&](int job) {
-        const auto [first, last] = share(in.batch, jobs, job);
-        const int samples = last - first;
-        std::vector<Told<T>> told(samples);
-        Array<T> state(static_cast<size_t>(samples) * padded, T(0)), back(static_cast<size_t>(samples) * 3 * padded);
-        for (int b = 0; b < samples; ++b) {
-            std::copy_n(in.c + static_cast<size_t>(first + b) * hidden, hidden, &state[static_cast<size_t>(b) * padded]);
-            told[b].read(in.y + static_cast<size_t>(first + b) * hidden, hidden);
+    std::vector<Told<T>> told[2];
+    for (auto& list : told) list.resize(static_cast<size_t>(in.batch) * most);
+    team(most, [&](int part, int parts, Barrier& barrier) {
+        const auto [from, to] = units_of<T>(padded, parts, part);
+        for (int b = 0; b < in.batch; ++b) {
+            const size_t row = static_cast<size_t>(b) * hidden;
+            for (int n = from; n < to; n += kLanes<T>) store(&state[static_cast<size_t>(b) * padded + n], load_of(in.c + row, n, hidden));
+            told[0][static_cast<size_t>(b) * most + part].read(in.y + row, from, to, hidden);
         }
         for (int t = 0; t < in.steps; ++t) {
-            for (int block = 0; block < 3 * padded; block += kBlock * kLanes<T>) {
-                const int vectors = std::min(kBlock, (3 * padded - block) / kLanes<T>);
-                for (int b = 0; b < samples; ++b) {
-                    Vec<T> sums[kBlock];
-                    for (int i = 0; i < vectors; ++i) sums[i] = load(&biases[block + i * kLanes<T>]);
-                    const size_t count = told[b].units.size();
-                    if (vectors == kBlock) {
-                        for (size_t k = 0; k < count; ++k) {
-                            const T* const column = columns[told[b].units[k]] + block;
-                            const T value = told[b].values[k];
-#pragma GCC unroll 8
-                            for (int i = 0; i < kBlock; ++i) sums[i] += value * load(column + i * kLanes<T>);
-                        }
-                    } else {
-                        for (size_t k = 0; k < count; ++k)
-                            for (int i = 0; i < vectors; ++i)
-                                sums[i] += told[b].values[k] * load(columns[told[b].units[k]] + block + i * kLanes<T>);
+            barrier.wait();
+            const std::vector<Told<T>>& heard = told[t % 2];
+            for (int gate = 0; gate < 3; ++gate)
+                for (int start = gate * padded + from, left = (to - from) / kLanes<T>; left > 0;) {
+                    const int count = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+                    for (int b = 0; b < in.batch; ++b) {
+                        const Told<T>* const list = &heard[static_cast<size_t>(b) * most];
+                        T* const sums = &back[static_cast<size_t>(b) * 3 * padded];
+                        if (count == 8) add_columns<T, 8>(layer, list, parts, biases.data(), start, sums);
+                        else if (count == 4) add_columns<T, 4>(layer, list, parts, biases.data(), start, sums);
+                        else if (count == 2) add_columns<T, 2>(layer, list, parts, biases.data(), start, sums);
+                        else add_columns<T, 1>(layer, list, parts, biases.data(), start, sums);
                     }
-                    for (int i = 0; i < vectors; ++i) store(&back[static_cast<size_t>(b) * 3 * padded + block + i * kLanes<T>], sums[i]);
+                    start += count * kLanes<T>, left -= count;
                 }
-            }
-            for (int b = 0; b < samples; ++b) {
-                const size_t at = static_cast<size_t>(t) * in.batch + first + b;
+            for (int b = 0; b < in.batch; ++b) {
+                const size_t at = static_cast<size_t>(t) * in.batch + b;
                 const T *const drive = in.drive + at * 3 * hidden, *const mine = &back[static_cast<size_t>(b) * 3 * padded];
                 T* const c = &state[static_cast<size_t>(b) * padded];
-                told[b].clear();
-                for (int n = 0; n < hidden; n += kLanes<T>) {
+                Told<T>& tells = told[(t + 1) % 2][static_cast<size_t>(b) * most + part];
+                tells.clear();
+                for (int n = from; n < to; n += kLanes<T>) {
                     const Vec<T> r = sigmoid<T>(load_of(drive, n, hidden) + load(mine + n));
                     const Vec<T> z = sigmoid<T>(load_of(drive + hidden, n, hidden) + load(mine + padded + n));
                     const Vec<T> h = load(mine + 2 * padded + n), g = hyperbolic_tangent<T>(load_of(drive + 2 * hidden, n, hidden) + r * h);
@@ -170,8 +193,7 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
                     const IntVec<T> fired = value > theta;
                     const Vec<T> out = select<T>(fired, value, Vec<T>{});
                     store(c + n, select<T>(fired, value - theta, value));
-                    const uint32_t lanes = hidden - n < kLanes<T> ? (1u << (hidden - n)) - 1 : ~0u;
-                    told[b].add(out, bits<T>(fired) & lanes, n);
+                    tells.add(out, bits<T>(fired) & lanes_of<T>(n, hidden), n);
                     store_of(y + at * hidden, n, hidden, out), store_of(v + at * hidden, n, hidden, value);
                     if (!gates) continue;
                     T* const kept = gates + at * 4 * hidden;
@@ -194,26 +216,24 @@ struct GatedGradients {
 template <class T>
 void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* y, const T* v, const T* gates, const T* of_y,
                     const T* of_v, const GatedGradients<T>& out, int threads) {
-    const Columns<T> columns(layer, threads);
-    const int hidden = layer.hidden, padded = columns.padded, jobs = std::max(1, std::min(threads, in.batch));
-    std::vector<std::vector<double>> bias(jobs), threshold(jobs);
-    parallel_for(jobs, jobs, [&](int job) {
-        const auto [first, last] = share(in.batch, jobs, job);
-        const int samples = last - first;
-        bias[job].assign(3 * padded, 0.0), threshold[job].assign(padded, 0.0);
-        Array<T> d_c(static_cast<size_t>(samples) * padded, T(0)), d_y(d_c.size(), T(0)), d_back(static_cast<size_t>(samples) * 3 * padded, T(0));
-        std::vector<std::vector<int>> needed(hidden);  // samples by unit
-        Array<T> sums(4 * static_cast<size_t>(padded));  // of a step, over the samples: three gates and the threshold
+    const int hidden = layer.hidden, padded = layer.padded, most = std::max(1, std::min(threads, padded / kLanes<T>));
+    Array<T> d_c(static_cast<size_t>(in.batch) * padded, T(0)), d_y(d_c.size(), T(0)), d_back[2];
+    for (auto& one : d_back) one.assign(static_cast<size_t>(in.batch) * 3 * padded, T(0));
+    team(most, [&](int part, int parts, Barrier& barrier) {
+        const auto [from, to] = units_of<T>(padded, parts, part);
+        std::vector<std::vector<int>> needed(to - from);         // samples by unit
+        Array<T> sums(4 * static_cast<size_t>(to - from), T(0));  // of a step, over the samples: three gates and the threshold
         for (int t = in.steps; t-- > 0;) {
             std::fill(sums.begin(), sums.end(), T(0));
             for (auto& list : needed) list.clear();
-            for (int b = 0; b < samples; ++b) {
-                const size_t at = static_cast<size_t>(t) * in.batch + first + b, before = at - in.batch;
+            Array<T>& told_back = d_back[t % 2];
+            for (int b = 0; b < in.batch; ++b) {
+                const size_t at = static_cast<size_t>(t) * in.batch + b, before = at - in.batch;
                 T *const my_c = &d_c[static_cast<size_t>(b) * padded], *const my_y = &d_y[static_cast<size_t>(b) * padded];
-                T* const my_back = &d_back[static_cast<size_t>(b) * 3 * padded];
+                T* const my_back = &told_back[static_cast<size_t>(b) * 3 * padded];
                 const T* const kept = gates + at * 4 * hidden;
                 T* const of_drive = out.drive + at * 3 * hidden;
-                for (int n = 0; n < hidden; n += kLanes<T>) {
+                for (int n = from; n < to; n += kLanes<T>) {
                     const Vec<T> theta = load_of(layer.threshold, n, hidden), value = load_of(v + at * hidden, n, hidden);
                     const Vec<T> above = value - theta, of_c = load(my_c + n);
                     Vec<T> of_told = load(my_y + n);
@@ -223,13 +243,8 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                     const Vec<T> of_above = (value * of_told - theta * of_c) * slope;
                     Vec<T> of_value = select<T>(fired, of_told, Vec<T>{}) + of_above + of_c;
                     if (of_v) of_value += load_of(of_v + at * hidden, n, hidden);
-                    Vec<T> old;
-                    if (t > 0) {
-                        const Vec<T> earlier = load_of(v + before * hidden, n, hidden);
-                        old = select<T>(earlier > theta, earlier - theta, earlier);
-                    } else {
-                        old = load_of(in.c + (first + b) * static_cast<size_t>(hidden), n, hidden);
-                    }
+                    const Vec<T> earlier = t > 0 ? load_of(v + before * hidden, n, hidden) : load_of(in.c + static_cast<size_t>(b) * hidden, n, hidden);
+                    const Vec<T> old = t > 0 ? select<T>(earlier > theta, earlier - theta, earlier) : earlier;
                     Vec<T> stays{}, moves = of_value;  // its parts by c of the step before and by the new value
                     if (in.zoneout > 0) stays = in.zoneout * of_value, moves = (T(1) - in.zoneout) * of_value;
                     if (in.kept)
@@ -239,51 +254,44 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                     const Vec<T> h = load_of(kept + 3 * hidden, n, hidden);
                     const Vec<T> of_n = (T(1) - z) * moves * (T(1) - g * g), of_z = (old - g) * moves * z * (T(1) - z);
                     const Vec<T> of_r = of_n * h * r * (T(1) - r), of_h = of_n * r;
-                    store(my_c + n, stays + z * moves);
+                    store(my_c + n, stays + z * moves), store(my_y + n, Vec<T>{});
                     store_of(of_drive, n, hidden, of_r), store_of(of_drive + hidden, n, hidden, of_z), store_of(of_drive + 2 * hidden, n, hidden, of_n);
                     store(my_back + n, of_r), store(my_back + padded + n, of_z), store(my_back + 2 * padded + n, of_h);
-                    T* const sum = &sums[n];
-                    store(sum, load(sum) + of_r), store(sum + padded, load(sum + padded) + of_z), store(sum + 2 * padded, load(sum + 2 * padded) + of_h);
-                    store(sum + 3 * padded, load(sum + 3 * padded) - of_above - select<T>(fired, of_c, Vec<T>{}));
-                    store(my_y + n, Vec<T>{});
-                    // whose cotangent of y is asked for in the step before
-                    uint32_t lanes = ~0u;
-                    if (t > 0) {
-                        const Vec<T> distance = load_of(v + before * hidden, n, hidden) - theta;
-                        lanes = bits<T>((distance > 0) | (absolute<T>(distance) < layer.half_width));
-                    }
-                    if (hidden - n < kLanes<T>) lanes &= (1u << (hidden - n)) - 1;
-                    if (kLanes<T> < 32) lanes &= (1u << kLanes<T>) - 1;
-                    for (; lanes; lanes &= lanes - 1) needed[n + __builtin_ctz(lanes)].push_back(b);
+                    const Vec<T> of_theta = -of_above - select<T>(fired, of_c, Vec<T>{});
+                    T* sum = &sums[4 * (n - from)];
+                    for (const Vec<T>& one : {of_r, of_z, of_h, of_theta}) store(sum, load(sum) + one), sum += kLanes<T>;
+                    // whose cotangent of y the step before asks for
+                    uint32_t lanes = lanes_of<T>(n, hidden);
+                    if (t > 0) lanes &= bits<T>((earlier > theta) | (absolute<T>(earlier - theta) < layer.half_width));
+                    for (; lanes; lanes &= lanes - 1) needed[n - from + __builtin_ctz(lanes)].push_back(b);
                 }
             }
-            for (int n = 0; n < padded; ++n) {
-                for (int gate = 0; gate < 3; ++gate) bias[job][gate * padded + n] += sums[gate * padded + n];
-                threshold[job][n] += sums[3 * padded + n];
+            for (int n = from; n < std::min(to, hidden); ++n) {
+                const T* const sum = &sums[4 * ((n - from) / kLanes<T> * kLanes<T>) + (n - from) % kLanes<T>];
+                for (int gate = 0; gate < 3; ++gate) out.bias[gate * hidden + n] += sum[gate * kLanes<T>];
+                out.threshold[n] += sum[3 * kLanes<T>];
             }
-            for (int j = 0; j < hidden; ++j) {
-                const T* const column = columns[j];
-                for (const int b : needed[j]) {
-                    const T* const mine = &d_back[static_cast<size_t>(b) * 3 * padded];
-                    Vec<T> a{}, c{};
+            barrier.wait();
+            for (int j = from; j < std::min(to, hidden); ++j) {
+                const T* const column = layer.column(j);
+                for (const int b : needed[j - from]) {
+                    const T* const all = &told_back[static_cast<size_t>(b) * 3 * padded];
+                    Vec<T> sum[4] = {};
                     int n = 0;
-                    for (; n + 2 * kLanes<T> <= 3 * padded; n += 2 * kLanes<T>)
-                        a += load(column + n) * load(mine + n), c += load(column + n + kLanes<T>) * load(mine + n + kLanes<T>);
-                    if (n < 3 * padded) a += load(column + n) * load(mine + n);
-                    d_y[static_cast<size_t>(b) * padded + j] = sum<T>(a + c);
+                    for (; n + 4 * kLanes<T> <= 3 * padded; n += 4 * kLanes<T>)
+#pragma GCC unroll 4
+                        for (int i = 0; i < 4; ++i) sum[i] += load(column + n + i * kLanes<T>) * load(all + n + i * kLanes<T>);
+                    for (; n < 3 * padded; n += kLanes<T>) sum[0] += load(column + n) * load(all + n);
+                    d_y[static_cast<size_t>(b) * padded + j] = eventnet::sum<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
                 }
             }
         }
-        for (int b = 0; b < samples; ++b) {
-            std::copy_n(&d_c[static_cast<size_t>(b) * padded], hidden, out.c + static_cast<size_t>(first + b) * hidden);
-            std::copy_n(&d_y[static_cast<size_t>(b) * padded], hidden, out.y + static_cast<size_t>(first + b) * hidden);
-        }
+        for (int b = 0; b < in.batch; ++b)
+            for (int n = from; n < std::min(to, hidden); ++n) {
+                const size_t mine = static_cast<size_t>(b) * padded + n, to_place = static_cast<size_t>(b) * hidden + n;
+                out.c[to_place] = d_c[mine], out.y[to_place] = d_y[mine];
+            }
     });
-    for (int job = 0; job < jobs; ++job)  // in a fixed order: runs repeat bit for bit
-        for (int n = 0; n < hidden; ++n) {
-            for (int gate = 0; gate < 3; ++gate) out.bias[gate * hidden + n] += bias[job][gate * padded + n];
-            out.threshold[n] += threshold[job][n];
-        }
 
     // The weight: a block of its rows at a time, a column for each unit that told.
     constexpr int kRows = 8;  // vectors
@@ -295,7 +303,7 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
         for (int t = 0; t < in.steps; ++t)
             for (int b = 0; b < in.batch; ++b) {
                 const size_t at = static_cast<size_t>(t) * in.batch + b;
-                told.read(t > 0 ? y + (at - in.batch) * hidden : in.y + static_cast<size_t>(b) * hidden, hidden);
+                told.read(t > 0 ? y + (at - in.batch) * hidden : in.y + static_cast<size_t>(b) * hidden, 0, padded, hidden);
                 if (told.units.empty()) continue;
                 Vec<T> d[kRows] = {};
                 for (int i = 0; i < vectors; ++i) {

@@ -296,16 +296,25 @@ nb::tuple li_integral_backward(EVENTNET_COMMON, double rate, In<T> grad, bool in
     return arrays.tuple();
 }
 
-// What the kernels of gated units take: drive (T, B, 3H), the unit's weight, bias and threshold, c and y before, kept (T, B, H) or None.
+template <class T>
+Out<T> egru_pack(In<T> weight, int threads) {
+    const size_t hidden = weight.shape(1);
+    Out<T> packed = make<T>({hidden, 3, size_t(padded_to_vectors<T>(int(hidden)))});
+    nb::gil_scoped_release release;
+    pack(weight.data(), int(hidden), packed.data(), threads);
+    return packed;
+}
+
+// What the kernels of gated units take: drive (T, B, 3H), the packed weight, bias and threshold, c and y before, kept (T, B, H) or None.
 #define EVENTNET_GATED                                                                                                     \
-    In<T> drive, In<T> weight, In<T> bias, In<T> threshold, In<T> c, In<T> y, nb::object kept, double height, double half_width, \
+    In<T> drive, In<T> packed, In<T> bias, In<T> threshold, In<T> c, In<T> y, nb::object kept, double height, double half_width, \
         double zoneout
 #define EVENTNET_GATED_ARGS                                                                                               \
     nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg()
 #define EVENTNET_GATED_LAYER                                                                                              \
     const size_t steps = drive.shape(0), batch = drive.shape(1), hidden = threshold.size();                              \
     const In<uint8_t> held = kept.is_none() ? In<uint8_t>() : nb::cast<In<uint8_t>>(kept);                               \
-    const GatedLayer<T> layer{int(hidden), weight.data(), bias.data(), threshold.data(), T(height), T(half_width)};      \
+    const GatedLayer<T> layer(int(hidden), packed.data(), bias.data(), threshold.data(), T(height), T(half_width));      \
     const Sequence<T> in{int(steps), int(batch), drive.data(), c.data(), y.data(), kept.is_none() ? nullptr : held.data(), T(zoneout)}
 
 template <class T>
@@ -355,6 +364,7 @@ void bind(nb::module_& m) {
     m.def("lif_each", &lif_each<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg());
     m.def("lif_each_backward", &lif_each_backward<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+    m.def("egru_pack", &egru_pack<T>, nb::arg().noconvert(), nb::arg());
     m.def("egru", &egru<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg());
     m.def("egru_backward", &egru_backward<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
           nb::arg());
@@ -370,6 +380,7 @@ void bind(nb::module_& m) {
 
 NB_MODULE(EVENTNET_MODULE, m) {
     m.attr("isa") = EVENTNET_STRING(EVENTNET_ISA);
+    m.attr("vector_bytes") = kVectorBytes;
     m.def("supports", &supports);
     nb::register_exception_translator([](const std::exception_ptr& p, void*) {
         try {

@@ -9,6 +9,7 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -51,6 +52,61 @@ inline void parallel_for(int count, int threads, const std::function<void(int)>&
         for (std::thread& other : others) other.join();
     }
     if (team.error) std::rethrow_exception(team.error);
+}
+
+// Where the threads of a team wait for each other.
+class Barrier {
+public:
+    explicit Barrier(int count) : count_(count) {}
+
+    void wait() {
+        const int round = round_.load(std::memory_order_acquire);
+        if (waiting_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
+            waiting_.store(0, std::memory_order_relaxed);
+            round_.store(round + 1, std::memory_order_release);
+            return;
+        }
+        for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
+            if (spins > 4096) std::this_thread::yield();  // more threads than cores
+    }
+
+private:
+    const int count_;
+    std::atomic<int> waiting_{0}, round_{0};
+};
+
+// Calls body(part, parts, barrier) on all threads of a team at once: on as many as there are, at most `threads`. It may not throw.
+inline void team(int threads, const std::function<void(int, int, Barrier&)>& body) {
+    using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+    using Count = int (*)();
+    static const Parallel openmp = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    static const Count size = reinterpret_cast<Count>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"));
+    static const Count number = reinterpret_cast<Count>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
+    struct Team {
+        const std::function<void(int, int, Barrier&)>& body;
+        std::optional<Barrier> barrier{};
+        std::atomic<bool> ready{false};
+    } all{body};
+    if (threads <= 1) {
+        Barrier alone(1);
+        return body(0, 1, alone);
+    }
+    if (openmp && size && number) {  // the runtime may give fewer threads than asked for
+        openmp(
+            [](void* data) {
+                Team& mine = *static_cast<Team*>(data);
+                if (number() == 0) mine.barrier.emplace(size()), mine.ready.store(true, std::memory_order_release);
+                while (!mine.ready.load(std::memory_order_acquire)) std::this_thread::yield();
+                mine.body(number(), size(), *mine.barrier);
+            },
+            &all, static_cast<unsigned>(threads), 0);
+        return;
+    }
+    Barrier barrier(threads);
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back([&, i] { body(i, threads, barrier); });
+    body(0, threads, barrier);
+    for (std::thread& other : others) other.join();
 }
 
 }  // namespace eventnet
