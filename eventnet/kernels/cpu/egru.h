@@ -212,6 +212,20 @@ struct GatedGradients {
     double *bias, *threshold;
 };
 
+// The product of a column with the rows of N samples, to a place of each of them.
+template <class T, int N>
+inline void products(const T* column, const T* rows, const int* samples, int size, T* to, int stride) {
+    const T* row[N];
+    Vec<T> sum[N] = {};
+    for (int i = 0; i < N; ++i) row[i] = rows + static_cast<size_t>(samples[i]) * size;
+    for (int n = 0; n < size; n += kLanes<T>) {
+        const Vec<T> one = load(column + n);
+#pragma GCC unroll 4
+        for (int i = 0; i < N; ++i) sum[i] += one * load(row[i] + n);
+    }
+    for (int i = 0; i < N; ++i) to[static_cast<size_t>(samples[i]) * stride] = eventnet::sum<T>(sum[i]);
+}
+
 // From those of y and v (each may be null), with y, v and gates of the forward pass.
 template <class T>
 void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* y, const T* v, const T* gates, const T* of_y,
@@ -273,17 +287,11 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
             }
             barrier.wait();
             for (int j = from; j < std::min(to, hidden); ++j) {
-                const T* const column = layer.column(j);
-                for (const int b : needed[j - from]) {
-                    const T* const all = &told_back[static_cast<size_t>(b) * 3 * padded];
-                    Vec<T> sum[4] = {};
-                    int n = 0;
-                    for (; n + 4 * kLanes<T> <= 3 * padded; n += 4 * kLanes<T>)
-#pragma GCC unroll 4
-                        for (int i = 0; i < 4; ++i) sum[i] += load(column + n + i * kLanes<T>) * load(all + n + i * kLanes<T>);
-                    for (; n < 3 * padded; n += kLanes<T>) sum[0] += load(column + n) * load(all + n);
-                    d_y[static_cast<size_t>(b) * padded + j] = eventnet::sum<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
-                }
+                const std::vector<int>& list = needed[j - from];
+                const size_t count = list.size();
+                size_t k = 0;
+                for (; k + 4 <= count; k += 4) products<T, 4>(layer.column(j), told_back.data(), &list[k], 3 * padded, &d_y[j], padded);
+                for (; k < count; ++k) products<T, 1>(layer.column(j), told_back.data(), &list[k], 3 * padded, &d_y[j], padded);
             }
         }
         for (int b = 0; b < in.batch; ++b)

@@ -39,6 +39,16 @@ Out<T> make(std::initializer_list<size_t> shape) {
     return Out<T>(data, shape, owner);
 }
 
+// The same, its numbers yet to be written: clearing large arrays takes as long as a kernel's own reading of them.
+template <class T>
+Out<T> make_unset(std::initializer_list<size_t> shape) {
+    size_t size = 1;
+    for (size_t n : shape) size *= n;
+    T* data = new T[size + !size];
+    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    return Out<T>(data, shape, owner);
+}
+
 // What every kernel takes: the packed events, the weight and the five parameters of the neurons.
 #define EVENTNET_COMMON                                                                                                   \
     InReals times, In<int32_t> units, In<int64_t> offsets, nb::object values, InReals duration, In<T> weight,             \
@@ -320,8 +330,8 @@ Out<T> egru_pack(In<T> weight, int threads) {
 template <class T>
 nb::tuple egru(EVENTNET_GATED, bool keep_gates, int threads) {
     EVENTNET_GATED_LAYER;
-    Out<T> told = make<T>({steps, batch, hidden}), value = make<T>({steps, batch, hidden});
-    Out<T> gates = make<T>({keep_gates ? steps : 0, batch, 4, hidden});
+    Out<T> told = make_unset<T>({steps, batch, hidden}), value = make_unset<T>({steps, batch, hidden});
+    Out<T> gates = make_unset<T>({keep_gates ? steps : 0, batch, 4, hidden});
     if (batch > 0) {
         nb::gil_scoped_release release;
         gated_forward(layer, in, told.data(), value.data(), keep_gates ? gates.data() : nullptr, threads);
@@ -332,8 +342,8 @@ nb::tuple egru(EVENTNET_GATED, bool keep_gates, int threads) {
 template <class T>
 nb::tuple egru_backward(EVENTNET_GATED, In<T> told, In<T> value, In<T> gates, nb::object of_told, nb::object of_value, int threads) {
     EVENTNET_GATED_LAYER;
-    Out<T> of_drive = make<T>({steps, batch, 3 * hidden}), of_weight = make<T>({3 * hidden, hidden});
-    Out<T> of_c = make<T>({batch, hidden}), of_y = make<T>({batch, hidden});
+    Out<T> of_drive = make_unset<T>({steps, batch, 3 * hidden}), of_weight = make<T>({3 * hidden, hidden});
+    Out<T> of_c = make_unset<T>({batch, hidden}), of_y = make_unset<T>({batch, hidden});
     Out<double> of_bias = make<double>({3 * hidden}), of_threshold = make<double>({hidden});
     const In<T> first = of_told.is_none() ? In<T>() : nb::cast<In<T>>(of_told), second = of_value.is_none() ? In<T>() : nb::cast<In<T>>(of_value);
     if (batch > 0) {
