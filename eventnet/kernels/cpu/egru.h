@@ -16,17 +16,27 @@ constexpr int padded_to_vectors(int n) {
     return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 }
 
+// Numbers from one row of three gates to the next: an odd number of lines. Rows that are a multiple of 4096 bytes apart would all
+// want the same few places in the cache.
+template <class T>
+constexpr int row_of(int padded) {
+    constexpr int kLine = 64 / sizeof(T);
+    const int lines = (3 * padded + kLine - 1) / kLine;
+    return (lines | 1) * kLine;
+}
+
 template <class T>
 struct GatedLayer {
     int hidden;
     const T *columns, *bias, *threshold;  // the weight, packed; (3H,), (H,)
     T height, half_width;
-    int padded = 0;
+    int padded, row;
 
     GatedLayer(int units, const T* packed, const T* biases, const T* thresholds, T high, T half)
-        : hidden(units), columns(packed), bias(biases), threshold(thresholds), height(high), half_width(half), padded(padded_to_vectors<T>(units)) {}
+        : hidden(units), columns(packed), bias(biases), threshold(thresholds), height(high), half_width(half), padded(padded_to_vectors<T>(units)),
+          row(row_of<T>(padded)) {}
 
-    const T* column(int unit) const { return columns + static_cast<size_t>(unit) * 3 * padded; }
+    const T* column(int unit) const { return columns + static_cast<size_t>(unit) * row; }
 };
 
 // A sequence, (steps, batch, ...), and the state before it, (batch, H) each.
@@ -38,17 +48,17 @@ struct Sequence {
     T zoneout;            // the share that all keep instead
 };
 
-// The recurrent weight (3H, H) with a row for each unit that tells, its three gates padded: (H, 3, padded).
+// The recurrent weight (3H, H) with a row for each unit that tells, its three gates padded: (H, row).
 template <class T>
 void pack(const T* weight, int hidden, T* to, int threads) {
     constexpr int kTile = 16;
-    const size_t padded = padded_to_vectors<T>(hidden);
+    const size_t padded = padded_to_vectors<T>(hidden), row = row_of<T>(static_cast<int>(padded));
     parallel_for((hidden + kTile - 1) / kTile, threads, [&](int tile) {
         const int first = tile * kTile, last = std::min(first + kTile, hidden);
         for (int gate = 0; gate < 3; ++gate)
             for (int n = 0; n < hidden; ++n) {
                 const T* const from = weight + (static_cast<size_t>(gate) * hidden + n) * hidden;
-                for (int j = first; j < last; ++j) to[(static_cast<size_t>(j) * 3 + gate) * padded + n] = from[j];
+                for (int j = first; j < last; ++j) to[j * row + gate * padded + n] = from[j];
             }
     });
 }
@@ -124,35 +134,71 @@ std::pair<int, int> units_of(int padded, int parts, int part) {
     return {vectors * part / parts * kLanes<T>, vectors * (part + 1) / parts * kLanes<T>};
 }
 
-// N vectors of sums from `start` on: the biases and the columns of what all parts of a sample told.
+// Adds the columns of what was told to N vectors of sums.
 template <class T, int N>
-inline void add_columns(const GatedLayer<T>& layer, const Told<T>* told, int parts, const T* biases, int start, T* sums) {
+inline void add_columns(const GatedLayer<T>& layer, const int* units, const T* values, size_t count, int start, T* sums) {
     Vec<T> sum[N];
-    for (int i = 0; i < N; ++i) sum[i] = load(biases + start + i * kLanes<T>);
-    for (int part = 0; part < parts; ++part) {
-        const size_t count = told[part].units.size();
-        const int* const units = told[part].units.data();
-        const T* const values = told[part].values.data();
-        for (size_t k = 0; k < count; ++k) {
-            const T* const column = layer.column(units[k]) + start;
+    for (int i = 0; i < N; ++i) sum[i] = load(sums + i * kLanes<T>);
+    for (size_t k = 0; k < count; ++k) {
+        const T* const column = layer.column(units[k]) + start;
 #pragma GCC unroll 8
-            for (int i = 0; i < N; ++i) sum[i] += values[k] * load(column + i * kLanes<T>);
+        for (int i = 0; i < N; ++i) sum[i] += values[k] * load(column + i * kLanes<T>);
+    }
+    for (int i = 0; i < N; ++i) store(sums + i * kLanes<T>, sum[i]);
+}
+
+// What each sample was told, by all parts: sorted by units.
+template <class T>
+class Heard {
+public:
+    explicit Heard(int batch) : all_(batch), next_(batch) {}
+
+    void gather(const std::vector<Told<T>>& told, int stride, int parts) {
+        for (size_t b = 0; b < all_.size(); ++b) {
+            all_[b].clear();
+            for (int part = 0; part < parts; ++part) {
+                const Told<T>& one = told[b * stride + part];
+                all_[b].units.insert(all_[b].units.end(), one.units.begin(), one.units.end());
+                all_[b].values.insert(all_[b].values.end(), one.values.begin(), one.values.end());
+            }
         }
     }
-    for (int i = 0; i < N; ++i) store(sums + start + i * kLanes<T>, sum[i]);
-}
+
+    // Adds N vectors of every column, from `start` on, to those of each sample's sums. Where samples are many, some units at a time:
+    // what they tell then stays in the nearest cache.
+    template <int N>
+    void add(const GatedLayer<T>& layer, int start, T* sums) {
+        constexpr int kTile = 32768 / (N * kVectorBytes);
+        const int tile = all_.size() < 8 ? layer.hidden : kTile;
+        std::fill(next_.begin(), next_.end(), 0);
+        for (int last = tile; last < layer.hidden + tile; last += tile)
+            for (size_t b = 0; b < all_.size(); ++b) {
+                const Told<T>& mine = all_[b];
+                const size_t from = next_[b], count = mine.units.size();
+                size_t to = from;
+                while (to < count && mine.units[to] < last) ++to;
+                if (to > from) add_columns<T, N>(layer, &mine.units[from], &mine.values[from], to - from, start, sums + b * layer.row + start);
+                next_[b] = to;
+            }
+    }
+
+private:
+    std::vector<Told<T>> all_;
+    std::vector<size_t> next_;
+};
 
 // y and v (steps, batch, H) and, if not null, gates (steps, batch, 4, H): r, z, n and what r multiplies. Each thread has some of the
 // units, for all samples; once a step they tell each other.
 template <class T>
 void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v, T* gates, int threads) {
     const int hidden = layer.hidden, padded = layer.padded, most = std::max(1, std::min(threads, padded / kLanes<T>));
-    Array<T> biases(3 * padded, T(0)), state(static_cast<size_t>(in.batch) * padded, T(0)), back(static_cast<size_t>(in.batch) * 3 * padded);
+    Array<T> biases(3 * padded, T(0)), state(static_cast<size_t>(in.batch) * padded, T(0)), back(static_cast<size_t>(in.batch) * layer.row);
     for (int gate = 0; gate < 3; ++gate) std::copy_n(layer.bias + static_cast<size_t>(gate) * hidden, hidden, &biases[gate * padded]);
     std::vector<Told<T>> told[2];
     for (auto& list : told) list.resize(static_cast<size_t>(in.batch) * most);
     team(most, [&](int part, int parts, Barrier& barrier) {
         const auto [from, to] = units_of<T>(padded, parts, part);
+        Heard<T> heard(in.batch);
         for (int b = 0; b < in.batch; ++b) {
             const size_t row = static_cast<size_t>(b) * hidden;
             for (int n = from; n < to; n += kLanes<T>) store(&state[static_cast<size_t>(b) * padded + n], load_of(in.c + row, n, hidden));
@@ -160,23 +206,22 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
         }
         for (int t = 0; t < in.steps; ++t) {
             barrier.wait();
-            const std::vector<Told<T>>& heard = told[t % 2];
+            heard.gather(told[t % 2], most, parts);
+            for (int b = 0; b < in.batch; ++b)
+                for (int gate = 0; gate < 3; ++gate)
+                    std::copy(&biases[gate * padded + from], &biases[gate * padded] + to, &back[static_cast<size_t>(b) * layer.row + gate * padded + from]);
             for (int gate = 0; gate < 3; ++gate)
                 for (int start = gate * padded + from, left = (to - from) / kLanes<T>; left > 0;) {
                     const int count = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-                    for (int b = 0; b < in.batch; ++b) {
-                        const Told<T>* const list = &heard[static_cast<size_t>(b) * most];
-                        T* const sums = &back[static_cast<size_t>(b) * 3 * padded];
-                        if (count == 8) add_columns<T, 8>(layer, list, parts, biases.data(), start, sums);
-                        else if (count == 4) add_columns<T, 4>(layer, list, parts, biases.data(), start, sums);
-                        else if (count == 2) add_columns<T, 2>(layer, list, parts, biases.data(), start, sums);
-                        else add_columns<T, 1>(layer, list, parts, biases.data(), start, sums);
-                    }
+                    if (count == 8) heard.template add<8>(layer, start, back.data());
+                    else if (count == 4) heard.template add<4>(layer, start, back.data());
+                    else if (count == 2) heard.template add<2>(layer, start, back.data());
+                    else heard.template add<1>(layer, start, back.data());
                     start += count * kLanes<T>, left -= count;
                 }
             for (int b = 0; b < in.batch; ++b) {
                 const size_t at = static_cast<size_t>(t) * in.batch + b;
-                const T *const drive = in.drive + at * 3 * hidden, *const mine = &back[static_cast<size_t>(b) * 3 * padded];
+                const T *const drive = in.drive + at * 3 * hidden, *const mine = &back[static_cast<size_t>(b) * layer.row];
                 T* const c = &state[static_cast<size_t>(b) * padded];
                 Told<T>& tells = told[(t + 1) % 2][static_cast<size_t>(b) * most + part];
                 tells.clear();
@@ -232,7 +277,7 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                     const T* of_v, const GatedGradients<T>& out, int threads) {
     const int hidden = layer.hidden, padded = layer.padded, most = std::max(1, std::min(threads, padded / kLanes<T>));
     Array<T> d_c(static_cast<size_t>(in.batch) * padded, T(0)), d_y(d_c.size(), T(0)), d_back[2];
-    for (auto& one : d_back) one.assign(static_cast<size_t>(in.batch) * 3 * padded, T(0));
+    for (auto& one : d_back) one.assign(static_cast<size_t>(in.batch) * layer.row, T(0));
     team(most, [&](int part, int parts, Barrier& barrier) {
         const auto [from, to] = units_of<T>(padded, parts, part);
         std::vector<std::vector<int>> needed(to - from);         // samples by unit
@@ -244,7 +289,7 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
             for (int b = 0; b < in.batch; ++b) {
                 const size_t at = static_cast<size_t>(t) * in.batch + b, before = at - in.batch;
                 T *const my_c = &d_c[static_cast<size_t>(b) * padded], *const my_y = &d_y[static_cast<size_t>(b) * padded];
-                T* const my_back = &told_back[static_cast<size_t>(b) * 3 * padded];
+                T* const my_back = &told_back[static_cast<size_t>(b) * layer.row];
                 const T* const kept = gates + at * 4 * hidden;
                 T* const of_drive = out.drive + at * 3 * hidden;
                 for (int n = from; n < to; n += kLanes<T>) {
@@ -290,8 +335,8 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                 const std::vector<int>& list = needed[j - from];
                 const size_t count = list.size();
                 size_t k = 0;
-                for (; k + 4 <= count; k += 4) products<T, 4>(layer.column(j), told_back.data(), &list[k], 3 * padded, &d_y[j], padded);
-                for (; k < count; ++k) products<T, 1>(layer.column(j), told_back.data(), &list[k], 3 * padded, &d_y[j], padded);
+                for (; k + 4 <= count; k += 4) products<T, 4>(layer.column(j), told_back.data(), &list[k], layer.row, &d_y[j], padded);
+                for (; k < count; ++k) products<T, 1>(layer.column(j), told_back.data(), &list[k], layer.row, &d_y[j], padded);
             }
         }
         for (int b = 0; b < in.batch; ++b)
@@ -302,31 +347,35 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
     });
 
     // The weight: a block of its rows at a time, a column for each unit that told.
+    std::vector<Told<T>> told(static_cast<size_t>(in.steps) * in.batch);
+    parallel_for(in.steps, threads, [&](int t) {
+        for (int b = 0; b < in.batch; ++b) {
+            const size_t at = static_cast<size_t>(t) * in.batch + b;
+            told[at].read(t > 0 ? y + (at - in.batch) * hidden : in.y + static_cast<size_t>(b) * hidden, 0, padded, hidden);
+        }
+    });
     constexpr int kRows = 8;  // vectors
     const int blocks = (3 * padded / kLanes<T> + kRows - 1) / kRows;
     parallel_for(blocks, threads, [&](int block) {
         const int from = block * kRows * kLanes<T>, vectors = std::min(kRows, 3 * padded / kLanes<T> - block * kRows);
         Array<T> found(static_cast<size_t>(hidden) * kRows * kLanes<T>, T(0));
-        Told<T> told;
-        for (int t = 0; t < in.steps; ++t)
-            for (int b = 0; b < in.batch; ++b) {
-                const size_t at = static_cast<size_t>(t) * in.batch + b;
-                told.read(t > 0 ? y + (at - in.batch) * hidden : in.y + static_cast<size_t>(b) * hidden, 0, padded, hidden);
-                if (told.units.empty()) continue;
-                Vec<T> d[kRows] = {};
-                for (int i = 0; i < vectors; ++i) {
-                    const int place = from + i * kLanes<T>, gate = place / padded, n = place % padded;
-                    if (n >= hidden) continue;
-                    d[i] = load_of(out.drive + (at * 3 + gate) * hidden, n, hidden);
-                    if (gate == 2) d[i] *= load_of(gates + at * 4 * hidden, n, hidden);  // of what r multiplies
-                }
-                for (size_t k = 0; k < told.units.size(); ++k) {
-                    T* const column = &found[static_cast<size_t>(told.units[k]) * kRows * kLanes<T>];
-                    const T value = told.values[k];
-#pragma GCC unroll 8
-                    for (int i = 0; i < kRows; ++i) store(column + i * kLanes<T>, load(column + i * kLanes<T>) + value * d[i]);
-                }
+        for (size_t at = 0; at < told.size(); ++at) {
+            const std::vector<int>& units = told[at].units;
+            if (units.empty()) continue;
+            Vec<T> d[kRows] = {};
+            for (int i = 0; i < vectors; ++i) {
+                const int place = from + i * kLanes<T>, gate = place / padded, n = place % padded;
+                if (n >= hidden) continue;
+                d[i] = load_of(out.drive + (at * 3 + gate) * hidden, n, hidden);
+                if (gate == 2) d[i] *= load_of(gates + at * 4 * hidden, n, hidden);  // of what r multiplies
             }
+            for (size_t k = 0; k < units.size(); ++k) {
+                T* const column = &found[static_cast<size_t>(units[k]) * kRows * kLanes<T>];
+                const T value = told[at].values[k];
+#pragma GCC unroll 8
+                for (int i = 0; i < kRows; ++i) store(column + i * kLanes<T>, load(column + i * kLanes<T>) + value * d[i]);
+            }
+        }
         for (int i = 0; i < vectors; ++i) {
             const int place = from + i * kLanes<T>, gate = place / padded, n = place % padded;
             for (int l = 0; l < kLanes<T> && n + l < hidden; ++l) {

@@ -309,7 +309,7 @@ nb::tuple li_integral_backward(EVENTNET_COMMON, double rate, In<T> grad, bool in
 template <class T>
 Out<T> egru_pack(In<T> weight, int threads) {
     const size_t hidden = weight.shape(1);
-    Out<T> packed = make<T>({hidden, 3, size_t(padded_to_vectors<T>(int(hidden)))});
+    Out<T> packed = make<T>({hidden, size_t(row_of<T>(padded_to_vectors<T>(int(hidden))))});
     nb::gil_scoped_release release;
     pack(weight.data(), int(hidden), packed.data(), threads);
     return packed;
