@@ -76,9 +76,11 @@ def _backward(*args: Any) -> tuple[Tensor, ...]:
 
 @torch.library.register_fake(EGRU + "_pack")
 def _(weight: Tensor) -> Tensor:
-    hidden = weight.shape[1]
-    lanes = _kernel().vector_bytes // weight.dtype.itemsize
-    return weight.new_empty((hidden, 3, (hidden + lanes - 1) // lanes * lanes))
+    # as row_of in egru.h lays them out: whole vectors, then an odd number of lines
+    hidden, size = weight.shape[1], weight.dtype.itemsize
+    lanes = _kernel().vector_bytes // size
+    lines = (3 * ((hidden + lanes - 1) // lanes * lanes) * size + 63) // 64
+    return weight.new_empty((hidden, (lines | 1) * 64 // size))
 
 
 @torch.library.register_fake(EGRU)
