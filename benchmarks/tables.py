@@ -3,8 +3,8 @@
     python benchmarks/tables.py [--check]
 
 A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error``,
-``accuracy`` or ``folds``. Markers whose results are not there are left as they are. ``--check`` changes nothing and exits
-with 1 if the README is out of date.
+``accuracy``, ``folds`` or ``egru``. Markers whose results are not there are left as they are. ``--check`` changes nothing
+and exits with 1 if the README is out of date.
 """
 
 from __future__ import annotations
@@ -72,11 +72,13 @@ def _megabytes(row: dict[str, Any], what: str) -> str:
 
 
 def _machine(rows: list[dict[str, Any]]) -> str:
-    machines = _ordered(
-        f"{r['machine']['cpu']}, {r['machine']['cores']} cores, {' '.join(r['machine']['features'])}" for r in rows
-    )
     versions = _ordered(f"{_label(r['contender'])} {r['version']}" for r in rows if r["contender"] in NAMES)
-    return f"Measured on {'; '.join(machines)}, two threads, PyTorch {rows[0]['torch']}; {', '.join(versions)}."
+    return f"{_on([r['machine'] for r in rows], rows[0]['torch'])}; {', '.join(versions)}."
+
+
+def _on(machines: list[dict[str, Any]], torch: str) -> str:
+    named = _ordered(f"{m['cpu']}, {m['cores']} cores, {' '.join(m['features'])}" for m in machines)
+    return f"Measured on {'; '.join(named)}, two threads, PyTorch {torch}"
 
 
 def _label(contender: str) -> str:
@@ -165,11 +167,23 @@ def folds_table(results: Path) -> str | None:
     return fold_table(json.loads(path.read_text())["folds"]) if path.exists() else None
 
 
+def egru_table(results: Path) -> str | None:
+    """EGRU against ``nn.GRU``."""
+    path = results / "egru.json"
+    if not path.exists():
+        return None
+    import egru
+
+    rows = json.loads(path.read_text())
+    return "\n".join([_on([r["machine"] for r in rows], rows[0]["torch"]) + ".", "", egru.table(rows)])
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "speed": speed_table,
     "error": error_table,
     "accuracy": accuracy_table,
     "folds": folds_table,
+    "egru": egru_table,
 }
 
 

@@ -139,5 +139,9 @@ def voltage_penalty(c: Tensor, rest: float = -0.9) -> Tensor:
         c: of gated units, as ``EGRUSteps.c``.
 
     Source: Subramoney et al. 2023 (ICLR).
+
+    Example:
+        >>> voltage_penalty(torch.tensor([-0.9, 0.1])).item()
+        0.5
     """
     return ((c - rest) ** 2).mean()

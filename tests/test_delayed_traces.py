@@ -99,6 +99,20 @@ def test_float32_is_the_other_way_but_for_rounding(taus, longest):
     assert_close(mine, theirs, 3e-5)
 
 
+@pytest.mark.parametrize("longest", [1e-3, 30e-3])
+@pytest.mark.parametrize("taus", TAUS)
+def test_a_long_silence_leaves_the_gradients_finite(taus, longest):
+    given, events = draw("synaptic", longest, taus)
+    late = Events.cat([events[:1].crop(0.0, 0.3).shift(60.0)])
+    late = replace(late, duration=torch.tensor([60.3], dtype=torch.float64))
+    options = dict(zip(("tau_mem", "tau_syn"), TAUS[taus], strict=True))
+    _, mine = run(given, late, **options, backend="cpu")
+    _, theirs = run(given, events[:1], **options, backend="cpu")
+    for name, right in theirs.items():
+        assert torch.isfinite(mine[name]).all()
+        assert right.any()
+
+
 def test_more_threads_repeat_bit_for_bit():
     given, events = draw("synaptic", 8e-3, dtype=torch.float32)
     events = Events.cat([events] * 4)

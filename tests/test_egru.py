@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
-from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
-from eventnet import EGRU, EGRUCell, EGRUState, constrain_
+from eventnet import EGRU, EGRUCell, EGRUState, Events, constrain_
 from eventnet.kernels.reference_egru import Fired, Unit, egru_reference
 from eventnet.losses import activity_penalty, voltage_penalty
 
@@ -284,21 +284,66 @@ def test_what_is_wrong_with_a_call_is_said():
 
 
 def test_nothing_told_is_nothing_heard():
-    """A batch of no samples works, and a silent layer has gradients of zero, not none."""
-    made = layer()
+    """A batch of no samples works; a silent layer beyond the reach of its triangle has gradients of zero, not none."""
+    made = layer(half_width=0.1)
     empty, state = made(numbers(T, 0, I))
     assert empty.shape == (T, 0, H) and state.c.shape == (1, 0, H)
+    empty.sum().backward()
+    assert not made.weight_hh_l0.grad.any()
     with torch.no_grad():
         made.threshold_l0.fill_(1.0), made.weight_ih_l0.mul_(1e-3), made.bias_ih_l0.zero_(), made.bias_hh_l0.zero_()
     quiet = made(numbers(T, B, I))[0]
     assert not quiet.any()
     quiet.sum().backward()
-    assert all(p.grad is not None for p in made.parameters())
+    assert all(p.grad is not None and not p.grad.any() for p in made.parameters())
+
+
+def test_equal_lengths_stay_in_their_places():
+    made, x = layer(), numbers(4, 40, I)
+    expected, _ = made(x)
+    packed, _ = made(pack_padded_sequence(x, torch.full((40,), 4)))
+    assert pad_packed_sequence(packed)[0].equal(expected)
+    packed, _ = made(pack_padded_sequence(x, torch.full((40,), 4), enforce_sorted=False))
+    assert pad_packed_sequence(packed)[0].equal(expected)
+
+
+def test_zoneout_of_packed_sequences_in_both_directions():
+    made = layer(zoneout=0.5, bidirectional=True).eval()
+    sequences = [numbers(n, I, seed=n) for n in (3, 6)]
+    padded, _ = pad_packed_sequence(made(pack_sequence(sequences, enforce_sorted=False))[0])
+    torch.testing.assert_close(padded[:3, 0], made(sequences[0])[0])
+
+
+def test_what_is_not_a_number_stays_one():
+    x = numbers(T, B, I)
+    x[2, 1, 4] = torch.nan
+    for backend in ("auto", "reference"):
+        output, _ = layer(backend=backend)(x)
+        assert torch.isnan(output[2:, 1]).all() and not torch.isnan(output[:, [0, 2]]).any()
+
+
+def test_dtypes_are_as_torch_has_them():
+    made, x = layer().float(), numbers(T, B, I).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = made(x)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, made(x)[0], rtol=0.1, atol=0.3)
+    with pytest.raises(TypeError, match=r"float32 or float64, got torch\.bfloat16; backend='reference'"):
+        layer().bfloat16()(x.bfloat16())
+    assert layer(backend="reference").bfloat16()(x.bfloat16())[0].dtype == torch.bfloat16
+    with pytest.raises(RuntimeError, match=r"state\.c is torch\.float64"):
+        made(x, EGRUState(numbers(1, B, H), numbers(1, B, H)))
+    with pytest.raises(RuntimeError, match=r"threshold of shape \(6,\), got \(1,\)"):
+        torch.func.functional_call(made, {"threshold_l0": torch.ones(1)}, (x,))
 
 
 def test_it_is_a_module_like_any_other():
     made, x = layer(num_layers=2, bidirectional=True), numbers(T, B, I)
     expected = made(x)[0]
+    whole = io.BytesIO()
+    torch.save(made, whole)
+    whole.seek(0)
+    assert torch.load(whole, weights_only=False)(x)[0].equal(expected)
     file = io.BytesIO()
     torch.save(made.state_dict(), file)
     file.seek(0)
@@ -328,3 +373,55 @@ def test_the_pseudo_derivative_is_its_triangle(half_width):
     assert fired.equal((above > 0).double()) and fired[20] == 0  # on the threshold: not yet
     (grad,) = torch.autograd.grad(fired.sum(), above)
     torch.testing.assert_close(grad, 0.7 * (1 - above.detach().abs() / half_width).clamp(min=0))
+
+
+def test_events_are_counted_step_by_step():
+    made = layer(step=2e-3)
+    samples = [([0.0, 0.0005, 0.003, 0.0081], [0, 0, 3, 4]), ([], []), ([0.005], [2])]
+    events = Events.from_list(samples, num_units=I, duration=0.01, dtype=torch.float64)
+    output, state = made(events)
+    expected, last = made(events.to_dense(2e-3))
+    assert output.shape == (5, 3, H) and output.equal(expected) and state.c.equal(last.c)
+    with pytest.raises(TypeError, match="step=1e-3"):
+        layer()(events)
+    with pytest.raises(RuntimeError, match="Expected 5, got 4"):
+        made(Events.from_list([([0.0], [0])], num_units=4, duration=0.01, dtype=torch.float64))
+
+
+def test_what_is_told_as_events_is_what_is_told():
+    made = layer()
+    _, _, (steps,) = made(numbers(T, B, I), return_steps=True)
+    told = steps.to_events(1e-3)
+    assert told.num_events > 10
+    torch.testing.assert_close(told.to_dense(1e-3), steps.y)
+    weights = torch.linspace(-1, 1, told.num_events, dtype=torch.float64)
+    (a,) = torch.autograd.grad((told.values * weights).sum(), made.weight_hh_l0, retain_graph=True)
+    order = torch.zeros_like(steps.y).transpose(0, 1)
+    order[steps.y.transpose(0, 1) != 0] = weights
+    (b,) = torch.autograd.grad((steps.y * order.transpose(0, 1)).sum(), made.weight_hh_l0)
+    torch.testing.assert_close(a, b)
+    with pytest.raises(ValueError, match="positive number of seconds"):
+        steps.to_events(0.0)
+    with pytest.raises(ValueError, match="packed"):
+        made(pack_sequence([numbers(3, I)]), return_steps=True)[2][0].to_events(1e-3)
+
+
+def test_activity_counts_what_a_loop_counts():
+    made, x = layer(half_width=0.2), numbers(T, B, I)
+    prune.random_unstructured(made, "weight_hh_l0", amount=0.3)
+    _, _, (steps,) = made(x, return_steps=True)
+    found = steps.activity()
+    ahead = back = told = needed = 0
+    for t in range(T):
+        for b in range(B):
+            for j in range(H):
+                column = int((made.weight_hh_l0[:, j] != 0).sum())
+                near = abs(steps.v[t, b, j] - made.threshold_l0[j]).item() < 0.2
+                told += bool(steps.y[t, b, j])
+                ahead += column * bool(steps.y[t, b, j])
+                needed += bool(steps.y[t, b, j]) or near
+                back += column * (bool(steps.y[t, b, j]) or near)
+    assert found.forward == pytest.approx(told / (T * B * H)) and found.backward == pytest.approx(needed / (T * B * H))
+    assert found.multiplications == pytest.approx(ahead / (T * B))
+    assert found.backward_multiplications == pytest.approx((ahead + back) / (T * B))
+    assert found.dense == 3 * H * H

@@ -89,6 +89,16 @@ def test_float32_differs_in_few_events_and_by_rounding(isa):
         assert_same(*(run([x.requires_grad_() for x in g], "cpu") for g in short), 1e-4)
 
 
+def test_a_state_given_as_a_view_is_read_as_it_is():
+    given = draw(5, 3, 9)
+    views = [x.detach().clone() for x in given]
+    views[4] = views[4].t().contiguous().t()
+    views[5] = torch.zeros(1, 9, dtype=torch.float64).expand(3, 9)
+    views[0] = views[0].transpose(0, 1).contiguous().transpose(0, 1)
+    solid = [x.contiguous().requires_grad_() for x in views]
+    assert_same(run([x.requires_grad_() for x in views], "cpu"), run(solid, "reference"), 1e-11)
+
+
 def test_extreme_drives_saturate():
     given = draw(4, 2, 20, dtype=torch.float32)
     with torch.no_grad():
@@ -119,7 +129,9 @@ def test_operator_passes_opcheck():
     kept = torch.zeros(4, 2, 5, dtype=torch.bool)
     for keep in (True, False):
         packed = torch.ops.eventnet.egru_pack.default(given[1].detach())
-        torch.library.opcheck(torch.ops.eventnet.egru.default, (*given, kept if keep else None, 0.7, 1.0, 0.0, packed, True))
+        torch.library.opcheck(
+            torch.ops.eventnet.egru.default, (*given, kept if keep else None, 0.7, 1.0, 0.0, packed, True)
+        )
     torch.library.opcheck(torch.ops.eventnet.egru_pack.default, (given[1].detach(),))
 
 
@@ -127,6 +139,12 @@ def test_what_is_not_asked_for_is_not_kept():
     layer, x = EGRU(3, 8), torch.randn(6, 2, 3)
     with torch.no_grad():
         assert not layer(x)[0].requires_grad
+    packed = torch.ops.eventnet.egru_pack.default(layer.weight_hh_l0.detach())
+    given = [p.detach() for p in (torch.zeros(6, 2, 24), layer.weight_hh_l0, layer.bias_hh_l0, layer.threshold_l0)]
+    state = torch.zeros(2, 8)
+    for keep in (True, False):
+        _, _, gates = torch.ops.eventnet.egru.default(*given, state, state, None, 0.7, 1.0, 0.0, packed, keep)
+        assert (gates.numel() > 0) == keep
     frozen = EGRU(3, 8).requires_grad_(False)
     x.requires_grad_()
     output, _ = frozen(x)

@@ -55,6 +55,11 @@ def test_nmnist_through_tonic(tmp_path):
     assert load("04_nmnist_through_tonic").main(str(tmp_path / "nmnist"), quick=True) > 0.9
 
 
+def test_egru():
+    found = load("08_egru").main(quick=True)
+    assert found["EGRU"][0] > 0.9 and found["EGRU"][1] < 0.6 * found["GRU"][1]
+
+
 @pytest.mark.skipif("EVENTNET_DATA" not in os.environ, reason="real recordings: set EVENTNET_DATA")
 def test_nmnist_on_real_recordings():
     root = Path(os.environ["EVENTNET_DATA"]) / "nmnist_1k"

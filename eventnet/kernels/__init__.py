@@ -135,11 +135,29 @@ def egru(
     drive: Tensor, unit: Unit, c: Tensor, y: Tensor, backend: str, kept: Tensor | None = None, zoneout: float = 0.0
 ) -> Steps:
     """The steps of a layer of event-based gated units, as ``egru_reference``."""
+    _check_units(drive, unit, c, y, kept)
     if choose(backend, drive.device) == "reference":
         return egru_reference(drive, unit, c, y, kept, zoneout)
+    if drive.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"EGRU: the compiled kernels take float32 or float64, got {drive.dtype}; backend='reference' takes any"
+        )
     from eventnet.kernels.ops_egru import egru_cpu
 
     return egru_cpu(drive, unit, c, y, kept, zoneout)
+
+
+def _check_units(drive: Tensor, unit: Unit, c: Tensor, y: Tensor, kept: Tensor | None) -> None:
+    steps, batch, hidden = drive.shape[0], drive.shape[1], unit.weight.shape[1]
+    given = {"weight_hh": unit.weight, "bias_hh": unit.bias, "threshold": unit.threshold, "state.c": c, "state.y": y}
+    shapes = ((3 * hidden, hidden), (3 * hidden,), (hidden,), (batch, hidden), (batch, hidden))
+    for (name, x), shape in zip(given.items(), shapes, strict=True):
+        if x.shape != shape:
+            raise RuntimeError(f"EGRU: expected {name} of shape {shape}, got {tuple(x.shape)}")
+        if x.dtype != drive.dtype or x.device != drive.device:
+            raise RuntimeError(f"EGRU: {name} is {x.dtype} on {x.device}, the input {drive.dtype} on {drive.device}")
+    if drive.shape[2] != 3 * hidden or (kept is not None and kept.shape != (steps, batch, hidden)):
+        raise RuntimeError(f"EGRU: expected input products (T, B, {3 * hidden}), got {tuple(drive.shape)}")
 
 
 def _packed(events: Events) -> Packed:

@@ -19,27 +19,18 @@ torch.library.define(EGRU + "_pack", "(Tensor weight) -> Tensor")
 torch.library.define(EGRU, f"({UNITS}, Tensor packed, bool keep_gates) -> (Tensor y, Tensor v, Tensor gates)")
 torch.library.define(
     EGRU + "_backward",
-    f"({UNITS}, Tensor packed, Tensor told, Tensor value, Tensor gates, Tensor? of_told, Tensor? of_value) -> (Tensor drive, Tensor weight, "
-    "Tensor bias, Tensor threshold, Tensor c, Tensor y)",
+    f"({UNITS}, Tensor packed, Tensor told, Tensor gates, Tensor? of_told, Tensor? of_value, bool of_weight, bool of_y) -> "
+    "(Tensor drive, Tensor weight, Tensor bias, Tensor threshold, Tensor c, Tensor y)",
 )
 
 
-def egru_cpu(
-    drive: Tensor, unit: Unit, c: Tensor, y: Tensor, kept: Tensor | None, zoneout: float, packed: Tensor | None = None
-) -> Steps:
-    """Compiled twin of ``reference_egru.egru_reference``; ``packed`` is the weight as ``pack`` lays it out, if that is known."""
+def egru_cpu(drive: Tensor, unit: Unit, c: Tensor, y: Tensor, kept: Tensor | None, zoneout: float) -> Steps:
+    """Compiled twin of ``reference_egru.egru_reference``."""
     tensors = (drive, unit.weight, unit.bias, unit.threshold, c, y, kept)
     wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    if packed is None:
-        packed = pack(unit.weight)
+    packed = torch.ops.eventnet.egru_pack.default(unit.weight.detach())
     out = torch.ops.eventnet.egru.default(*tensors, unit.height, unit.half_width, zoneout, packed, wanted)
     return Steps(out[0], out[1])
-
-
-def pack(weight: Tensor) -> Tensor:
-    """The recurrent weight as the kernels read it: what a unit tells the others lies side by side."""
-    packed: Tensor = torch.ops.eventnet.egru_pack.default(weight.detach())
-    return packed
 
 
 # ---- calls into the extension module --------------------------------------------------------------------------------
@@ -64,10 +55,12 @@ def _forward(*args: Any) -> tuple[Tensor, ...]:
 
 @torch.library.impl(EGRU + "_backward", "CPU")
 def _backward(*args: Any) -> tuple[Tensor, ...]:
-    units, saved, grads = args[:11], args[11:14], args[14:]
+    """As the forward operator, but the values take the place of the drive that they came of."""
+    units, saved, grads, wanted = args[:11], args[11:13], args[13:15], args[15:]
     dtype = args[0].dtype
     cotangents = (None if g is None else _array(g, dtype) for g in grads)
-    found = _kernel().egru_backward(*_arrays(units), *(_array(x) for x in saved), *cotangents, torch.get_num_threads())
+    call = _kernel().egru_backward
+    found = call(*_arrays(units), *(_array(x) for x in saved), *cotangents, *wanted, torch.get_num_threads())
     return tuple(x.to(dtype) for x in _tensors(found))
 
 
@@ -91,8 +84,11 @@ def _(drive: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor, *rest: Any
 
 
 @torch.library.register_fake(EGRU + "_backward")
-def _(*args: Any) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in args[:6])
+def _(value: Tensor, weight: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    steps, batch, hidden = value.shape
+    rows = 3 * hidden if args[-2] else 0
+    shapes = (steps, batch, 3 * hidden), (rows, hidden), (3 * hidden,), (hidden,), (batch, hidden), (batch, hidden)
+    return tuple(value.new_empty(shape) for shape in shapes)
 
 
 # ---- gradients ------------------------------------------------------------------------------------------------------
@@ -105,7 +101,8 @@ class _Differentiable(torch.autograd.Function):
         ctx.mark_non_differentiable(out[2])
         ctx.set_materialize_grads(False)
         ctx.options = args[7:10]
-        ctx.save_for_backward(*args[:7], args[10], *out)
+        told, value, gates = out
+        ctx.save_for_backward(value, *args[1:7], args[10], told, gates)
         return out
 
     @staticmethod
@@ -114,9 +111,10 @@ class _Differentiable(torch.autograd.Function):
         if of_told is None and of_value is None:
             return (None,) * len(need)
         tensors, packed, saved = ctx.saved_tensors[:7], ctx.saved_tensors[7], ctx.saved_tensors[8:]
-        found = torch.ops.eventnet.egru_backward.default(*tensors, *ctx.options, packed, *saved, of_told, of_value)
-        grads = [g if n else None for g, n in zip(found, need, strict=False)]
-        return (*grads, *(None,) * (len(need) - len(grads)))
+        grads = of_told, of_value, need[1], need[5]
+        found = torch.ops.eventnet.egru_backward.default(*tensors, *ctx.options, packed, *saved, *grads)
+        own = [g if n else None for g, n in zip(found, need, strict=False)]
+        return (*own, *(None,) * (len(need) - len(own)))
 
 
 def _below(*args: Any) -> Any:

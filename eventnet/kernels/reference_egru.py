@@ -68,7 +68,7 @@ def egru_reference(
         v = z * c + (1 - z) * n
         if kept is not None:
             v = torch.where(kept[t], c, v)
-        elif zoneout:
+        if zoneout:
             v = zoneout * c + (1 - zoneout) * v
         o = Fired.apply(v - unit.threshold, unit.height, unit.half_width)
         y, c = o * v, v - o * unit.threshold

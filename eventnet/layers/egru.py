@@ -26,9 +26,11 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from eventnet import kernels
+from eventnet.events import Events
 from eventnet.kernels.reference_egru import Fired, Unit
+from eventnet.layers.egru_steps import EGRUSteps
 
-__all__ = ["EGRU", "EGRUCell", "EGRUState", "EGRUSteps"]
+__all__ = ["EGRU", "EGRUCell", "EGRUState"]
 
 THRESHOLD_MEAN, THRESHOLD_TAIL = 0.3, 3.0  # of the Beta(a, 3) distribution that thresholds are drawn from
 
@@ -48,28 +50,6 @@ class EGRUState(NamedTuple):
         return EGRUState(*(x if x is None else x.detach() for x in self))
 
 
-class EGRUSteps(NamedTuple):
-    """What the units of a layer did, of one direction: ``(T, B, H)``, of a packed sequence ``(sum of lengths, H)``.
-
-    ``y`` is what they told, ``v`` their values before the threshold ``(H,)`` is taken off those that fired.
-    """
-
-    y: Tensor
-    v: Tensor
-    unit: Unit
-
-    @property
-    def fired(self) -> Tensor:
-        """1 where a unit fired, else 0, with the pseudo-derivative: its mean is the activity that a loss may hold down."""
-        fired: Tensor = Fired.apply(self.v - self.unit.threshold, self.unit.height, self.unit.half_width)
-        return fired
-
-    @property
-    def c(self) -> Tensor:
-        """What the units keep."""
-        return self.v - self.fired * self.unit.threshold
-
-
 class EGRU(nn.RNNBase):
     """Event-based GRU: called, named and shaped as ``torch.nn.GRU``; its state is ``EGRUState(c, y)``.
 
@@ -79,13 +59,16 @@ class EGRU(nn.RNNBase):
         height, half_width: of the triangle that is the derivative of firing.
         trace_decay: if given, the output is a trace of what the last layer tells, ``trace = decay trace + (1 - decay) y``.
         zoneout: share of the units that keep their c for a step, in training; then, all keep that share of it.
-        drop_connect: share of the connections between the units that are left out of a call, in training.
+        drop_connect: share of the connections between the units that are left out of a call, in training; the others grow
+            by 1 / (1 - share).
+        step: seconds of a step; the input may then be ``Events``, which are counted (their values added up) step by step.
         check: refuse input that is not finite.
         backend: "auto" or "reference".
 
     Shape:
-        input ``(T, B, input_size)``, ``(B, T, input_size)`` if ``batch_first``, ``(T, input_size)`` without a batch, or
-        packed; output alike with ``directions * H``, most of it zero. State: ``(layers * directions, B, H)`` each; None is 0.
+        input ``(T, B, input_size)``, ``(B, T, input_size)`` if ``batch_first``, ``(T, input_size)`` without a batch, packed, or
+        ``Events`` of ``input_size`` units, whose output has the steps of the longest sample. Output: alike with
+        ``directions * H``, most of it zero. State: ``(layers * directions, B, H)`` each; None is 0.
 
     Example:
         >>> layer = EGRU(8, 16, num_layers=2)
@@ -111,6 +94,7 @@ class EGRU(nn.RNNBase):
         trace_decay: float | None = None,
         zoneout: float = 0.0,
         drop_connect: float = 0.0,
+        step: float | None = None,
         check: bool = False,
         backend: str = "auto",
         device: torch.device | str | None = None,
@@ -121,7 +105,7 @@ class EGRU(nn.RNNBase):
         )
         self.threshold_mean, self.height, self.half_width = threshold_mean, height, half_width
         self.trace_decay, self.zoneout, self.drop_connect = trace_decay, zoneout, drop_connect
-        self.check, self.backend = check, backend
+        self.step, self.check, self.backend = step, check, backend
         super().__init__(
             "GRU",
             input_size,
@@ -141,11 +125,11 @@ class EGRU(nn.RNNBase):
         self.reset_parameters()
 
     def forward(  # type: ignore[override]
-        self, input: Tensor | PackedSequence, state: EGRUState | None = None, *, return_steps: bool = False
+        self, input: Tensor | PackedSequence | Events, state: EGRUState | None = None, *, return_steps: bool = False
     ) -> tuple[Tensor | PackedSequence, EGRUState] | tuple[Tensor | PackedSequence, EGRUState, list[EGRUSteps]]:
         """The output and the last state; with ``return_steps`` also what each layer and direction did, for losses and counts."""
         x, lengths = self._padded(input)
-        before = self._state(state, x, batched=isinstance(input, PackedSequence) or input.dim() == 3)
+        before = self._state(state, x, batched=not (isinstance(input, Tensor) and input.dim() == 2))
         steps: list[EGRUSteps] = []
         ends: list[tuple[Tensor, Tensor]] = []
         for layer in range(self.num_layers):
@@ -185,9 +169,14 @@ class EGRU(nn.RNNBase):
         for layer in range(self.num_layers):
             yield from (f"_l{layer}{end}" for end in ("", "_reverse")[: 1 + self.bidirectional])
 
-    def _padded(self, input: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None]:
+    def _padded(self, input: Tensor | PackedSequence | Events) -> tuple[Tensor, Tensor | None]:
         """The input as ``(T, B, I)``, and the lengths of packed sequences."""
-        if isinstance(input, PackedSequence):
+        if isinstance(input, Events):
+            if self.step is None:
+                raise TypeError("EGRU: Events need the seconds of a step: EGRU(..., step=1e-3)")
+            x, lengths = input.to_dense(self.step).to(self.weight_hh_l0.dtype), None
+            self.check_input(x, None)
+        elif isinstance(input, PackedSequence):
             self.check_input(input.data, input.batch_sizes)
             x, lengths = pad_packed_sequence(input)
             lengths = lengths.to(x.device)
@@ -217,9 +206,14 @@ class EGRU(nn.RNNBase):
             raise TypeError(f"EGRU: expected a state EGRUState(c, y), got {type(state).__name__}")
         if not batched:
             state = EGRUState(*(part if part is None else part.unsqueeze(-2) for part in state))
-        for name, part in (("c", state.c), ("y", state.y)):
-            if part.shape != shape:
-                raise RuntimeError(f"EGRU: expected state.{name} of shape {shape}, got {tuple(part.shape)}")
+        expected = {"c": shape, "y": shape}
+        if self.trace_decay is not None and state.trace is not None:
+            expected["trace"] = (x.shape[1], (1 + self.bidirectional) * self.hidden_size)
+        for name, size in expected.items():
+            if getattr(state, name).shape != size:
+                raise RuntimeError(
+                    f"EGRU: expected state.{name} of shape {size}, got {tuple(getattr(state, name).shape)}"
+                )
         return state
 
     def _run(
@@ -237,6 +231,7 @@ class EGRU(nn.RNNBase):
         drive = functional.linear(
             x, getattr(self, "weight_ih" + suffix), getattr(self, "bias_ih" + suffix) if self.bias else None
         )
+        drive = drive.to(weight.dtype)  # autocast's products are of lower precision, the units are not
         unit = Unit(weight, bias, threshold, self.height, self.half_width)
         at = layer * (1 + self.bidirectional) + direction
         kept = None
@@ -269,13 +264,17 @@ class EGRU(nn.RNNBase):
             traces.append(_turned(whole, lengths) if direction else whole)
         return torch.cat(traces, -1), torch.cat(ends, -1)
 
-    def _like(self, input: Tensor | PackedSequence, x: Tensor, lengths: Tensor | None) -> Tensor | PackedSequence:
+    def _like(
+        self, input: Tensor | PackedSequence | Events, x: Tensor, lengths: Tensor | None
+    ) -> Tensor | PackedSequence:
         """The output in the form of the input."""
         if isinstance(input, PackedSequence):
             assert lengths is not None
-            packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
-            return PackedSequence(packed.data, packed.batch_sizes, input.sorted_indices, input.unsorted_indices)
-        if input.dim() == 2:
+            if input.sorted_indices is not None:  # in the input's own order, also where lengths are equal
+                x, lengths = x[:, input.sorted_indices], lengths[input.sorted_indices]
+            packed = pack_padded_sequence(x, lengths.cpu())
+            return PackedSequence(packed.data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
+        if isinstance(input, Tensor) and input.dim() == 2:
             return x.squeeze(1)
         return x.transpose(0, 1) if self.batch_first else x
 
@@ -337,6 +336,8 @@ class EGRUCell(nn.Module):
                 f"EGRUCell: expected x of shape (B, {self.input_size}) or ({self.input_size},), got {tuple(x.shape)}"
             )
         shape = (*x.shape[:-1], self.hidden_size)
+        if not (state is None or isinstance(state, EGRUState)):
+            raise TypeError(f"EGRUCell: expected a state EGRUState(c, y), got {type(state).__name__}")
         c, y, _ = EGRUState(x.new_zeros(shape), x.new_zeros(shape)) if state is None else state
         for name, part in (("c", c), ("y", y)):
             if part.shape != shape:
@@ -358,20 +359,20 @@ def _draw_(module: nn.Module, threshold_mean: float) -> None:
     """Xavier-normal weights, gate by gate; biases 0; thresholds from Beta(a, 3)."""
     tail = torch.tensor(THRESHOLD_TAIL)
     drawn = torch.distributions.Beta(tail * threshold_mean / (1 - threshold_mean), tail)
-    for name, parameter in module.named_parameters():
+    for name, parameter in module.named_parameters(recurse=False):
         if name.startswith("weight"):
             for gate in parameter.chunk(3):
                 nn.init.xavier_normal_(gate)
         elif name.startswith("bias"):
             nn.init.zeros_(parameter)
-        elif not parameter.is_meta:
+        elif name.startswith("threshold") and not parameter.is_meta:
             parameter.copy_(drawn.sample(parameter.shape))
 
 
 def _check_options(threshold_mean: float, height: float, half_width: float, **shares: float | None) -> None:
     if not 0 < threshold_mean < 1:
         raise ValueError(f"EGRU: threshold_mean is {threshold_mean}; expected a number between 0 and 1")
-    if height < 0 or half_width <= 0:
+    if not (height >= 0 and half_width > 0):
         raise ValueError(f"EGRU: height is {height}, half_width {half_width}; expected height >= 0 and half_width > 0")
     for name, share in shares.items():
         if share is not None and not 0 <= share < 1:

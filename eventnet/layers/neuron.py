@@ -184,6 +184,6 @@ def constrain_(module: nn.Module) -> nn.Module:
                 highest = threshold.min() if voltage.dim() == 0 else threshold
                 voltage.copy_(torch.minimum(voltage, highest - MIN_GAP))
             for name, parameter in part.named_parameters(recurse=False):
-                if name.startswith("threshold") and hasattr(part, "weight_hh" + name.removeprefix("threshold")):
+                if name.startswith("threshold") and hasattr(part, "threshold_mean"):
                     parameter.clamp_(0.0, 1.0)  # of gated units
     return module

@@ -61,8 +61,9 @@ public:
         for (int chunk = 0; chunk < chunks; ++chunk) {  // in a fixed order: runs repeat bit for bit
             if (by_impulse_)
                 parallel_for(groups * threads, threads, [&](int job) {
-                    const int inputs = options_.input.sources, part = job % threads;
-                    found[chunk * groups + job / threads].traces.finish(inputs * part / threads, inputs * (part + 1) / threads, out.weight, out.delay);
+                    const int inputs = options_.input.sources, vectors = (inputs + kLanes<T> - 1) / kLanes<T>, part = job % threads;
+                    const int first = vectors * part / threads * kLanes<T>, last = std::min(vectors * (part + 1) / threads * kLanes<T>, inputs);
+                    found[chunk * groups + job / threads].traces.finish(first, last, out.weight, out.delay);
                 });
             parallel_for(groups, threads, [&](int group) {
                 const Part& part = found[chunk * groups + group];

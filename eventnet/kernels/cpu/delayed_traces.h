@@ -21,12 +21,15 @@ public:
         for (int b = 0; b < batch.size; ++b) {
             const int64_t first = batch.offsets[b], events = batch.offsets[b + 1] - first, impulses = spikes[b + 1] - spikes[b];
             if (events == 0) continue;
-            if (batch.times[first] < 0) return false;
+            for (int64_t e = first; e < first + events && batch.times[e] <= 0; ++e)
+                if (batch.times[e] < 0 || batch.units[e] >= batch.inputs) return false;
             const double waiting = events * std::min(1.0, synapses.longest / batch.duration[b]);
-            pairs += impulses * (waiting + kPerInput * synapses.sources);
+            const double blocks = batch.duration[b] / block_of_time(layer, synapses);
+            if (!(blocks < kMostBlocks)) return false;
+            pairs += impulses * waiting + (impulses + blocks) * kPerInput * synapses.sources;
             arrivals += synapses.share * events * synapses.num;
         }
-        return pairs < arrivals;
+        return pairs + static_cast<double>(synapses.sources) * synapses.num < arrivals;
     }
 
     DelayedTraces() = default;
@@ -34,7 +37,7 @@ public:
     DelayedTraces(const Batch<T>& batch, const Layer<T>& layer, const Delayed<T>& synapses, int begin, int width)
         : batch_(&batch), layer_(&layer), synapses_(&synapses), begin_(begin), count_(std::min(width, layer.num - begin)),
           columns_((synapses.sources + kLanes<T> - 1) / kLanes<T> * kLanes<T>), p_(layer.neurons[0].p), q_(layer.neurons[0].q),
-          block_(std::max(synapses.longest * (1 + 1e-6), 0.1 * layer.shortest_tau())), apart_(std::abs(q_ - p_) * block_ > 1),
+          block_(block_of_time(layer, synapses)), apart_(std::abs(q_ - p_) * block_ > 1),
           delays_(static_cast<size_t>(count_) * columns_, T(INFINITY)), a_(delays_.size(), T(0)), b_(delays_.size(), T(0)),
           trace_a_(columns_), trace_b_(columns_) {
         for (int j = 0; j < synapses.sources; ++j)
@@ -76,13 +79,20 @@ public:
 
 private:
     static constexpr double kReach = 40;       // times a time constant
+    static constexpr double kMostBlocks = 1e6;
     static constexpr double kPerInput = 0.25;  // work for an input's trace, as a share of that for an event
+
+    // Seconds in which no delay ends later than in the block after its event's.
+    static double block_of_time(const Layer<T>& layer, const Delayed<T>& synapses) {
+        return std::max(synapses.longest * (1 + 1e-6), layer.shortest_tau());
+    }
 
     // (a, b) after s seconds is (a x, b y + a k): the sums of e^{-s/tm} and of K(s). Where time constants are apart b is the sum of
     // e^{-s/ts} instead and K their difference: nothing cancels then in the factors of long delays.
     Decay<double> flow(double s) const {
         const double x = std::exp(-s * p_), y = std::exp(-s * q_), z = (q_ - p_) * s;
-        return {x, y, apart_ ? 0.0 : s * p_ * y * (std::abs(z) < 1e-12 ? 1.0 : std::expm1(z) / z)};
+        const double ratio = std::abs(z) < 1e-12 ? 1.0 : -std::expm1(-std::abs(z)) / std::abs(z);  // never inf times 0
+        return {x, y, apart_ ? 0.0 : s * p_ * (z > 0 ? x : y) * ratio};
     }
 
     // The events of a sample, each with its factors up to the end of its block.
@@ -114,13 +124,13 @@ private:
         const Decay<double> f = flow((block - at_) * block_);
         const Vec<T> x = splat(T(f.x)), y = splat(T(f.y)), k = splat(T(f.k));
         for (int j = 0; j < columns_; j += kLanes<T>) {
-            const Vec<T> a = load(&trace_a_[j]), b = load(&trace_b_[j]), next = a * x;
-            store(&trace_b_[j], b * y + a * k);
-            store(&trace_a_[j], select<T>((next < kTiny) & (next > -kTiny), Vec<T>{}, next));  // numbers below the normal ones are slow
+            const Vec<T> a = load(&trace_a_[j]), b = load(&trace_b_[j]);
+            store(&trace_a_[j], without_tiny(a * x)), store(&trace_b_[j], without_tiny(b * y + a * k));
         }
         at_ = block;
     }
-    static constexpr T kTiny = T(1e-30);
+    // Numbers below the normal ones are slow.
+    static Vec<T> without_tiny(Vec<T> x) { return select<T>((x < T(1e-30)) & (x > T(-1e-30)), Vec<T>{}, x); }
 
     template <bool Apart>
     void add(int c, double time, double size) {

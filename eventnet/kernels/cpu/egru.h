@@ -60,6 +60,10 @@ void pack(const T* weight, int hidden, T* to, int threads) {
                 const T* const from = weight + (static_cast<size_t>(gate) * hidden + n) * hidden;
                 for (int j = first; j < last; ++j) to[j * row + gate * padded + n] = from[j];
             }
+        for (int j = first; j < last; ++j) {
+            for (size_t gate = 0; gate < 3; ++gate) std::fill(to + j * row + gate * padded + hidden, to + j * row + (gate + 1) * padded, T(0));
+            std::fill(to + j * row + 3 * padded, to + (j + 1) * row, T(0));
+        }
     });
 }
 
@@ -127,6 +131,14 @@ inline uint32_t lanes_of(int c, int size) {
     return size - c < kLanes<T> ? (1u << (size - c)) - 1 : kLanes<T> < 32 ? (1u << kLanes<T>) - 1 : ~0u;
 }
 
+// A step has to be worth the waiting for each other.
+template <class T>
+int threads_for(const GatedLayer<T>& layer, int batch, int threads) {
+    constexpr double kWorth = 65536;  // multiplications of a dense step
+    const double work = 3.0 * layer.hidden * layer.hidden * batch;
+    return std::max(1, std::min({threads, layer.padded / kLanes<T>, static_cast<int>(std::min(work / kWorth, 1e6))}));
+}
+
 // Units [from, to) of a part: whole vectors.
 template <class T>
 std::pair<int, int> units_of(int padded, int parts, int part) {
@@ -191,7 +203,7 @@ private:
 // units, for all samples; once a step they tell each other.
 template <class T>
 void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v, T* gates, int threads) {
-    const int hidden = layer.hidden, padded = layer.padded, most = std::max(1, std::min(threads, padded / kLanes<T>));
+    const int hidden = layer.hidden, padded = layer.padded, most = threads_for(layer, in.batch, threads);
     Array<T> biases(3 * padded, T(0)), state(static_cast<size_t>(in.batch) * padded, T(0)), back(static_cast<size_t>(in.batch) * layer.row);
     for (int gate = 0; gate < 3; ++gate) std::copy_n(layer.bias + static_cast<size_t>(gate) * hidden, hidden, &biases[gate * padded]);
     std::vector<Told<T>> told[2];
@@ -235,7 +247,7 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
                     if (in.kept)
                         for (int l = 0; l < std::min(kLanes<T>, hidden - n); ++l)
                             if (in.kept[at * hidden + n + l]) value[l] = before[l];
-                    const IntVec<T> fired = value > theta;
+                    const IntVec<T> fired = ~(value <= theta);  // what is not a number is told
                     const Vec<T> out = select<T>(fired, value, Vec<T>{});
                     store(c + n, select<T>(fired, value - theta, value));
                     tells.add(out, bits<T>(fired) & lanes_of<T>(n, hidden), n);
@@ -250,10 +262,11 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
     });
 }
 
-// Gradients: drive (steps, batch, 3H), weight (3H, H), bias (3H,), threshold (H,), c and y (batch, H); all zero before.
+// Gradients: drive (steps, batch, 3H), weight (3H, H) or null, bias (3H,), threshold (H,), c and y (batch, H); those added to are zero before.
 template <class T>
 struct GatedGradients {
     T *drive, *weight, *c, *y;
+    bool first;  // whether y is asked for
     double *bias, *threshold;
 };
 
@@ -275,7 +288,7 @@ inline void products(const T* column, const T* rows, const int* samples, int siz
 template <class T>
 void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* y, const T* v, const T* gates, const T* of_y,
                     const T* of_v, const GatedGradients<T>& out, int threads) {
-    const int hidden = layer.hidden, padded = layer.padded, most = std::max(1, std::min(threads, padded / kLanes<T>));
+    const int hidden = layer.hidden, padded = layer.padded, most = threads_for(layer, in.batch, threads);
     Array<T> d_c(static_cast<size_t>(in.batch) * padded, T(0)), d_y(d_c.size(), T(0)), d_back[2];
     for (auto& one : d_back) one.assign(static_cast<size_t>(in.batch) * layer.row, T(0));
     team(most, [&](int part, int parts, Barrier& barrier) {
@@ -322,6 +335,7 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                     // whose cotangent of y the step before asks for
                     uint32_t lanes = lanes_of<T>(n, hidden);
                     if (t > 0) lanes &= bits<T>((earlier > theta) | (absolute<T>(earlier - theta) < layer.half_width));
+                    else if (!out.first) lanes = 0;
                     for (; lanes; lanes &= lanes - 1) needed[n - from + __builtin_ctz(lanes)].push_back(b);
                 }
             }
@@ -346,6 +360,7 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
             }
     });
 
+    if (!out.weight) return;
     // The weight: a block of its rows at a time, a column for each unit that told.
     std::vector<Told<T>> told(static_cast<size_t>(in.steps) * in.batch);
     parallel_for(in.steps, threads, [&](int t) {

@@ -44,8 +44,8 @@ template <class T>
 Out<T> make_unset(std::initializer_list<size_t> shape) {
     size_t size = 1;
     for (size_t n : shape) size *= n;
-    T* data = new T[size + !size];
-    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    T* data = Aligned<T>().allocate(size + !size);
+    nb::capsule owner(data, [](void* p) noexcept { Aligned<T>().deallocate(static_cast<T*>(p), 0); });
     return Out<T>(data, shape, owner);
 }
 
@@ -309,7 +309,7 @@ nb::tuple li_integral_backward(EVENTNET_COMMON, double rate, In<T> grad, bool in
 template <class T>
 Out<T> egru_pack(In<T> weight, int threads) {
     const size_t hidden = weight.shape(1);
-    Out<T> packed = make<T>({hidden, size_t(row_of<T>(padded_to_vectors<T>(int(hidden))))});
+    Out<T> packed = make_unset<T>({hidden, size_t(row_of<T>(padded_to_vectors<T>(int(hidden))))});
     nb::gil_scoped_release release;
     pack(weight.data(), int(hidden), packed.data(), threads);
     return packed;
@@ -340,17 +340,21 @@ nb::tuple egru(EVENTNET_GATED, bool keep_gates, int threads) {
 }
 
 template <class T>
-nb::tuple egru_backward(EVENTNET_GATED, In<T> told, In<T> value, In<T> gates, nb::object of_told, nb::object of_value, int threads) {
-    EVENTNET_GATED_LAYER;
-    Out<T> of_drive = make_unset<T>({steps, batch, 3 * hidden}), of_weight = make<T>({3 * hidden, hidden});
-    Out<T> of_c = make_unset<T>({batch, hidden}), of_y = make_unset<T>({batch, hidden});
+nb::tuple egru_backward(EVENTNET_GATED, In<T> told, In<T> gates, nb::object of_told, nb::object of_value, bool weight, bool first_y,
+                        int threads) {
+    EVENTNET_GATED_LAYER;  // the values take the place of the drive
+    const size_t rows = weight ? 3 * hidden : 0;
+    Out<T> of_drive = make_unset<T>({steps, batch, 3 * hidden}), of_weight = make<T>({rows, hidden});
+    Out<T> of_c = make_unset<T>({batch, hidden}), of_y = make<T>({batch, hidden});
     Out<double> of_bias = make<double>({3 * hidden}), of_threshold = make<double>({hidden});
     const In<T> first = of_told.is_none() ? In<T>() : nb::cast<In<T>>(of_told), second = of_value.is_none() ? In<T>() : nb::cast<In<T>>(of_value);
     if (batch > 0) {
         nb::gil_scoped_release release;
-        gated_backward(layer, in, told.data(), value.data(), gates.data(), of_told.is_none() ? nullptr : first.data(),
+        gated_backward(layer, in, told.data(), drive.data(), gates.data(), of_told.is_none() ? nullptr : first.data(),
                        of_value.is_none() ? nullptr : second.data(),
-                       GatedGradients<T>{of_drive.data(), of_weight.data(), of_c.data(), of_y.data(), of_bias.data(), of_threshold.data()}, threads);
+                       GatedGradients<T>{of_drive.data(), weight ? of_weight.data() : nullptr, of_c.data(), of_y.data(), first_y, of_bias.data(),
+                                         of_threshold.data()},
+                       threads);
     }
     return nb::make_tuple(of_drive, of_weight, of_bias, of_threshold, of_c, of_y);
 }
@@ -376,8 +380,8 @@ void bind(nb::module_& m) {
           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("egru_pack", &egru_pack<T>, nb::arg().noconvert(), nb::arg());
     m.def("egru", &egru<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg());
-    m.def("egru_backward", &egru_backward<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
-          nb::arg());
+    m.def("egru_backward", &egru_backward<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(),
+          nb::arg(), nb::arg());
     m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());
     m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());

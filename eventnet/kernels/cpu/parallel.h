@@ -66,8 +66,12 @@ public:
             round_.store(round + 1, std::memory_order_release);
             return;
         }
-        for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
+        for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#endif
             if (spins > 4096) std::this_thread::yield();  // more threads than cores
+        }
     }
 
 private:

@@ -1,0 +1,192 @@
+"""EGRU against torch.nn.GRU of the same size: training, and one sequence at a time.
+
+    python benchmarks/egru.py            measure and print
+    python benchmarks/egru.py --save     and keep the results in results/egru.json
+
+Every row is a process of its own: the same random input for both, float32, two threads, after the tests of what is measured.
+The units' thresholds are 0.1, and their biases get one more number, chosen so that they are as active as the row says; what
+the activity then was, forward and backward, is in the result. Training is forward and backward with a gradient of ones. A
+sequence of one sample is one call without gradient; beside its ratio stands what its bytes allow, the weights that a dense
+step reads over those of a sparse one: ``(I + H) / (I + activity H)`` where each step reads the input's weights too,
+``1 / activity`` where these are read once for all steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import commit, machine, peak_growth, seconds
+from speed import THREADS, check_tests
+from torch import Tensor, nn
+
+from eventnet import EGRU
+
+RESULTS = Path(__file__).with_name("results") / "egru.json"
+TESTS = ["tests/test_egru.py", "tests/test_egru_kernels.py"]
+INPUTS = 64
+CLOSE = 0.01  # of the activity that is asked for
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A problem: ``what`` is "train" or "sequence"."""
+
+    what: str
+    hidden: int
+    batch: int
+    steps: int
+    activity: float
+    half_width: float = 0.05
+
+
+ROWS = [
+    *(
+        Row("train", hidden, batch, 100, activity)
+        for hidden in (256, 1024)
+        for batch in (32, 128)
+        for activity in (0.1, 0.3)
+    ),
+    *(Row("train", 1024, 32, 100, activity) for activity in (0.5, 0.7)),  # where dense products win
+    *(Row("train", 1024, 32, 100, 0.1, half_width) for half_width in (0.2, 1.0)),
+    *(Row("train", 256, 32, steps, 0.1) for steps in (196, 392, 784)),  # time grows as the sequence does
+    *(Row("sequence", 1024, 1, 500, activity) for activity in (0.05, 0.1, 0.2, 0.3, 0.5)),
+]
+
+
+def measure(row: Row, repeats: int) -> dict[str, Any]:
+    """Seconds and bytes of both, in this process."""
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    x = torch.randn(row.steps, row.batch, INPUTS)
+    mine, theirs = EGRU(INPUTS, row.hidden, half_width=row.half_width), nn.GRU(INPUTS, row.hidden)
+    set_activity(mine, x, row.activity)
+    with torch.no_grad():
+        _, _, (steps,) = mine(x, return_steps=True)
+        told = steps.y != 0
+        near = told | ((steps.v - mine.threshold_l0).abs() < row.half_width)
+        found = {"forward": told.double().mean().item(), "backward": near.double().mean().item()}
+    del steps, told, near
+    call = train if row.what == "train" else infer
+    contenders = {"egru": mine, "gru": theirs}
+    result: dict[str, Any] = {
+        "row": dataclasses.asdict(row),
+        "activity": found,
+        "threads": THREADS,
+        "torch": torch.__version__,
+    }
+    for name, module in contenders.items():
+        run = call(module, x)
+        run()
+        result[name] = {"bytes": peak_growth(run)}
+        result[name] |= dataclasses.asdict(seconds(run, repeats=repeats))
+    if row.what == "sequence":
+        half = nn.GRU(INPUTS, row.hidden, dtype=torch.bfloat16)
+        result["gru, bfloat16"] = dataclasses.asdict(seconds(infer(half, x.bfloat16()), repeats=repeats))
+    return result
+
+
+def train(module: nn.Module, x: Tensor) -> Callable[[], None]:
+    """Forward and backward."""
+
+    def run() -> None:
+        module.zero_grad()
+        output = module(x)[0]
+        output.backward(torch.ones_like(output))
+
+    return run
+
+
+def infer(module: nn.Module, x: Tensor) -> Callable[[], None]:
+    """One call, without gradient."""
+
+    def run() -> None:
+        with torch.no_grad():
+            module(x)
+
+    return run
+
+
+@torch.no_grad()
+def set_activity(layer: EGRU, x: Tensor, activity: float) -> None:
+    """Give the units a bias with which as many of them fire."""
+    low, high, found = -5.0, 5.0, 1.0
+    layer.threshold_l0.fill_(0.1)
+    for _ in range(20):
+        middle = (low + high) / 2
+        layer.bias_ih_l0[2 * layer.hidden_size :] = middle
+        found = (layer(x)[0] != 0).double().mean().item()
+        low, high = (low, middle) if found > activity else (middle, high)
+    if abs(found - activity) > CLOSE:
+        sys.exit(f"activity {found:.3f} instead of {activity}: nothing measured")
+
+
+def allowed(row: dict[str, Any], activity: float) -> str:
+    """What the bytes of the weights allow: a dense step reads all of them, a sparse one those of active units.
+
+    The first number is for steps one by one, which read the input's weights too; in one call the second one is closer.
+    """
+    return f"{(INPUTS + row['hidden']) / (INPUTS + activity * row['hidden']):.1f} to {1 / activity:.1f}×"
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Each row as ratios by the best and the median of the repeats."""
+    lines = [
+        "| problem | activity: forward, backward | EGRU | nn.GRU | ratio | bytes allow |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        row, active = r["row"], r["activity"]
+        ratios = dict.fromkeys(f"{r['gru'][which] / r['egru'][which]:.2g}" for which in ("best", "median"))
+        times = [f"{1e3 * r[name]['best']:.3g} ms" for name in ("egru", "gru")]
+        what = "training" if row["what"] == "train" else "one sequence"
+        if row["what"] == "train":
+            sizes = [r[name]["bytes"] for name in ("egru", "gru")]
+            times = [f"{t}, {s / 1e6:.0f} MB" if s is not None else t for t, s in zip(times, sizes, strict=True)]
+        else:
+            times[1] += f" (bfloat16 {1e3 * r['gru, bfloat16']['best']:.3g} ms)"
+        cells = [
+            f"{what}, {row['hidden']} units, batch {row['batch']}, {row['steps']} steps, half-width {row['half_width']}",
+            f"{active['forward']:.0%}, {active['backward']:.0%}",
+            *times,
+            " / ".join(ratios) + "×",
+            allowed(row, active["forward"]) if row["what"] == "sequence" else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="at least so many (default 5)")
+    parser.add_argument("--save", action="store_true", help="keep the results in benchmarks/results/egru.json")
+    parser.add_argument("--in-process", type=int, metavar="ROW", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.in_process is not None:
+        print(json.dumps(measure(ROWS[args.in_process], args.repeats)))
+        return
+    check_tests(TESTS)
+    here = {"machine": machine(), "commit": commit()}
+    results = []
+    for k in range(len(ROWS)):
+        command = [sys.executable, __file__, "--in-process", str(k), "--repeats", str(args.repeats)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        results.append(json.loads(done.stdout) | here)
+        print(json.dumps(results[-1]), flush=True)
+    print(table(results))
+    if args.save:
+        part = RESULTS.with_suffix(".part")
+        part.write_text("[\n" + ",\n".join(json.dumps(r) for r in results) + "\n]\n")
+        os.replace(part, RESULTS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What gated units did in a call: their values, their events, and what these cost in multiplications."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eventnet.events import Events
+from eventnet.kernels.reference_egru import Fired, Unit
+
+__all__ = ["EGRUActivity", "EGRUSteps"]
+
+
+@dataclass(frozen=True)
+class EGRUActivity:
+    """Shares of the units, and multiplications with the recurrent weight that they ask for, per sample and step.
+
+    Args:
+        forward: share that fired: of their columns of the weight alone the others hear, and they alone have a gradient.
+        backward: share that fired or was within ``half_width`` of its threshold: they alone need what comes back.
+        multiplications: of the forward pass, with weights that are not zero.
+        backward_multiplications: of the backward pass, for the gradient of the weight and for what comes back through it.
+        dense: multiplications of a pass of ``torch.nn.GRU``, which needs two of them to go back.
+    """
+
+    forward: float
+    backward: float
+    multiplications: float
+    backward_multiplications: float
+    dense: int
+
+
+class EGRUSteps(NamedTuple):
+    """What the units of a layer did, of one direction: ``(T, B, H)``; of packed sequences ``(sum of lengths, H)``, step by step.
+
+    ``y`` is what they told, ``v`` their values before the threshold ``(H,)`` is taken off those that fired.
+    """
+
+    y: Tensor
+    v: Tensor
+    unit: Unit
+
+    @property
+    def fired(self) -> Tensor:
+        """1 where a unit fired, else 0, with the pseudo-derivative: its mean is the activity that a loss may hold down."""
+        fired: Tensor = Fired.apply(self.v - self.unit.threshold, self.unit.height, self.unit.half_width)
+        return fired
+
+    @property
+    def c(self) -> Tensor:
+        """What the units keep."""
+        return self.v - self.fired * self.unit.threshold
+
+    @torch.no_grad()
+    def activity(self) -> EGRUActivity:
+        """How many units took part, and what that costs; weights that are zero, as pruned ones, cost nothing."""
+        told = self.y != 0
+        needed = told | ((self.v - self.unit.threshold).abs() < self.unit.half_width)
+        hidden = self.unit.threshold.numel()
+        forward, backward = (share.reshape(-1, hidden).double().mean(0) for share in (told, needed))
+        there = (self.unit.weight != 0).sum(0).double()  # of each unit's column
+        ahead, back = (forward * there).sum().item(), (backward * there).sum().item()
+        return EGRUActivity(forward.mean().item(), backward.mean().item(), ahead, ahead + back, 3 * hidden * hidden)
+
+    def to_events(self, step: float) -> Events:
+        """What was told as events of the units: at ``t * step`` seconds for step t, ``(T, B, H)``, with their values.
+
+        Gradients of values flow, those of times do not: steps are given.
+        """
+        if self.y.dim() != 3:
+            raise ValueError("EGRUSteps.to_events: expected steps (T, B, H); those of packed sequences have no times")
+        if not step > 0:
+            raise ValueError(f"EGRUSteps.to_events: step must be a positive number of seconds, got {step}")
+        by_sample = self.y.transpose(0, 1)  # events are sorted by sample, then time
+        sample, t, unit = by_sample.detach().nonzero(as_tuple=True)
+        counts = torch.bincount(sample, minlength=by_sample.shape[0])
+        return Events(
+            (t.to(torch.float64) * step).to(self.y.dtype),
+            unit.to(torch.int32),
+            torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
+            self.unit.threshold.numel(),
+            len(self.y) * step,
+            by_sample[sample, t, unit],
+        )
