@@ -39,13 +39,13 @@ def main(quick: bool = False) -> dict[str, tuple[float, float]]:
     for name, layer in (("GRU", nn.GRU(8, HIDDEN)), ("EGRU", EGRU(8, HIDDEN, half_width=0.5, trace_decay=0.7))):
         model = Reader(layer)
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-        epochs = 15 if quick else 40
+        epochs = 25 if quick else 40
         for epoch in range(epochs):
             for index in train[torch.randperm(len(train))].split(32):
                 logits, steps = model(rows[:, index])
                 loss = nn.functional.cross_entropy(logits, labels[index])
                 for done in steps:  # silence is asked for bit by bit: from the start it would end all learning
-                    loss = loss + 10 * epoch / epochs * losses.activity_penalty(done.fired, 0.15)
+                    loss = loss + 5 * epoch / epochs * losses.activity_penalty(done.fired, 0.15)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
