@@ -1,4 +1,4 @@
-"""EGRU against torch.nn.GRU of the same size: training, and one sequence at a time.
+"""EGRU against torch.nn.GRU of the same size: training, one sequence at a time, and step by step.
 
     python benchmarks/egru.py            measure and print
     python benchmarks/egru.py --save     and keep the results in results/egru.json
@@ -6,9 +6,10 @@
 Every row is a process of its own: the same random input for both, float32, two threads, after the tests of what is measured.
 The units' thresholds are 0.1, and their biases get one more number, chosen so that they are as active as the row says; what
 the activity then was, forward and backward, is in the result. Training is forward and backward with a gradient of ones. A
-sequence of one sample is one call without gradient; beside its ratio stands what its bytes allow, the weights that a dense
-step reads over those of a sparse one: ``(I + H) / (I + activity H)`` where each step reads the input's weights too,
-``1 / activity`` where these are read once for all steps.
+sequence of one sample is one call without gradient, or a call for each step (the making of the stream is part of its time).
+Beside its ratio stands what its bytes allow, the weights that a dense step reads over those of a sparse one:
+``(I + H) / (I + activity H)`` where each step reads the input's weights too, ``1 / activity`` where these are read once for
+all steps.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from measure import commit, machine, peak_growth, seconds
 from speed import THREADS, check_tests
 from torch import Tensor, nn
 
-from eventnet import EGRU
+from eventnet import EGRU, EGRUStream
 
 RESULTS = Path(__file__).with_name("results") / "egru.json"
-TESTS = ["tests/test_egru.py", "tests/test_egru_kernels.py"]
+TESTS = ["tests/test_egru.py", "tests/test_egru_kernels.py", "tests/test_egru_stream.py"]
 INPUTS = 64
 CLOSE = 0.01  # of the activity that is asked for
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A problem: ``what`` is "train" or "sequence"."""
+    """A problem: ``what`` is "train", "sequence" or "stream"."""
 
     what: str
     hidden: int
@@ -59,6 +60,7 @@ ROWS = [
     *(Row("train", 1024, 32, 100, 0.1, half_width) for half_width in (0.2, 1.0)),
     *(Row("train", 256, 32, steps, 0.1) for steps in (196, 392, 784)),  # time grows as the sequence does
     *(Row("sequence", 1024, 1, 500, activity) for activity in (0.05, 0.1, 0.2, 0.3, 0.5)),
+    *(Row("stream", 1024, 1, 500, activity) for activity in (0.05, 0.1, 0.3)),
 ]
 
 
@@ -75,7 +77,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
         near = told | ((steps.v - mine.threshold_l0).abs() < row.half_width)
         found = {"forward": told.double().mean().item(), "backward": near.double().mean().item()}
     del steps, told, near
-    call = train if row.what == "train" else infer
+    call = {"train": train, "sequence": infer, "stream": stream}[row.what]
     contenders = {"egru": mine, "gru": theirs}
     result: dict[str, Any] = {
         "row": dataclasses.asdict(row),
@@ -88,9 +90,9 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
         run()
         result[name] = {"bytes": peak_growth(run)}
         result[name] |= dataclasses.asdict(seconds(run, repeats=repeats))
-    if row.what == "sequence":
+    if row.what != "train":
         half = nn.GRU(INPUTS, row.hidden, dtype=torch.bfloat16)
-        result["gru, bfloat16"] = dataclasses.asdict(seconds(infer(half, x.bfloat16()), repeats=repeats))
+        result["gru, bfloat16"] = dataclasses.asdict(seconds(call(half, x.bfloat16()), repeats=repeats))
     return result
 
 
@@ -111,6 +113,23 @@ def infer(module: nn.Module, x: Tensor) -> Callable[[], None]:
     def run() -> None:
         with torch.no_grad():
             module(x)
+
+    return run
+
+
+def stream(module: nn.Module, x: Tensor) -> Callable[[], None]:
+    """A call for each step, without gradient."""
+
+    def run() -> None:
+        with torch.no_grad():
+            if isinstance(module, EGRU):
+                step = EGRUStream(module)
+                for now in x:
+                    step(now)
+            else:
+                state = None
+                for now in x.split(1):
+                    _, state = module(now, state)
 
     return run
 
@@ -147,7 +166,7 @@ def table(results: list[dict[str, Any]]) -> str:
         row, active = r["row"], r["activity"]
         ratios = dict.fromkeys(f"{r['gru'][which] / r['egru'][which]:.2g}" for which in ("best", "median"))
         times = [f"{1e3 * r[name]['best']:.3g} ms" for name in ("egru", "gru")]
-        what = "training" if row["what"] == "train" else "one sequence"
+        what = {"train": "training", "sequence": "one sequence", "stream": "step by step"}[row["what"]]
         if row["what"] == "train":
             sizes = [r[name]["bytes"] for name in ("egru", "gru")]
             times = [f"{t}, {s / 1e6:.0f} MB" if s is not None else t for t, s in zip(times, sizes, strict=True)]
@@ -158,7 +177,7 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{active['forward']:.0%}, {active['backward']:.0%}",
             *times,
             " / ".join(ratios) + "×",
-            allowed(row, active["forward"]) if row["what"] == "sequence" else "",
+            allowed(row, active["forward"]) if row["what"] != "train" else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -53,8 +53,11 @@ def assert_close(mine: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: 
         assert error <= tolerance, f"{name}: {error:.1e}"
 
 
-@pytest.mark.parametrize("longest", [0.0, 8e-3, 40e-3])
-@pytest.mark.parametrize("kind", ["synaptic", "dendritic", pytest.param("recurrent", marks=pytest.mark.slow)])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize("longest", [pytest.param(0.0, marks=slow), 8e-3, pytest.param(40e-3, marks=slow)])
+@pytest.mark.parametrize("kind", ["synaptic", "dendritic", pytest.param("recurrent", marks=slow)])
 @pytest.mark.parametrize("taus", TAUS)
 def test_gradients_are_those_of_the_reference(taus, kind, longest):
     given, events = draw(kind, longest, taus)

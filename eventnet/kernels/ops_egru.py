@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +33,29 @@ def egru_cpu(drive: Tensor, unit: Unit, c: Tensor, y: Tensor, kept: Tensor | Non
     packed = torch.ops.eventnet.egru_pack.default(unit.weight.detach())
     out = torch.ops.eventnet.egru.default(*tensors, unit.height, unit.half_width, zoneout, packed, wanted)
     return Steps(out[0], out[1])
+
+
+def stepper(
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    threshold: Tensor,
+    c: Tensor,
+    y: Tensor,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A step without operators around it: at one sample these would take longer than the step."""
+    none = weight_hh.new_zeros(len(weight_hh))
+    packed = [torch.ops.eventnet.egru_pack.default(weight.detach()) for weight in (weight_ih, weight_hh)]
+    biases = [none if bias is None else bias for bias in (bias_ih, bias_hh)]
+    fixed = [_array(x.detach().clone()) for x in (packed[0], biases[0], packed[1], biases[1], threshold)]
+    state, step, told = (c.numpy(), y.numpy()), _kernel().egru_step, y.numpy()
+
+    def call(x: np.ndarray) -> np.ndarray:
+        step(x, *fixed, *state, torch.get_num_threads())
+        return told
+
+    return call
 
 
 # ---- calls into the extension module --------------------------------------------------------------------------------
@@ -70,10 +95,10 @@ def _backward(*args: Any) -> tuple[Tensor, ...]:
 @torch.library.register_fake(EGRU + "_pack")
 def _(weight: Tensor) -> Tensor:
     # as row_of in egru.h lays them out: whole vectors, then an odd number of lines
-    hidden, size = weight.shape[1], weight.dtype.itemsize
+    hidden, size = weight.shape[0] // 3, weight.dtype.itemsize
     lanes = _kernel().vector_bytes // size
     lines = (3 * ((hidden + lanes - 1) // lanes * lanes) * size + 63) // 64
-    return weight.new_empty((hidden, (lines | 1) * 64 // size))
+    return weight.new_empty((weight.shape[1], (lines | 1) * 64 // size))
 
 
 @torch.library.register_fake(EGRU)

@@ -48,16 +48,16 @@ struct Sequence {
     T zoneout;            // the share that all keep instead
 };
 
-// The recurrent weight (3H, H) with a row for each unit that tells, its three gates padded: (H, row).
+// A weight (3H, sources) with a row for each source, its three gates padded: (sources, row).
 template <class T>
-void pack(const T* weight, int hidden, T* to, int threads) {
+void pack(const T* weight, int sources, int hidden, T* to, int threads) {
     constexpr int kTile = 16;
     const size_t padded = padded_to_vectors<T>(hidden), row = row_of<T>(static_cast<int>(padded));
-    parallel_for((hidden + kTile - 1) / kTile, threads, [&](int tile) {
-        const int first = tile * kTile, last = std::min(first + kTile, hidden);
+    parallel_for((sources + kTile - 1) / kTile, threads, [&](int tile) {
+        const int first = tile * kTile, last = std::min(first + kTile, sources);
         for (int gate = 0; gate < 3; ++gate)
             for (int n = 0; n < hidden; ++n) {
-                const T* const from = weight + (static_cast<size_t>(gate) * hidden + n) * hidden;
+                const T* const from = weight + (static_cast<size_t>(gate) * hidden + n) * sources;
                 for (int j = first; j < last; ++j) to[j * row + gate * padded + n] = from[j];
             }
         for (int j = first; j < last; ++j) {
@@ -148,11 +148,11 @@ std::pair<int, int> units_of(int padded, int parts, int part) {
 
 // Adds the columns of what was told to N vectors of sums.
 template <class T, int N>
-inline void add_columns(const GatedLayer<T>& layer, const int* units, const T* values, size_t count, int start, T* sums) {
+inline void add_columns(const T* columns, int row, const int* units, const T* values, size_t count, int start, T* sums) {
     Vec<T> sum[N];
     for (int i = 0; i < N; ++i) sum[i] = load(sums + i * kLanes<T>);
     for (size_t k = 0; k < count; ++k) {
-        const T* const column = layer.column(units[k]) + start;
+        const T* const column = columns + static_cast<size_t>(units[k]) * row + start;
 #pragma GCC unroll 8
         for (int i = 0; i < N; ++i) sum[i] += values[k] * load(column + i * kLanes<T>);
     }
@@ -189,7 +189,7 @@ public:
                 const size_t from = next_[b], count = mine.units.size();
                 size_t to = from;
                 while (to < count && mine.units[to] < last) ++to;
-                if (to > from) add_columns<T, N>(layer, &mine.units[from], &mine.values[from], to - from, start, sums + b * layer.row + start);
+                if (to > from) add_columns<T, N>(layer.columns, layer.row, &mine.units[from], &mine.values[from], to - from, start, sums + b * layer.row + start);
                 next_[b] = to;
             }
     }
@@ -198,6 +198,22 @@ private:
     std::vector<Told<T>> all_;
     std::vector<size_t> next_;
 };
+
+// What a step makes of a vector of units: gates, and values before the threshold is taken off. From the products of the input, those of
+// what was told, and c.
+template <class T>
+struct Moved {
+    Vec<T> r, z, g, value;
+
+    Moved(Vec<T> x_r, Vec<T> x_z, Vec<T> x_n, Vec<T> back_r, Vec<T> back_z, Vec<T> back_n, Vec<T> c)
+        : r(sigmoid<T>(x_r + back_r)), z(sigmoid<T>(x_z + back_z)), g(hyperbolic_tangent<T>(x_n + r * back_n)), value(z * c + (T(1) - z) * g) {}
+};
+
+// What is not a number is told.
+template <class T>
+inline IntVec<T> fires(Vec<T> value, Vec<T> threshold) {
+    return ~(value <= threshold);
+}
 
 // y and v (steps, batch, H) and, if not null, gates (steps, batch, 4, H): r, z, n and what r multiplies. Each thread has some of the
 // units, for all samples; once a step they tell each other.
@@ -238,25 +254,67 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
                 Told<T>& tells = told[(t + 1) % 2][static_cast<size_t>(b) * most + part];
                 tells.clear();
                 for (int n = from; n < to; n += kLanes<T>) {
-                    const Vec<T> r = sigmoid<T>(load_of(drive, n, hidden) + load(mine + n));
-                    const Vec<T> z = sigmoid<T>(load_of(drive + hidden, n, hidden) + load(mine + padded + n));
-                    const Vec<T> h = load(mine + 2 * padded + n), g = hyperbolic_tangent<T>(load_of(drive + 2 * hidden, n, hidden) + r * h);
-                    const Vec<T> before = load(c + n), theta = load_of(layer.threshold, n, hidden);
-                    Vec<T> value = z * before + (T(1) - z) * g;
+                    const Vec<T> before = load(c + n), theta = load_of(layer.threshold, n, hidden), h = load(mine + 2 * padded + n);
+                    const Moved<T> unit(load_of(drive, n, hidden), load_of(drive + hidden, n, hidden), load_of(drive + 2 * hidden, n, hidden),
+                                        load(mine + n), load(mine + padded + n), h, before);
+                    Vec<T> value = unit.value;
                     if (in.zoneout > 0) value = in.zoneout * before + (T(1) - in.zoneout) * value;
                     if (in.kept)
                         for (int l = 0; l < std::min(kLanes<T>, hidden - n); ++l)
                             if (in.kept[at * hidden + n + l]) value[l] = before[l];
-                    const IntVec<T> fired = ~(value <= theta);  // what is not a number is told
+                    const IntVec<T> fired = fires<T>(value, theta);
                     const Vec<T> out = select<T>(fired, value, Vec<T>{});
                     store(c + n, select<T>(fired, value - theta, value));
                     tells.add(out, bits<T>(fired) & lanes_of<T>(n, hidden), n);
                     store_of(y + at * hidden, n, hidden, out), store_of(v + at * hidden, n, hidden, value);
                     if (!gates) continue;
                     T* const kept = gates + at * 4 * hidden;
-                    store_of(kept, n, hidden, r), store_of(kept + hidden, n, hidden, z);
-                    store_of(kept + 2 * hidden, n, hidden, g), store_of(kept + 3 * hidden, n, hidden, h);
+                    store_of(kept, n, hidden, unit.r), store_of(kept + hidden, n, hidden, unit.z);
+                    store_of(kept + 2 * hidden, n, hidden, unit.g), store_of(kept + 3 * hidden, n, hidden, h);
                 }
+            }
+        }
+    });
+}
+
+// One step of c and y (batch, H), in place, from x (batch, inputs): of both products only the columns of what is not zero. The input's
+// weight is packed as the recurrent one, its bias (3H,).
+template <class T>
+void gated_step(const GatedLayer<T>& layer, const T* input_columns, const T* input_bias, const T* x, int inputs, int batch, T* c, T* y, int threads) {
+    const int hidden = layer.hidden, padded = layer.padded;
+    const size_t row = layer.row;
+    Array<T> products(2 * row * batch, T(0));  // of each sample: of its input, of what was told
+    team(threads_for(layer, batch, threads), [&](int part, int parts, Barrier& barrier) {
+        const auto [from, to] = units_of<T>(padded, parts, part);
+        std::vector<Told<T>> heard(2 * batch);
+        for (int b = 0; b < batch; ++b) {
+            heard[2 * b].read(x + static_cast<size_t>(b) * inputs, 0, inputs, inputs);
+            heard[2 * b + 1].read(y + static_cast<size_t>(b) * hidden, 0, hidden, hidden);
+        }
+        barrier.wait();  // y changes from here on
+        for (int b = 0; b < 2 * batch; ++b) {
+            const T *const columns = b % 2 ? layer.columns : input_columns, *const bias = b % 2 ? layer.bias : input_bias;
+            T* const sums = &products[b * row];
+            const Told<T>& told = heard[b];
+            for (int gate = 0; gate < 3; ++gate) {
+                for (int n = from; n < std::min(to, hidden); ++n) sums[gate * padded + n] = bias[gate * hidden + n];
+                int start = gate * padded + from, left = (to - from) / kLanes<T>;
+                for (; left >= 8; left -= 8, start += 8 * kLanes<T>)
+                    add_columns<T, 8>(columns, layer.row, told.units.data(), told.values.data(), told.units.size(), start, sums + start);
+                for (; left > 0; --left, start += kLanes<T>)
+                    add_columns<T, 1>(columns, layer.row, told.units.data(), told.values.data(), told.units.size(), start, sums + start);
+            }
+        }
+        for (int b = 0; b < batch; ++b) {
+            const T *const of_x = &products[2 * b * row], *const of_y = of_x + row;
+            T *const my_c = c + static_cast<size_t>(b) * hidden, *const my_y = y + static_cast<size_t>(b) * hidden;
+            for (int n = from; n < to; n += kLanes<T>) {
+                const Vec<T> theta = load_of(layer.threshold, n, hidden);
+                const Moved<T> unit(load(of_x + n), load(of_x + padded + n), load(of_x + 2 * padded + n), load(of_y + n), load(of_y + padded + n),
+                                    load(of_y + 2 * padded + n), load_of(my_c, n, hidden));
+                const IntVec<T> fired = fires<T>(unit.value, theta);
+                store_of(my_c, n, hidden, select<T>(fired, unit.value - theta, unit.value));
+                store_of(my_y, n, hidden, select<T>(fired, unit.value, Vec<T>{}));
             }
         }
     });

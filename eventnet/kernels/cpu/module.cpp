@@ -308,11 +308,21 @@ nb::tuple li_integral_backward(EVENTNET_COMMON, double rate, In<T> grad, bool in
 
 template <class T>
 Out<T> egru_pack(In<T> weight, int threads) {
-    const size_t hidden = weight.shape(1);
-    Out<T> packed = make_unset<T>({hidden, size_t(row_of<T>(padded_to_vectors<T>(int(hidden))))});
+    const size_t sources = weight.shape(1), hidden = weight.shape(0) / 3;
+    Out<T> packed = make_unset<T>({sources, size_t(row_of<T>(padded_to_vectors<T>(int(hidden))))});
     nb::gil_scoped_release release;
-    pack(weight.data(), int(hidden), packed.data(), threads);
+    pack(weight.data(), int(sources), int(hidden), packed.data(), threads);
     return packed;
+}
+
+template <class T>
+using InOut = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+
+template <class T>
+void egru_step(In<T> x, In<T> packed_input, In<T> input_bias, In<T> packed, In<T> bias, In<T> threshold, InOut<T> c, InOut<T> y, int threads) {
+    const GatedLayer<T> layer(int(threshold.size()), packed.data(), bias.data(), threshold.data(), T(0), T(1));
+    nb::gil_scoped_release release;
+    gated_step(layer, packed_input.data(), input_bias.data(), x.data(), int(x.shape(1)), int(x.shape(0)), c.data(), y.data(), threads);
 }
 
 // What the kernels of gated units take: drive (T, B, 3H), the packed weight, bias and threshold, c and y before, kept (T, B, H) or None.
@@ -379,6 +389,8 @@ void bind(nb::module_& m) {
     m.def("lif_each_backward", &lif_each_backward<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("egru_pack", &egru_pack<T>, nb::arg().noconvert(), nb::arg());
+    m.def("egru_step", &egru_step<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg());
     m.def("egru", &egru<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg());
     m.def("egru_backward", &egru_backward<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(),
           nb::arg(), nb::arg());
