@@ -12,7 +12,7 @@ from eventnet.kernels.reference_egru import Steps, Unit
 
 pytestmark = needs_compiled
 NAMES = ("drive", "weight", "bias", "threshold", "c", "y")
-SHAPES = [(1, 1, 1), (9, 3, 7), (12, 2, 16), (5, 4, 37), (3, 0, 4)]
+SHAPES = [(1, 1, 1), (9, 3, 7), (12, 2, 16), (5, 4, 37), (3, 0, 4), (4, 4, 300)]  # the last on more than one thread
 
 
 def draw(steps: int, batch: int, hidden: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -110,7 +110,7 @@ def test_extreme_drives_saturate():
 
 
 def test_runs_repeat_bit_for_bit_on_any_number_of_threads():
-    given = draw(10, 6, 50, dtype=torch.float32)
+    given = draw(10, 6, 300, dtype=torch.float32)
     results = []
     before = torch.get_num_threads()
     try:

@@ -24,7 +24,7 @@ def made(inputs: int, hidden: int, dtype: torch.dtype = torch.float64, **form) -
 
 @on_every_isa
 @pytest.mark.parametrize("form", FORMS, ids=str)
-@pytest.mark.parametrize(("inputs", "hidden", "batch"), [(1, 1, 1), (5, 37, 3), (64, 160, 1)])
+@pytest.mark.parametrize(("inputs", "hidden", "batch"), [(1, 1, 1), (5, 37, 3), (64, 320, 1)])
 def test_steps_are_those_of_the_layer(inputs, hidden, batch, form, isa):
     layer = made(inputs, hidden, **form)
     x = torch.randn(12, batch, inputs, dtype=torch.float64) * (torch.rand(12, batch, inputs) < 0.5)
@@ -39,7 +39,7 @@ def test_steps_are_those_of_the_layer(inputs, hidden, batch, form, isa):
 
 
 def test_float32_on_any_number_of_threads():
-    layer = made(16, 200, torch.float32)
+    layer = made(16, 400, torch.float32)
     x = torch.randn(20, 2, 16)
     results = []
     before = torch.get_num_threads()

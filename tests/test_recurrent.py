@@ -343,7 +343,7 @@ slow = pytest.mark.slow  # a neuron at a time
     [
         ("axonal", False, "cpu"),
         ("axonal", True, "cpu"),
-        ("axonal", False, "reference"),
+        pytest.param("axonal", False, "reference", marks=slow),
         ("synaptic", True, "cpu"),
         pytest.param("axonal", True, "reference", marks=slow),
         pytest.param("synaptic", True, "reference", marks=slow),

@@ -134,7 +134,7 @@ inline uint32_t lanes_of(int c, int size) {
 // A step has to be worth the waiting for each other.
 template <class T>
 int threads_for(const GatedLayer<T>& layer, int batch, int threads) {
-    constexpr double kWorth = 65536;  // multiplications of a dense step
+    constexpr double kWorth = 262144;  // multiplications of a dense step
     const double work = 3.0 * layer.hidden * layer.hidden * batch;
     return std::max(1, std::min({threads, layer.padded / kLanes<T>, static_cast<int>(std::min(work / kWorth, 1e6))}));
 }

@@ -70,7 +70,7 @@ public:
 #if defined(__x86_64__)
             __builtin_ia32_pause();
 #endif
-            if (spins > 4096) std::this_thread::yield();  // more threads than cores
+            if (spins > 512) std::this_thread::yield();  // more threads than cores
         }
     }
 
