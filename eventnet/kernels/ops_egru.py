@@ -131,7 +131,7 @@ class _Differentiable(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, of_told: Tensor | None, of_value: Tensor | None, _: None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, of_told: Tensor | None, of_value: Tensor | None, _: None) -> Any:
         need = ctx.needs_input_grad
         if of_told is None and of_value is None:
             return (None,) * len(need)

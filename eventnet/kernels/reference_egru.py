@@ -45,7 +45,7 @@ class Fired(torch.autograd.Function):
         return (above > 0).to(above.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (above,) = ctx.saved_tensors
         return grad * ctx.height * (1 - above.abs() / ctx.half_width).clamp(min=0), None, None
 
@@ -72,7 +72,8 @@ def egru_reference(
             v = zoneout * c + (1 - zoneout) * v
         o = Fired.apply(v - unit.threshold, unit.height, unit.half_width)
         y, c = o * v, v - o * unit.threshold
-        told.append(y), values.append(v)
+        told.append(y)
+        values.append(v)
     if not told:
         nothing = drive.new_zeros(0, *c.shape) + 0 * (c + y)
         return Steps(nothing, nothing)

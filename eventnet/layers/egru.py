@@ -47,7 +47,7 @@ class EGRUState(NamedTuple):
 
     def detach(self) -> EGRUState:
         """The same numbers without their history: where gradients through time are to end."""
-        return EGRUState(*(x if x is None else x.detach() for x in self))
+        return EGRUState(self.c.detach(), self.y.detach(), None if self.trace is None else self.trace.detach())
 
 
 class EGRU(nn.RNNBase):
@@ -124,7 +124,7 @@ class EGRU(nn.RNNBase):
             )
         self.reset_parameters()
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, input: Tensor | PackedSequence | Events, state: EGRUState | None = None, *, return_steps: bool = False
     ) -> tuple[Tensor | PackedSequence, EGRUState] | tuple[Tensor | PackedSequence, EGRUState, list[EGRUSteps]]:
         """The output and the last state; with ``return_steps`` also what each layer and direction did, for losses and counts."""
@@ -139,7 +139,8 @@ class EGRU(nn.RNNBase):
             for direction in range(1 + self.bidirectional):
                 done, end = self._run(x, lengths, before, layer, direction)
                 told.append(done.y)
-                steps.append(done), ends.append(end)
+                steps.append(done)
+                ends.append(end)
             x = told[0] if len(told) == 1 else torch.cat(told, -1)
         trace = None
         if self.trace_decay is not None:
@@ -174,7 +175,7 @@ class EGRU(nn.RNNBase):
         if isinstance(input, Events):
             if self.step is None:
                 raise TypeError("EGRU: Events need the seconds of a step: EGRU(..., step=1e-3)")
-            x, lengths = input.to_dense(self.step).to(self.weight_hh_l0.dtype), None
+            x, lengths = input.to_dense(self.step).to(next(self.parameters()).dtype), None
             self.check_input(x, None)
         elif isinstance(input, PackedSequence):
             self.check_input(input.data, input.batch_sizes)
@@ -205,8 +206,9 @@ class EGRU(nn.RNNBase):
         if not isinstance(state, EGRUState):
             raise TypeError(f"EGRU: expected a state EGRUState(c, y), got {type(state).__name__}")
         if not batched:
-            state = EGRUState(*(part if part is None else part.unsqueeze(-2) for part in state))
-        expected = {"c": shape, "y": shape}
+            trace = None if state.trace is None else state.trace.unsqueeze(-2)
+            state = EGRUState(state.c.unsqueeze(-2), state.y.unsqueeze(-2), trace)
+        expected: dict[str, tuple[int, ...]] = {"c": shape, "y": shape}
         if self.trace_decay is not None and state.trace is not None:
             expected["trace"] = (x.shape[1], (1 + self.bidirectional) * self.hidden_size)
         for name, size in expected.items():
@@ -296,6 +298,12 @@ class EGRUCell(nn.Module):
         torch.Size([3, 16])
     """
 
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+    threshold: Tensor
+
     def __init__(
         self,
         input_size: int,
@@ -345,7 +353,8 @@ class EGRUCell(nn.Module):
         drive = functional.linear(x, self.weight_ih, self.bias_ih).reshape(1, -1, 3 * self.hidden_size)
         bias = self.weight_hh.new_zeros(3 * self.hidden_size) if self.bias_hh is None else self.bias_hh
         unit = Unit(self.weight_hh, bias, self.threshold, self.height, self.half_width)
-        done = kernels.egru(drive, unit, *(part.reshape(-1, self.hidden_size) for part in (c, y)), self.backend)
+        before = c.reshape(-1, self.hidden_size), y.reshape(-1, self.hidden_size)
+        done = kernels.egru(drive, unit, *before, self.backend)
         after = EGRUSteps(*done, unit)
         return EGRUState(after.c[0].reshape(shape), after.y[0].reshape(shape))
 

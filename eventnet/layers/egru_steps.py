@@ -82,6 +82,6 @@ class EGRUSteps(NamedTuple):
             unit.to(torch.int32),
             torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
             self.unit.threshold.numel(),
-            len(self.y) * step,
+            self.y.new_full((by_sample.shape[0],), len(self.y) * step),
             by_sample[sample, t, unit],
         )

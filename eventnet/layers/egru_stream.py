@@ -39,7 +39,7 @@ class EGRUStream:
             raise ValueError("EGRUStream: a layer of both directions needs the whole sequence")
         if layer.zoneout:
             raise ValueError("EGRUStream: zoneout is not there yet; use the layer itself, a step at a time")
-        weight = layer.weight_hh_l0
+        weight = next(layer.parameters())
         if choose(layer.backend, weight.device) != "cpu":
             raise ValueError("EGRUStream: needs the compiled kernels; use the layer itself, a step at a time")
         self.layer, self.shape = layer, (batch, layer.input_size)
@@ -57,10 +57,9 @@ class EGRUStream:
             )
         self._steps: list[Any] = []
         for k in range(layer.num_layers):
-            parameters = (
-                getattr(layer, f"{name}_l{k}", None) for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
-            )
-            self._steps.append(egru_stepper(*parameters, getattr(layer, f"threshold_l{k}"), self._c[k], self._y[k]))
+            names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh", "threshold")
+            parameters: dict[str, Any] = {name: getattr(layer, f"{name}_l{k}", None) for name in names}
+            self._steps.append(egru_stepper(**parameters, c=self._c[k], y=self._y[k]))
 
     def __call__(self, x: Tensor) -> Tensor:
         """What the last layer tells after ``x``."""
