@@ -326,7 +326,8 @@ def test_dtypes_are_as_torch_has_them():
     made, x = layer().float(), numbers(T, B, I).float()
     with torch.autocast("cpu", torch.bfloat16):
         output, _ = made(x)
-    assert output.dtype == torch.float32
+        lower, _ = made(x.bfloat16())
+    assert output.dtype == lower.dtype == torch.float32
     torch.testing.assert_close(output, made(x)[0], rtol=0.1, atol=0.3)
     with pytest.raises(TypeError, match=r"float32 or float64, got torch\.bfloat16; backend='reference'"):
         layer().bfloat16()(x.bfloat16())

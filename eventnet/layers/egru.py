@@ -202,7 +202,8 @@ class EGRU(nn.RNNBase):
     def _state(self, state: EGRUState | None, x: Tensor, batched: bool) -> EGRUState:
         shape = (self.num_layers * (1 + self.bidirectional), x.shape[1], self.hidden_size)
         if state is None:
-            return EGRUState(x.new_zeros(shape), x.new_zeros(shape))
+            like = next(self.parameters())  # under autocast the input may be of lower precision
+            return EGRUState(like.new_zeros(shape), like.new_zeros(shape))
         if not isinstance(state, EGRUState):
             raise TypeError(f"EGRU: expected a state EGRUState(c, y), got {type(state).__name__}")
         if not batched:
