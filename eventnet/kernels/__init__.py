@@ -7,10 +7,8 @@ serve is an error naming the one that can, and an installation without compiled 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,21 +145,6 @@ def egru(
     from eventnet.kernels.ops_egru import egru_cpu
 
     return egru_cpu(drive, unit, c, y, kept, zoneout)
-
-
-def egru_stepper(
-    weight_ih: Tensor,
-    bias_ih: Tensor | None,
-    weight_hh: Tensor,
-    bias_hh: Tensor | None,
-    threshold: Tensor,
-    c: Tensor,
-    y: Tensor,
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A compiled step of a layer of gated units: from ``(B, I)`` to what they tell ``(B, H)``; it changes ``c`` and ``y``."""
-    from eventnet.kernels.ops_egru import stepper
-
-    return stepper(weight_ih, bias_ih, weight_hh, bias_hh, threshold, c, y)
 
 
 def _check_units(drive: Tensor, unit: Unit, c: Tensor, y: Tensor, kept: Tensor | None) -> None:

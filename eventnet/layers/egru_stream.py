@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from eventnet.kernels import choose, egru_stepper
+from eventnet.kernels import choose
 from eventnet.layers.egru import EGRU, EGRUState
 
 __all__ = ["EGRUStream"]
@@ -42,6 +42,8 @@ class EGRUStream:
         weight = next(layer.parameters())
         if choose(layer.backend, weight.device) != "cpu":
             raise ValueError("EGRUStream: needs the compiled kernels; use the layer itself, a step at a time")
+        from eventnet.kernels.ops_egru import stepper
+
         self.layer, self.shape = layer, (batch, layer.input_size)
         size = (layer.num_layers, batch, layer.hidden_size)
         if state is None:
@@ -59,7 +61,7 @@ class EGRUStream:
         for k in range(layer.num_layers):
             names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh", "threshold")
             parameters: dict[str, Any] = {name: getattr(layer, f"{name}_l{k}", None) for name in names}
-            self._steps.append(egru_stepper(**parameters, c=self._c[k], y=self._y[k]))
+            self._steps.append(stepper(**parameters, c=self._c[k], y=self._y[k]))
 
     def __call__(self, x: Tensor) -> Tensor:
         """What the last layer tells after ``x``."""

@@ -283,7 +283,7 @@ template <class T>
 void gated_step(const GatedLayer<T>& layer, const T* input_columns, const T* input_bias, const T* x, int inputs, int batch, T* c, T* y, int threads) {
     const int hidden = layer.hidden, padded = layer.padded;
     const size_t row = layer.row;
-    Array<T> products(2 * row * batch, T(0));  // of each sample: of its input, of what was told
+    Array<T> all_sums(2 * row * batch, T(0));  // of each sample: of its input, of what was told
     team(threads_for(layer, batch, threads), [&](int part, int parts, Barrier& barrier) {
         const auto [from, to] = units_of<T>(padded, parts, part);
         std::vector<Told<T>> heard(2 * batch);
@@ -294,7 +294,7 @@ void gated_step(const GatedLayer<T>& layer, const T* input_columns, const T* inp
         barrier.wait();  // y changes from here on
         for (int b = 0; b < 2 * batch; ++b) {
             const T *const columns = b % 2 ? layer.columns : input_columns, *const bias = b % 2 ? layer.bias : input_bias;
-            T* const sums = &products[b * row];
+            T* const sums = &all_sums[b * row];
             const Told<T>& told = heard[b];
             for (int gate = 0; gate < 3; ++gate) {
                 for (int n = from; n < std::min(to, hidden); ++n) sums[gate * padded + n] = bias[gate * hidden + n];
@@ -306,7 +306,7 @@ void gated_step(const GatedLayer<T>& layer, const T* input_columns, const T* inp
             }
         }
         for (int b = 0; b < batch; ++b) {
-            const T *const of_x = &products[2 * b * row], *const of_y = of_x + row;
+            const T *const of_x = &all_sums[2 * b * row], *const of_y = of_x + row;
             T *const my_c = c + static_cast<size_t>(b) * hidden, *const my_y = y + static_cast<size_t>(b) * hidden;
             for (int n = from; n < to; n += kLanes<T>) {
                 const Vec<T> theta = load_of(layer.threshold, n, hidden);
