@@ -27,7 +27,7 @@ import torch
 from measure import ROOT, commit
 
 from eventnet import data
-from eventnet.training import Network, Recipe, find
+from eventnet.training import Network, Recipe, build, find
 from eventnet.training.checkpoint import load_model
 
 RESULT = Path(__file__).with_name("results") / "fsdd_folds.json"
@@ -81,7 +81,7 @@ def gru_fold(speaker: str, seed: int, folder: Path, data_root: str | None, epoch
 
 def parameters(recipe: Recipe, num_units: int, num_classes: int) -> int:
     """How many numbers a recipe's network learns."""
-    return count(Network(recipe, num_units, num_classes))
+    return count(build(recipe, num_units, num_classes))
 
 
 def count(network: Network) -> int:

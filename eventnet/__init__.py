@@ -6,6 +6,7 @@ from eventnet import data, initial, kernels, losses
 from eventnet.events import Events
 from eventnet.layers.diagnosis import Diagnosis, diagnose, diagnosing
 from eventnet.layers.egru import EGRU, EGRUCell, EGRUState
+from eventnet.layers.egru_steps import EGRUSteps
 from eventnet.layers.egru_stream import EGRUStream
 from eventnet.layers.lif import LIF, LIFState, lif
 from eventnet.layers.neuron import constrain_
@@ -18,6 +19,7 @@ __all__ = [
     "Diagnosis",
     "EGRUCell",
     "EGRUState",
+    "EGRUSteps",
     "EGRUStream",
     "Events",
     "LIFState",

@@ -21,8 +21,10 @@ from typer.core import TyperGroup
 
 from eventnet import __version__
 from eventnet.training.errors import UserError
-from eventnet.training.recipe import PANELS, Recipe, Setting, parse, settings
+from eventnet.training.evaluation import Evaluation
+from eventnet.training.recipe import PANELS, GatedRecipe, Recipe, SpikingRecipe
 from eventnet.training.recipes import RECIPES, find
+from eventnet.training.setting import Setting, fields_of, parse
 
 __all__ = ["app", "main"]
 
@@ -112,9 +114,8 @@ def evaluate(
         {
             f"{part or 'test'} accuracy": f"{found.accuracy:.2%} of {found.samples} samples",
             "loss": f"{found.loss:.4f}",
-            "spikes per inference": f"{found.spikes_per_inference:.1f}",
             "input events per inference": f"{found.input_events_per_inference:.1f}",
-            "silent neurons": f"{found.silent_share:.1%} of the hidden ones",
+            **_activity(found),
         }
     )
 
@@ -126,7 +127,8 @@ def recipes() -> None:
     for heading in ("recipe", "network", "epochs", "what"):
         table.add_column(heading, no_wrap=heading != "what")
     for name, recipe in RECIPES.items():
-        network = f"{'-'.join(map(str, recipe.hidden))}, {recipe.readout}"
+        kind = f" {recipe.unit}" if isinstance(recipe, GatedRecipe) else ""
+        network = f"{'-'.join(map(str, recipe.hidden))}{kind}, {recipe.readout}"
         table.add_row(name, network, str(recipe.epochs), recipe.summary)
     _out().print(table)
 
@@ -179,7 +181,7 @@ def demo(
 
 def _add(recipe: Recipe) -> None:
     """``eventnet train <recipe>`` with an option for each field, built as the signature that typer reads."""
-    own = settings(recipe)
+    own = fields_of(recipe)
 
     def command(**given: Any) -> None:
         changes: dict[str, Any] = {}
@@ -274,13 +276,26 @@ def _run(recipe: Recipe | None, folder: Path, **options: Any) -> None:
         {
             "test accuracy": f"{test.accuracy:.2%} of {test.samples} samples, never used before",
             "validation accuracy": f"{result.validation_accuracy:.2%} (epoch {result.best_epoch}, the best)",
-            "spikes per inference": f"{test.spikes_per_inference:.1f} "
-            f"from {sum(result.recipe.hidden)} hidden neurons, for {test.input_events_per_inference:.1f} input events",
+            "input events per inference": f"{test.input_events_per_inference:.1f}",
+            **_activity(test),
             "training time": f"{result.seconds:.1f} s",
             "run": str(result.folder),
             "plots": "  ".join(path.name for path in result.plots) + f"  in {result.folder / 'plots'}",
         }
     )
+
+
+def _activity(found: Evaluation) -> dict[str, str]:
+    """What the hidden units did, in words."""
+    did = found.activity
+    silent = {"silent units": f"{did['silent_share']:.1%} of the hidden ones"}
+    if "spikes_per_inference" in did:
+        return {"spikes per inference": f"{did['spikes_per_inference']:.1f}"} | silent
+    dense = did["dense_multiplications"]
+    return {
+        "active units": f"{did['activity']:.1%} of the hidden ones in a step, {did['backward_activity']:.1%} have a gradient",
+        "multiplications": f"{did['multiplications']:,.0f} in a step ({did['multiplications'] / dense:.1%} of {dense:,.0f})",
+    } | silent
 
 
 def _show(facts: dict[str, str]) -> None:
@@ -323,7 +338,8 @@ def _call(action: Callable[[], Any]) -> int:
 
 def _with_options(text: str) -> str:
     """An error in the words of the command line: ``--batch-size`` for ``batch_size``, ``--part test`` for ``part=test``."""
-    for name in (*(setting.name for setting in settings()), "accelerator", "data_root", "part"):
+    fields = {setting.name for family in (SpikingRecipe, GatedRecipe) for setting in fields_of(family)}
+    for name in (*fields, "accelerator", "data_root", "part"):
         option, word = f"--{name.replace('_', '-')}", rf"(?<![\w./-]){name}"
         text = re.sub(f"{word}=", f"{option} ", text)
         # a field of one word, such as data, is meant only where it says what was expected of it

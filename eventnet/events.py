@@ -430,17 +430,26 @@ class Events:
         taken for it, so that ``torch.arange(T) * dt`` has one event per step and ``Events.from_dense(x, dt).to_dense(dt)``
         is ``x``. Events at or after a sample's duration are left out.
         """
-        if not 0 < dt < inf:
-            raise ValueError(f"Events.to_dense: dt must be a positive number of seconds, got {dt}")
+        steps = int(self.num_steps(dt).max()) if self.batch_size else 0
         slack = 1 - torch.finfo(self.dtype).eps
-        longest = self.duration.max().item() if self.batch_size else 0.0
-        steps = int(np.ceil(longest / dt * slack))
         step = (self.times.detach().double() / dt / slack).floor().to(torch.int64).clamp(max=steps - 1)
         counted = self.times.detach() < self.duration[self.samples]
         where = (step[counted], self.samples[counted], self.units[counted].to(torch.int64))
         size = torch.ones_like(self.times) if self.values is None else self.values
         dense = torch.zeros(steps, self.batch_size, self.num_units, dtype=self.dtype, device=self.device)
         return dense.index_put(where, size[counted], accumulate=True)
+
+    def num_steps(self, dt: float) -> Tensor:
+        """``(B,)`` steps of ``dt`` seconds that each sample lasts, a part of one counted whole; rounding as in ``to_dense``.
+
+        Example:
+            >>> Events.from_list([([], []), ([], [])], num_units=1, duration=[0.3, 0.25]).num_steps(0.1)
+            tensor([3, 3])
+        """
+        if not 0 < dt < inf:
+            raise ValueError(f"Events: dt must be a positive number of seconds, got {dt}")
+        slack = 1 - torch.finfo(self.dtype).eps
+        return (self.duration.double() / dt * slack).ceil().to(torch.int64)
 
     def to_list(self) -> list[tuple[Tensor, Tensor]]:
         """``[(times, units), ...]``, a pair per sample."""

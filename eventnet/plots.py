@@ -41,6 +41,7 @@ class Activity:
         output: spikes of the readout if it spikes.
         threshold: of the readout if it spikes, volts.
         label, predicted: class numbers; None where there is one per step.
+        scale: of the readout's axis; events, units: what those of the hidden layers are called.
     """
 
     inputs: Events
@@ -51,6 +52,9 @@ class Activity:
     threshold: float | None = None
     label: int | None = None
     predicted: int | None = None
+    scale: str = "voltage (V)"
+    events: str = "spikes"
+    units: str = "neurons"
 
 
 def learning_curve(
@@ -59,11 +63,11 @@ def learning_curve(
     best_epoch: int | None = None,
     test_accuracy: float | None = None,
 ) -> Figure:
-    """Loss, accuracy and spikes per neuron over the epochs.
+    """Loss, accuracy and activity over the epochs.
 
     Args:
         history: rows with epoch, train_loss, validation_loss, train_accuracy, validation_accuracy and
-            train_spikes_per_neuron, as in a run's ``metrics.csv``.
+            train_spikes_per_neuron or train_activity, as in a run's ``metrics.csv``.
         best_epoch: marked by a line; test_accuracy: marked there.
     """
     figure, axes = _figure(1, 3, width=11, height=3.4)
@@ -74,11 +78,13 @@ def learning_curve(
         loss.plot(epochs, [row[f"{name}_loss"] for row in history], color=colour, label=label, **style)
         percent = [row[f"{name}_accuracy"] * 100 for row in history]
         accuracy.plot(epochs, percent, color=colour, label=label, **style)
-    per_neuron = [row["train_spikes_per_neuron"] for row in history]
-    spikes.plot(epochs, per_neuron, color=BLUE, **style)
-    spikes.set_ylim(0, 1.1 * max(per_neuron) or 1.0)
+    active = "train_activity" in history[0]
+    activity = [100 * row["train_activity"] if active else row["train_spikes_per_neuron"] for row in history]
+    spikes.plot(epochs, activity, color=BLUE, **style)
+    spikes.set_ylim(0, 1.1 * max(activity) or 1.0)
     _log_scale_if_wide(loss, [row[f"{part}_loss"] for row in history for part in ("train", "validation")])
-    for axis, title in zip(axes[0], ("Loss", "Accuracy (%)", "Spikes per hidden neuron and sample"), strict=True):
+    last = "Hidden units active in a step (%)" if active else "Spikes per hidden neuron and sample"
+    for axis, title in zip(axes[0], ("Loss", "Accuracy (%)", last), strict=True):
         _title(axis, title)
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -125,7 +131,7 @@ def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
         for k, layer in enumerate(one.hidden):
             fired = int(layer.units.unique().numel())
             which = f"hidden layer{f' {k + 1}' if layers > 1 else ''}"
-            text = f"{which}, {layer.num_events} spikes from {fired} of {layer.num_units} neurons"
+            text = f"{which}, {layer.num_events} {one.events} from {fired} of {layer.num_units} {one.units}"
             _raster(axes[1 + k, column], layer, BLUE, text)
         _voltage(axes[-1, column], one)
         axes[-1, column].set_xlabel("time (ms)")
@@ -140,8 +146,8 @@ def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
         axis.tick_params(labelleft=False)
     axes[0, 0].set_ylabel("unit")
     for k in range(layers):
-        axes[1 + k, 0].set_ylabel("neuron")
-    axes[-1, 0].set_ylabel("voltage (V)")
+        axes[1 + k, 0].set_ylabel(after.units.removesuffix("s"))
+    axes[-1, 0].set_ylabel(after.scale)
     figure.align_ylabels(axes[:, 0])
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=INK)
@@ -149,7 +155,7 @@ def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
 
 
 def firing_rates(rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[float]] | None = None) -> Figure:
-    """Histogram of the neurons' mean firing rates, one panel per layer.
+    """Histogram of the units' mean rates of events, one panel per layer.
 
     Args:
         rates: Hz, per layer and neuron; before: the same before training, as an outline.

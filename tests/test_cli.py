@@ -10,8 +10,8 @@ import pytest
 import eventnet
 from eventnet import cli
 from eventnet.training import RECIPES, find
-from eventnet.training.recipe import settings
 from eventnet.training.run import recipe_of
+from eventnet.training.setting import fields_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,7 +47,7 @@ def test_help_shows_type_unit_and_default_of_every_field(capsys, name):
     code, out, _ = run(capsys, "train", name, "--help")
     assert code == 0
     options = [re.sub(r"[\s│]+", " ", part) for part in out.split("│ --")]
-    for setting in settings(find(name)):
+    for setting in fields_of(find(name)):
         pattern = rf"{setting.name.replace('_', '-')} (.*)\[default: (.*?)\]"
         found = next(filter(None, (re.match(pattern, option) for option in options)), None)
         assert found, setting.name

@@ -22,6 +22,7 @@ from eventnet.training import (
     DataError,
     Recipe,
     RecipeError,
+    SpikingRecipe,
     TrainingError,
     evaluate,
     evaluate_network,
@@ -249,7 +250,7 @@ def test_labels_per_step(tmp_path):
     labels[:, 0] = -100
     parts = [data.EventDataset(events[k : k + 8], labels[k : k + 8]) for k in (0, 8, 16)]
     splits = data.Splits(*parts, name="steps", num_units=4, num_classes=4, sensor_size=None, note="made here")
-    recipe = Recipe(
+    recipe = SpikingRecipe(
         "steps", hidden=(12,), readout="at", readout_step=4e-3, epochs=2, batch_size=4, init_mean=(1.0, 0.1)
     )
     result = train(recipe, tmp_path / "run", splits=splits, progress=False)

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from eventnet import data
-from eventnet.training import CheckpointError, Network, Recipe, find, load_model, train
+from eventnet.training import CheckpointError, SpikingRecipe, build, find, load_model, train
 from eventnet.training.checkpoint import FORMAT, load_state, save_model, save_state, write_files
 
-RECIPE = Recipe("x", hidden=(6,), init_mean=(0.5, 0.1), init_std=(0.5, 0.1))
+RECIPE = SpikingRecipe("x", hidden=(6,), init_mean=(0.5, 0.1), init_std=(0.5, 0.1))
 
 
 @pytest.fixture
 def saved(tmp_path):
     """A folder with a model and a training state."""
-    network = Network(RECIPE, 4, 3)
+    network = build(RECIPE, 4, 3)
     save_model(tmp_path, network, epoch=2)
     save_state(tmp_path, {"epoch": 2, "network": network.state_dict(), "history": [{"epoch": 1}]}, beside={})
     return tmp_path
@@ -36,7 +36,7 @@ def full_disk(monkeypatch, call: str = "fsync"):
 
 def test_round_trip(saved):
     network, description = load_model(saved)
-    expected = Network(RECIPE, 4, 3).state_dict()
+    expected = build(RECIPE, 4, 3).state_dict()
     assert network.recipe == RECIPE
     assert all(torch.equal(network.state_dict()[name], expected[name]) for name in expected)
     assert (description["epoch"], description["format"]) == (2, FORMAT)
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_old_files(saved, monkeypatch, call):
     with monkeypatch.context() as patched:
         full_disk(patched, call)
         with pytest.raises(CheckpointError, match=r"No space left on device; what was saved there before is intact"):
-            save_model(saved, Network(RECIPE.changed(seed=1), 4, 3), epoch=3)
+            save_model(saved, build(RECIPE.changed(seed=1), 4, 3), epoch=3)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     assert load_model(saved)[1]["epoch"] == 2
 

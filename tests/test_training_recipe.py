@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventnet import LI, LIF, Events, data
-from eventnet.training import RECIPES, Network, Recipe, RecipeError, find, objective
-from eventnet.training.recipe import parse, settings
+from eventnet.training import RECIPES, Recipe, RecipeError, SpikingRecipe, build, find, objective
+from eventnet.training.setting import fields_of, parse
 
-SETTINGS = {setting.name: setting for setting in settings()}
+SETTINGS = {setting.name: setting for setting in fields_of(SpikingRecipe)}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -29,13 +29,13 @@ def test_every_recipe_names_a_known_data_set(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_value_survives_as_text(name):
-    for setting in settings(find(name)):
+    for setting in fields_of(find(name)):
         if setting.element is not dict:
             assert parse(setting, setting.shown_default) == setting.default
 
 
 def test_every_field_is_documented():
-    fields = {f.name for f in dataclasses.fields(Recipe)} - {"name", "summary"}
+    fields = {f.name for f in dataclasses.fields(SpikingRecipe)} - {"name", "summary"}
     assert set(SETTINGS) == fields
     assert all(setting.help for setting in SETTINGS.values())
     seconds = {name for name, setting in SETTINGS.items() if setting.unit == "s"} | {"tau_spread"}  # a ratio
@@ -116,19 +116,21 @@ def test_parse(name, text, value):
 
 @given(st.floats(1e-9, 1e9))
 def test_any_positive_time_constant_is_kept_exactly(value):
-    assert Recipe.from_dict(json.loads(json.dumps(Recipe("x", tau_mem=value).to_dict()))).tau_mem == value
+    assert Recipe.from_dict(json.loads(json.dumps(SpikingRecipe("x", tau_mem=value).to_dict()))).tau_mem == value
 
 
 def test_data_options_are_merged():
-    recipe = Recipe("x", data_options={"duration": 1.0}).changed(data_options={"crop": None})
+    recipe = SpikingRecipe("x", data_options={"duration": 1.0}).changed(data_options={"crop": None})
     assert recipe.data_options == {"duration": 1.0, "crop": None}
 
 
 @pytest.mark.parametrize("readout", ["first_spike", "max", "mean", "integral", "at"])
 @pytest.mark.parametrize("hidden", [(), (8,), (8, 6)])
 def test_network_of_every_readout(readout, hidden):
-    recipe = Recipe("x", hidden=hidden, readout=readout, readout_step=5e-3, init_mean=(1.0, 1.0), init_std=(0.1, 0.1))
-    network = Network(recipe, num_units=5, num_classes=3)
+    recipe = SpikingRecipe(
+        "x", hidden=hidden, readout=readout, readout_step=5e-3, init_mean=(1.0, 1.0), init_std=(0.1, 0.1)
+    )
+    network = build(recipe, num_units=5, num_classes=3)
     events = Events.from_list([([0.001, 0.002], [0, 3]), ([], [])], num_units=5, duration=0.02)
     outcome = network(events)
     steps = (4,) if readout == "at" else ()
@@ -143,16 +145,16 @@ def test_network_of_every_readout(readout, hidden):
 
 def test_initial_weights_depend_on_the_seed_alone():
     torch.manual_seed(1)
-    first = Network(Recipe("x", seed=3), 5, 2).state_dict()
+    first = build(SpikingRecipe("x", seed=3), 5, 2).state_dict()
     torch.manual_seed(2)
-    again, other = (Network(Recipe("x", seed=seed), 5, 2).state_dict() for seed in (3, 4))
+    again, other = (build(SpikingRecipe("x", seed=seed), 5, 2).state_dict() for seed in (3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["readout.weight"], other["readout.weight"])
 
 
 def test_calibration_reaches_the_wanted_share():
-    recipe = Recipe("x", hidden=(50, 40), init_mean=(0.3, 0.1), init_std=(0.3, 0.1), init_firing=0.4)
-    network = Network(recipe, 20, 2)
+    recipe = SpikingRecipe("x", hidden=(50, 40), init_mean=(0.3, 0.1), init_std=(0.3, 0.1), init_firing=0.4)
+    network = build(recipe, 20, 2)
     latencies = torch.rand(30, 20, generator=torch.Generator().manual_seed(0))
     events = Events.from_latency(latencies, 0.0, 0.02, duration=0.05)
     network.calibrate_(events)
@@ -161,23 +163,23 @@ def test_calibration_reaches_the_wanted_share():
 
 
 def test_labels_that_do_not_fit_are_named():
-    recipe = Recipe("x", hidden=())
-    outcome = Network(recipe, 5, 2)(Events.from_list([([], [])], num_units=5, duration=0.02))
+    recipe = SpikingRecipe("x", hidden=())
+    outcome = build(recipe, 5, 2)(Events.from_list([([], [])], num_units=5, duration=0.02))
     with pytest.raises(ValueError, match=r"labels of shape \(1,\) for the readout 'max', got \(1, 4\)"):
         objective.loss(recipe, outcome, torch.zeros(1, 4, dtype=torch.int64))
 
 
 def test_time_constants_are_spread_and_learnt_biases_are_one_per_neuron():
-    plain = Network(Recipe("x", hidden=(5,)), 4, 3)
+    plain = build(SpikingRecipe("x", hidden=(5,)), 4, 3)
     assert plain.hidden[0].tau_mem.dim() == plain.hidden[0].bias.dim() == plain.readout.bias.dim() == 0
-    spread = Network(Recipe("x", hidden=(5,), tau_spread=4.0, learn=("weight", "bias")), 4, 3)
+    spread = build(SpikingRecipe("x", hidden=(5,), tau_spread=4.0, learn=("weight", "bias")), 4, 3)
     for name, tau in (("tau_mem", 20e-3), ("tau_syn", 5e-3)):
         expected = torch.tensor([tau / 4, tau / 2, tau, tau * 2, tau * 4])
         torch.testing.assert_close(getattr(spread.hidden[0], name), expected)
         assert getattr(spread.readout, name).dim() == 0
     assert spread.hidden[0].bias.shape == (5,) and spread.readout.bias.shape == (3,)
     with pytest.raises(RecipeError, match="tau_spread: expected a number >= 1"):
-        Recipe("x", tau_spread=0.5)
+        SpikingRecipe("x", tau_spread=0.5)
 
 
 # ---- recurrence and delays
@@ -190,7 +192,7 @@ def shapes(network) -> dict[str, tuple[int, ...]]:
 
 
 def test_hidden_layers_are_recurrent_and_delayed_and_the_readout_is_not():
-    network = Network(Recipe("x", hidden=(5, 3), readout="first_spike", **BOTH), 4, 2)
+    network = build(SpikingRecipe("x", hidden=(5, 3), readout="first_spike", **BOTH), 4, 2)
     connected = {}
     for layer, (num_in, num_out) in enumerate([(4, 5), (5, 3)]):
         connected[f"hidden.{layer}.weight"] = connected[f"hidden.{layer}.delay"] = (num_in, num_out)
@@ -200,13 +202,13 @@ def test_hidden_layers_are_recurrent_and_delayed_and_the_readout_is_not():
     assert all(p.requires_grad == (name in shapes(network)) for name, p in network.named_parameters())
     assert {
         tuple(layer.delay.shape)
-        for layer in Network(Recipe("x", hidden=(5,), delay_kind="axonal", **BOTH), 4, 2).hidden
+        for layer in build(SpikingRecipe("x", hidden=(5,), delay_kind="axonal", **BOTH), 4, 2).hidden
     } == {(4, 1)}
 
 
 def test_learn_names_connections_and_leaves_out_what_is_not_there():
     def learnt(**changes):
-        network = Network(Recipe("x", hidden=(5,), **changes), 4, 2)
+        network = build(SpikingRecipe("x", hidden=(5,), **changes), 4, 2)
         return {name for name, p in network.named_parameters() if p.requires_grad}
 
     weights = {"hidden.0.weight", "readout.weight"}
@@ -218,12 +220,12 @@ def test_learn_names_connections_and_leaves_out_what_is_not_there():
 
 
 def test_initial_delays_lie_in_their_range_and_depend_on_the_seed_alone():
-    plain = Network(Recipe("x", hidden=(40,), seed=3), 30, 2).state_dict()
+    plain = build(SpikingRecipe("x", hidden=(40,), seed=3), 30, 2).state_dict()
     torch.manual_seed(1)
-    first = Network(Recipe("x", hidden=(40,), seed=3, init_recurrent=(0.1, 0.5), **BOTH), 30, 2).state_dict()
+    first = build(SpikingRecipe("x", hidden=(40,), seed=3, init_recurrent=(0.1, 0.5), **BOTH), 30, 2).state_dict()
     torch.manual_seed(2)
     again, other = (
-        Network(Recipe("x", hidden=(40,), seed=seed, init_recurrent=(0.1, 0.5), **BOTH), 30, 2).state_dict()
+        build(SpikingRecipe("x", hidden=(40,), seed=seed, init_recurrent=(0.1, 0.5), **BOTH), 30, 2).state_dict()
         for seed in (3, 4)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from spoken_files import write_spikes
 
-from eventnet.training import RECIPES, Network, find, load_model, train
+from eventnet.training import RECIPES, build, find, load_model, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -15,7 +15,7 @@ DELAYED = {"fsdd_delays", "yinyang30_delays"}
 @pytest.mark.parametrize("name", RECIPES)
 def test_networks_have_what_their_names_say(name):
     recipe = find(name)
-    layer = Network(recipe, 6, 3).hidden[0]
+    layer = build(recipe, 6, 3).hidden[0]
     assert hasattr(layer, "recurrent_weight") == (name in RECURRENT)
     assert hasattr(layer, "delay") == (name in DELAYED)
     assert layer.weight.requires_grad
@@ -27,7 +27,7 @@ def test_networks_have_what_their_names_say(name):
 
 def test_published_sizes():
     assert find("yinyang30").hidden == find("yinyang30_delays").hidden == (30,)
-    network = Network(find("yinyang30_delays"), 5, 3)
+    network = build(find("yinyang30_delays"), 5, 3)
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == 2 * 5 * 30 + 30 * 3
 
 
@@ -42,8 +42,8 @@ def test_speech_trains_on_files_in_the_format_of_shd(tmp_path, monkeypatch, name
     if data == "shd":
         recipe = recipe.changed(validation_fraction=1 / 3)
     result = train(recipe, tmp_path / "run", data_root=tmp_path, progress=False)
-    assert result.test.samples == 18 and result.test.spikes_per_inference > 0
+    assert result.test.samples == 18 and result.test.activity["spikes_per_inference"] > 0
     layer = load_model(result.folder)[0].hidden[0]
     if name in RECURRENT:
-        start = Network(recipe, 700, 3).hidden[0]
+        start = build(recipe, 700, 3).hidden[0]
         assert not torch.equal(layer.recurrent_weight, start.recurrent_weight)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from eventnet.data import digits, ecg, fsdd, idx, tactile, tonic_sets, yinyang
+from eventnet.data import digits, ecg, fsdd, idx, lines, tactile, text, tonic_sets, ucr, yinyang
 from eventnet.data.dataset import Drop, EventDataset, Splits, collate, stratified_split
 from eventnet.data.folders import simplified
 from eventnet.data.tonic_reader import TonicDataset
@@ -22,10 +22,14 @@ _LOADERS: dict[str, Callable[..., Splits]] = {
     "digits": digits.load,
     "mnist": functools.partial(idx.load, "mnist"),
     "fashion_mnist": functools.partial(idx.load, "fashion_mnist"),
+    "row_mnist": functools.partial(lines.load, "row_mnist"),
+    "pixel_mnist": functools.partial(lines.load, "pixel_mnist"),
     "objects": functools.partial(tactile.load, "objects"),
     "containers": functools.partial(tactile.load, "containers"),
     "ecg": ecg.load,
     "fsdd": fsdd.load,
+    "vowels": ucr.load,
+    "characters": text.load,
     **{name: functools.partial(tonic_sets.load, name) for name in TONIC_SETS},
 }
 

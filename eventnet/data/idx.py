@@ -16,7 +16,7 @@ from eventnet.data.dataset import EventDataset, Splits, official_splits
 from eventnet.data.folders import data_root, find_file
 from eventnet.events import Events
 
-__all__ = ["load", "pixel_latencies", "read_idx"]
+__all__ = ["load", "pixel_latencies", "read_idx", "read_images"]
 
 FOLDERS = {
     "mnist": ("mnist", "MNIST/raw", "MNIST", "."),
@@ -116,6 +116,13 @@ def pixel_latencies(images: np.ndarray, *, t_max: float, duration: float, above:
 
 
 def _read_part(root: Path, name: str, part: str, t_max: float, duration: float) -> EventDataset:
+    images, labels = read_images(root, name, part)
+    events = pixel_latencies(images, t_max=t_max, duration=duration)
+    return EventDataset(events, torch.from_numpy(labels.astype(np.int64)))
+
+
+def read_images(root: Path, name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images ``(B, 28, 28)`` and labels ``(B,)``, bytes, of the "train" or "test" part."""
     images_file = _find(root, name, f"{FILES[part]}-images-idx3-ubyte")
     labels_file = _find(root, name, f"{FILES[part]}-labels-idx1-ubyte")
     images, labels = read_idx(images_file), read_idx(labels_file)
@@ -127,8 +134,7 @@ def _read_part(root: Path, name: str, part: str, t_max: float, duration: float) 
         raise ValueError(f"{labels_file}: expected {len(images)} labels, one per image, got shape {labels.shape}")
     if len(labels) and labels.max() > 9:
         raise ValueError(f"{labels_file}: label {labels.max()}; expected classes 0 to 9, not a file of {name}")
-    events = pixel_latencies(images, t_max=t_max, duration=duration)
-    return EventDataset(events, torch.from_numpy(labels.astype(np.int64)))
+    return images, labels
 
 
 def _find(root: Path, name: str, stem: str) -> Path:

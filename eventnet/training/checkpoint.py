@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from eventnet import __version__
+from eventnet.training.build import build
 from eventnet.training.errors import CheckpointError
 from eventnet.training.network import Network
 from eventnet.training.recipe import Recipe
@@ -154,7 +155,7 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]
         )
     try:
         recipe = Recipe.from_dict(description["recipe"])
-        network = Network(recipe, int(description["num_units"]), int(description["num_classes"]))
+        network = build(recipe, int(description["num_units"]), int(description["num_classes"]))
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # ValueError: also RecipeError
         raise CheckpointError(f"{folder / MODEL}: does not describe {WEIGHTS}: {error}") from error

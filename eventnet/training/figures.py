@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from eventnet import LIF, data, plots
+from eventnet import LIF, Events, data, plots
 from eventnet.training import objective
 from eventnet.training.batches import Batches
 from eventnet.training.errors import CheckpointError
 from eventnet.training.evaluation import Evaluation, evaluate_network
+from eventnet.training.gated import GatedNetwork
+from eventnet.training.history import best_epoch
 from eventnet.training.network import Network
+from eventnet.training.spiking import SpikingNetwork
 
 __all__ = ["activity_of", "draw"]
 
@@ -30,7 +34,7 @@ def draw(
     """Write the PNG files of a run and return their paths."""
     try:
         folder.mkdir(exist_ok=True)
-        found = max(history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
+        found = best_epoch(history, after.recipe.best)
         curve = plots.learning_curve(history, best_epoch=int(found["epoch"]), test_accuracy=test.accuracy)
         written = [plots.save(curve, folder / "learning_curve.png")]
         pair = (activity_of(before, splits), activity_of(after, splits))
@@ -51,7 +55,16 @@ def activity_of(network: Network, splits: data.Splits, sample: int = 0) -> plots
     """What the network does with one validation sample."""
     one = splits.validation.__getitems__([sample]) if hasattr(splits.validation, "__getitems__") else None
     events, labels = data.collate(splits.validation[sample]) if one is None else one
-    outcome = network(events)
+    single = labels.dim() == 1
+    predicted = int(objective.predict(network.recipe, network(events).scores)[0]) if single else None
+    facts: dict[str, Any] = {"label": int(labels[0]) if single else None, "predicted": predicted}
+    if isinstance(network, SpikingNetwork):
+        return _of_spikes(network, events, facts)
+    assert isinstance(network, GatedNetwork)
+    return _of_steps(network, events, facts)
+
+
+def _of_spikes(network: SpikingNetwork, events: Events, facts: dict[str, Any]) -> plots.Activity:
     hidden = network.hidden_spikes(events)
     last = hidden[-1] if hidden else events
     times = torch.linspace(0, float(events.duration[0]), POINTS, dtype=events.dtype)
@@ -61,14 +74,15 @@ def activity_of(network: Network, splits: data.Splits, sample: int = 0) -> plots
         threshold = network.recipe.threshold
     else:
         voltage = network.readout(last)
-    single = labels.dim() == 1
-    return plots.Activity(
-        inputs=events,
-        hidden=hidden,
-        times=times,
-        voltage=voltage.at(times)[0],
-        output=output,
-        threshold=threshold,
-        label=int(labels[0]) if single else None,
-        predicted=int(objective.predict(network.recipe, outcome.scores)[0]) if single else None,
-    )
+    drawn = {"times": times, "voltage": voltage.at(times)[0], "output": output, "threshold": threshold}
+    return plots.Activity(inputs=events, hidden=hidden, **drawn, **facts)
+
+
+def _of_steps(network: GatedNetwork, events: Events, facts: dict[str, Any]) -> plots.Activity:
+    """The scores are those that the readout would give at each step."""
+    step = network.recipe.step
+    said, heard = network.layers(network.dense(events), events.num_steps(step))
+    hidden = [layer.steps.to_events(step) for layer in heard if layer.steps is not None]
+    times = torch.arange(1, len(said) + 1) * step
+    words = {"scale": "logit at each step", "events": "events", "units": "units"}
+    return plots.Activity(inputs=events, hidden=hidden, times=times, voltage=network.read(said)[:, 0], **words, **facts)

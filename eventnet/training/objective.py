@@ -8,21 +8,21 @@ from torch import Tensor
 from eventnet import losses
 from eventnet.training.errors import DataError
 from eventnet.training.network import Outcome
-from eventnet.training.recipe import Recipe
+from eventnet.training.recipe import Recipe, SpikingRecipe
 
-__all__ = ["loss", "penalty", "predict"]
+__all__ = ["loss", "predict"]
 
 
 def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
     """Mean loss of the classification, without penalties. Labels ``(B,)``, or ``(B, K)`` per step; -100 is left out."""
     scores = outcome.scores
     if scores.shape[:-1] != labels.shape:
-        per_step = " (readout 'at' needs a label per readout-step, the others one per sample)"
+        per_step = " (readouts 'at' and 'each' need a label per step, the others one per sample)"
         raise DataError(
             f"expected labels of shape {tuple(scores.shape[:-1])} for the readout {recipe.readout!r}, "
             f"got {tuple(labels.shape)}{per_step}"
         )
-    if recipe.readout == "first_spike":
+    if isinstance(recipe, SpikingRecipe) and recipe.readout == "first_spike":
         return losses.first_spike_cross_entropy(
             scores,
             labels,
@@ -33,21 +33,8 @@ def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
     return F.cross_entropy(scores.flatten(0, -2), labels.flatten())
 
 
-def penalty(recipe: Recipe, outcome: Outcome) -> Tensor | None:
-    """Penalties on the activity of the hidden layers; None if the recipe has none."""
-    total: Tensor | None = None
-    for events in outcome.spikes[: len(recipe.hidden)]:
-        if recipe.count_weight:
-            term = recipe.count_weight * losses.spike_count_penalty(events, recipe.count_target)
-            total = term if total is None else total + term
-        if recipe.rate_weight:
-            term = recipe.rate_weight * losses.rate_penalty(events, recipe.highest_rate)
-            total = term if total is None else total + term
-    return total
-
-
 def predict(recipe: Recipe, scores: Tensor) -> Tensor:
     """The class of each sample (or step); -1 where no output neuron fired."""
-    if recipe.readout == "first_spike":
+    if isinstance(recipe, SpikingRecipe) and recipe.readout == "first_spike":
         return losses.predict_first_spike(scores)
     return scores.detach().argmax(-1)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from eventnet.training.errors import RecipeError, nearest
-from eventnet.training.recipe import CONNECTIONS, Recipe
+from eventnet.training.recipe import CONNECTIONS, GatedRecipe, Recipe, SpikingRecipe
 
 __all__ = ["RECIPES", "find"]
 
-_DIGITS = Recipe(
+_DIGITS = SpikingRecipe(
     name="digits",
     summary="8x8 handwritten digits that come with scikit-learn; under a minute (the demo)",
     data="digits",
@@ -31,7 +31,7 @@ _DIGITS = Recipe(
 )
 
 # Wunderlich & Pehle 2021: 98.1 +- 0.2 % on the test set.
-_YINYANG = Recipe(
+_YINYANG = SpikingRecipe(
     name="yinyang",
     summary="points in a Yin-Yang figure, read from the first output spike (Wunderlich & Pehle 2021)",
     data="yinyang",
@@ -52,7 +52,7 @@ _YINYANG30 = _YINYANG.changed(hidden=(30,), lift=5e-3, learning_rate=10e-3).rena
 
 # Wunderlich & Pehle 2021: 97.6 +- 0.1 % on the test set of MNIST with this network, read from the highest voltage, after
 # 100 epochs with batch 5. With batch 50 the mean voltage, a slower current and calibrated weights learn in far fewer steps.
-_MNIST = Recipe(
+_MNIST = SpikingRecipe(
     name="mnist",
     summary="handwritten digits as latencies, 784-350-10",
     data="mnist",
@@ -72,7 +72,7 @@ _MNIST = Recipe(
     epochs=20,
 )
 
-_NMNIST = Recipe(
+_NMNIST = SpikingRecipe(
     name="nmnist",
     summary="digits seen by a moving event camera, 34x34x2",
     data="nmnist",
@@ -91,7 +91,7 @@ _NMNIST = Recipe(
     epochs=40,
 )
 
-_TACTILE = Recipe(
+_TACTILE = SpikingRecipe(
     name="objects",
     summary="36 objects held by an event-driven tactile sensor (Ev-Objects)",
     data="objects",
@@ -115,7 +115,7 @@ _TACTILE = Recipe(
     epochs=25,
 )
 
-_SPEECH = Recipe(
+_SPEECH = SpikingRecipe(
     name="shd",
     summary="spoken digits through an artificial cochlea, feed-forward (after Nowotny et al. 2025)",
     data="shd",
@@ -137,7 +137,7 @@ _SPEECH = Recipe(
     epochs=100,
 )
 
-_ECG = Recipe(
+_ECG = SpikingRecipe(
     name="ecg",
     summary="waves of an electrocardiogram, one label per 4 ms (QT database, level crossings)",
     data="ecg",
@@ -163,7 +163,7 @@ _ECG = Recipe(
     epochs=15,
 )
 
-_FSDD = Recipe(
+_FSDD = SpikingRecipe(
     name="fsdd",
     summary="spoken digits of six speakers through a cochlea of 700 channels, feed-forward",
     data="fsdd",
@@ -190,6 +190,46 @@ _FSDD = Recipe(
 # Nowotny, Turner & Knight 2025: 93.5 +- 0.7 % on the test set of SHD, 74.1 +- 0.9 % on that of SSC.
 _RECURRENT_SPEECH = _SPEECH.changed(hidden=(512,), recurrent=True, init_recurrent=(0.0, 0.02)).renamed(
     "shd_recurrent", "spoken digits through an artificial cochlea, recurrent (after Nowotny et al. 2025)"
+)
+
+# Event-based gated units; the twin of each, as many dense ones: --unit gru.
+_ROWS = GatedRecipe(
+    name="row_mnist",
+    summary="handwritten digits read row by row, 28 steps, event-based GRU (its twin: --unit gru)",
+    data="row_mnist",
+    hidden=(128,),
+    readout="last",
+    step=1e-3,
+    trace_decay=0.9,
+    activity_target=0.18,
+    activity_weight=10.0,
+    activity_ramp=0.3,
+    learning_rate=4e-3,
+    learning_rate_decay=0.86,
+    gradient_clip=1.0,
+    batch_size=128,
+    epochs=24,
+)
+
+_CHARACTERS = GatedRecipe(
+    name="characters",
+    summary="the next character of tinyshakespeare, event-based GRU (its twin: --unit gru)",
+    data="characters",
+    hidden=(512,),
+    readout="each",
+    step=1e-3,
+    embedding=128,
+    tied=True,
+    dropout=0.2,
+    activity_target=0.2,
+    activity_weight=5.0,
+    activity_ramp=0.3,
+    learning_rate=2e-3,
+    learning_rate_decay=0.85,
+    gradient_clip=1.0,
+    batch_size=32,
+    epochs=20,
+    best="loss",
 )
 
 _ALL = (
@@ -236,6 +276,26 @@ _ALL = (
     _RECURRENT_SPEECH.changed(data="ssc", epochs=50).renamed(
         "ssc_recurrent", "spoken commands through an artificial cochlea, recurrent; otherwise as shd_recurrent"
     ),
+    _ROWS,
+    _ROWS.changed(data="pixel_mnist", trace_decay=0.99, learning_rate=2e-3, epochs=20).renamed(
+        "pixel_mnist", "handwritten digits read pixel by pixel, 784 steps, event-based GRU"
+    ),
+    _CHARACTERS,
+    _ROWS.changed(
+        data="ecg", readout="each", step=4e-3, trace_decay=None, learning_rate_decay=0.9, batch_size=16, epochs=20
+    ).renamed("ecg_egru", "waves of an electrocardiogram, one label per 4 ms, event-based GRU"),
+    _ROWS.changed(
+        data="nmnist", readout="mean", step=10e-3, trace_decay=None, learning_rate=2e-3, batch_size=32, epochs=20
+    ).renamed("nmnist_egru", "digits seen by a moving event camera, frames of 10 ms, event-based GRU"),
+    _ROWS.changed(
+        data="vowels",
+        hidden=(64,),
+        readout="mean",
+        trace_decay=None,
+        learning_rate_decay=0.97,
+        batch_size=16,
+        epochs=60,
+    ).renamed("vowels", "who of nine speakers said a vowel (JapaneseVowels), 7 to 29 steps, event-based GRU"),
 )
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})

@@ -16,17 +16,12 @@ from lightning.pytorch.callbacks import Callback
 from eventnet.training.batches import Batches
 from eventnet.training.checkpoint import save_model, save_state
 from eventnet.training.errors import TrainingError
+from eventnet.training.history import best_epoch
 from eventnet.training.module import Classifier
 
-__all__ = ["Progress", "Recorder", "best_epoch"]
+__all__ = ["Progress", "Recorder"]
 
-COLUMNS = ("loss", "accuracy", "spikes_per_neuron", "silent_share", "floored_share")
 METRICS = "metrics.csv"
-
-
-def best_epoch(history: list[dict[str, float]]) -> dict[str, float]:
-    """The row with the highest validation accuracy; of equal ones that with the lowest validation loss."""
-    return max(history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
 
 
 class Recorder(Callback):
@@ -46,14 +41,13 @@ class Recorder(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Classifier) -> None:  # type: ignore[override]
         row: dict[str, float] = {"epoch": module.epoch + 1}
         for part, tally in (("train", module.training_tally), ("validation", module.validation_tally)):
-            found = tally.metrics()
-            row |= {f"{part}_{name}": found[name] for name in COLUMNS if name in found}
+            row |= {f"{part}_{name}": value for name, value in tally.metrics().items()}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["seconds"] = round(time.perf_counter() - self._start, 3)
         if not math.isfinite(row["validation_loss"]):
             raise TrainingError(f"epoch {module.epoch + 1}: the validation loss is {row['validation_loss']}")
         self.history.append(row)
-        if best_epoch(self.history) is row:
+        if best_epoch(self.history, module.recipe.best) is row:
             facts = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"]}
             save_model(self.folder, module.network, data=module.recipe.data, **facts)
         state = {
@@ -120,25 +114,21 @@ class Progress(Callback):
         self._next = now + 0.1  # drawing takes milliseconds
         per_epoch = trainer.num_training_batches
         done = module.epoch * per_epoch + batch_idx + 1
-        numbers = _numbers(module.training_tally.metrics())
+        numbers = module.training_tally.sentence()
         left = clock(self._left(done - module.first_epoch * per_epoch, self.epochs * per_epoch - done))
         self._bar.update(self._task, completed=done, epoch=module.epoch + 1, numbers=numbers, left=left)
         self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: Any, module: Classifier) -> None:  # type: ignore[override]
         done = module.epoch + 1
-        training, validation = module.training_tally.metrics(), module.validation_tally.metrics()
-        line = f"epoch {done}/{self.epochs}: {_numbers(training)}, validation accuracy {validation['accuracy']:.1%}"
-        if "floored_share" in training:
-            line += f", {training['floored_share']:.1%} of spikes below the slope floor"
+        validation, by = module.validation_tally.metrics(), module.recipe.best
+        reached = f"{validation[by]:.1%}" if by == "accuracy" else f"{validation[by]:.4f}"
+        line = f"epoch {done}/{self.epochs}: {module.training_tally.sentence()}, validation {by} {reached}"
         if not self.live:  # the bar shows it
             line += f", {clock(self._left(done - module.first_epoch, self.epochs - done))} left"
         self.print_line(line)
-        for layer in module.training_tally.silent_layers():
-            self.print_line(
-                f"  {layer} did not spike once and gets no gradient; --lift adds to the weights of silent neurons, "
-                "--init-firing and --init-mean let them start with spikes"
-            )
+        for layer in module.training_tally.meter.silent_layers():
+            self.print_line(f"  {layer} {module.network.remedy}")
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         self._stop()
@@ -153,13 +143,6 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def _numbers(found: dict[str, float]) -> str:
-    return (
-        f"loss {found['loss']:.3f}, accuracy {found['accuracy']:.1%}, "
-        f"{found['spikes_per_neuron']:.2f} spikes per neuron"
-    )
 
 
 def clock(seconds: float) -> str:

@@ -26,6 +26,7 @@ import torch
 
 from eventnet import __version__, data, kernels
 from eventnet.training.batches import Batches
+from eventnet.training.build import build
 from eventnet.training.checkpoint import (
     FORMAT,
     load_model,
@@ -37,7 +38,8 @@ from eventnet.training.checkpoint import (
 from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, nearest
 from eventnet.training.evaluation import Evaluation, evaluate_network
 from eventnet.training.network import Network
-from eventnet.training.recipe import Recipe, settings
+from eventnet.training.recipe import Recipe
+from eventnet.training.setting import fields_of
 
 __all__ = ["Result", "evaluate", "fresh_folder", "load_data", "recipe_of", "train"]
 
@@ -168,7 +170,7 @@ def load_data(recipe: Recipe, root: str | os.PathLike[str] | None) -> data.Split
 
 def initial_network(recipe: Recipe, splits: data.Splits) -> Network:
     """The network before training; depends on recipe and data alone."""
-    network = Network(recipe, splits.num_units, splits.num_classes)
+    network = build(recipe, splits.num_units, splits.num_classes)
     batches = Batches(splits.train, CALIBRATION_SAMPLES, shuffle=True, seed=recipe.seed)
     events, _ = next(iter(batches))
     try:
@@ -264,7 +266,7 @@ def _to_resume(folder: Path, recipe: Recipe | None, root: Any) -> tuple[Recipe, 
         )
     own = Recipe.from_dict(config["recipe"])
     if recipe is not None and recipe != own:
-        changed = [s.name for s in settings(own) if getattr(recipe, s.name) != getattr(own, s.name)]
+        changed = [s.name for s in fields_of(own) if getattr(recipe, s.name) != getattr(own, s.name)]
         raise RecipeError(
             f"{folder}: a resumed run keeps its recipe ({own.name}), but {', '.join(changed) or 'name'} differ; "
             "leave them out, or start another run"
