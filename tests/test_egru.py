@@ -426,3 +426,18 @@ def test_activity_counts_what_a_loop_counts():
     assert found.multiplications == pytest.approx(ahead / (T * B))
     assert found.backward_multiplications == pytest.approx((ahead + back) / (T * B))
     assert found.dense == 3 * H * H
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("steps", [1, 32, 75])
+def test_a_trace_forgets_step_by_step(steps, decay):
+    layer, plain = (EGRU(3, 6, trace_decay=trace, dtype=torch.float64) for trace in (decay, None))
+    plain.load_state_dict(layer.state_dict())
+    x, now, expected = torch.randn(steps, 4, 3, dtype=torch.float64), torch.rand(4, 6, dtype=torch.float64), []
+    start = EGRUState(*(torch.zeros(1, 4, 6, dtype=torch.float64) for _ in range(2)), now)
+    for told in plain(x, EGRUState(start.c, start.y))[0]:
+        now = decay * now + (1 - decay) * told
+        expected.append(now)
+    trace, after = layer(x, start)
+    torch.testing.assert_close(trace, torch.stack(expected))
+    torch.testing.assert_close(after.trace, now)

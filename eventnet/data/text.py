@@ -67,7 +67,7 @@ def load(
         num_units=len(alphabet),
         num_classes=len(alphabet),
         sensor_size=None,
-        note=f"{path.name}, {len(codes):,} characters of {len(alphabet)}, pieces of {length}: {sizes} (the last 10 % of the text)",
+        note=f"{path.name}, {len(codes):,} characters of {len(alphabet)}, pieces of {length}: {sizes} (the text's last 10 %)",
     )
 
 

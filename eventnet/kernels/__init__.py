@@ -131,6 +131,16 @@ def li_integral(events: Events, weight: Tensor, neuron: Neuron, rate: float, bac
     return li_integral_cpu(_packed(events), weight, neuron, rate)
 
 
+def egru_drive(x: Tensor, weight: Tensor, bias: Tensor | None, needed: Tensor | None, backend: str) -> Tensor:
+    """``linear(x, weight, bias)`` for inputs ``(T, B, I)`` that may be mostly zero; without ``needed`` all have a gradient."""
+    same = x.dtype == weight.dtype and not torch.is_autocast_enabled(x.device.type)
+    if choose(backend, x.device) == "reference" or not same or x.dtype not in (torch.float32, torch.float64):
+        return torch.nn.functional.linear(x, weight, bias)
+    from eventnet.kernels.ops_egru import drive_cpu
+
+    return drive_cpu(x, weight, weight.new_zeros(len(weight)) if bias is None else bias, needed)
+
+
 def egru(
     drive: Tensor, unit: Unit, c: Tensor, y: Tensor, backend: str, kept: Tensor | None = None, zoneout: float = 0.0
 ) -> Steps:

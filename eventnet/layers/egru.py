@@ -132,16 +132,19 @@ class EGRU(nn.RNNBase):
         before = self._state(state, x, batched=not (isinstance(input, Tensor) and input.dim() == 2))
         steps: list[EGRUSteps] = []
         ends: list[tuple[Tensor, Tensor]] = []
+        needed: Tensor | None = None
         for layer in range(self.num_layers):
             if layer and self.dropout:
                 x = functional.dropout(x, self.dropout, self.training)
             told = []
             for direction in range(1 + self.bidirectional):
-                done, end = self._run(x, lengths, before, layer, direction)
-                told.append(done.y)
+                done, end = self._run(x, needed, lengths, before, layer, direction)
+                told.append(done)
                 steps.append(done)
                 ends.append(end)
-            x = told[0] if len(told) == 1 else torch.cat(told, -1)
+            x = torch.cat([done.y for done in told], -1) if self.bidirectional else told[0].y
+            if torch.is_grad_enabled() and layer + 1 < self.num_layers:
+                needed = torch.cat([done.needed for done in told], -1)
         trace = None
         if self.trace_decay is not None:
             x, trace = self._trace(x, lengths, before.trace)
@@ -220,9 +223,18 @@ class EGRU(nn.RNNBase):
         return state
 
     def _run(
-        self, x: Tensor, lengths: Tensor | None, before: EGRUState, layer: int, direction: int
+        self,
+        x: Tensor,
+        needed: Tensor | None,
+        lengths: Tensor | None,
+        before: EGRUState,
+        layer: int,
+        direction: int,
     ) -> tuple[EGRUSteps, tuple[Tensor, Tensor]]:
-        """A layer in one direction: its steps in order of time, and its last state."""
+        """A layer in one direction: its steps in order of time, and its last state.
+
+        ``needed``: inputs whose gradient is of use.
+        """
         suffix = f"_l{layer}" + "_reverse" * direction
         weight: Tensor = getattr(self, "weight_hh" + suffix)
         threshold: Tensor = getattr(self, "threshold" + suffix)
@@ -230,10 +242,9 @@ class EGRU(nn.RNNBase):
         if self.drop_connect:
             weight = functional.dropout(weight, self.drop_connect, self.training)
         if direction:
-            x = _turned(x, lengths)
-        drive = functional.linear(
-            x, getattr(self, "weight_ih" + suffix), getattr(self, "bias_ih" + suffix) if self.bias else None
-        )
+            x, needed = _turned(x, lengths), None if needed is None else _turned(needed, lengths)
+        of_inputs = getattr(self, "weight_ih" + suffix), getattr(self, "bias_ih" + suffix) if self.bias else None
+        drive = kernels.egru_drive(x, *of_inputs, needed, self.backend)
         drive = drive.to(weight.dtype)  # autocast's products are of lower precision, the units are not
         unit = Unit(weight, bias, threshold, self.height, self.half_width)
         at = layer * (1 + self.bidirectional) + direction
@@ -257,12 +268,7 @@ class EGRU(nn.RNNBase):
         starts = [None] * len(sides) if start is None else start.chunk(len(sides), -1)
         for direction, (told, now) in enumerate(zip(sides, starts, strict=True)):
             flow = _turned(told, lengths) if direction else told
-            now = torch.zeros_like(flow[0]) if now is None else now
-            trace = []
-            for step in flow.unbind(0):
-                now = decay * now + (1 - decay) * step
-                trace.append(now)
-            whole = torch.stack(trace)
+            whole = _decaying(flow, decay, torch.zeros_like(flow[0]) if now is None else now)
             ends.append(_last(whole, lengths))
             traces.append(_turned(whole, lengths) if direction else whole)
         return torch.cat(traces, -1), torch.cat(ends, -1)
@@ -387,6 +393,21 @@ def _check_options(threshold_mean: float, height: float, half_width: float, **sh
     for name, share in shares.items():
         if share is not None and not 0 <= share < 1:
             raise ValueError(f"EGRU: {name} is {share}; expected a number in [0, 1)")
+
+
+def _decaying(x: Tensor, decay: float, now: Tensor) -> Tensor:
+    """``trace = decay trace + (1 - decay) x`` of steps ``(T, B, H)``, ``(B, H)`` before them; by a product for every 32 steps."""
+    block = min(len(x), 32)
+    step = torch.arange(block, dtype=x.dtype, device=x.device)
+    age, fading = step[:, None] - step, decay ** (step + 1)
+    kernel = torch.where(age >= 0, (1 - decay) * decay ** age.clamp(min=0), 0.0)
+    traces = []
+    for part in x.split(block):
+        size = len(part)
+        new = (kernel[:size, :size] @ part.flatten(1)).view_as(part) + fading[:size, None, None] * now
+        now = new[-1]
+        traces.append(new)
+    return torch.cat(traces)
 
 
 def _turned(x: Tensor, lengths: Tensor | None) -> Tensor:

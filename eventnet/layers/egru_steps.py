@@ -54,11 +54,16 @@ class EGRUSteps(NamedTuple):
         """What the units keep."""
         return self.v - self.fired * self.unit.threshold
 
+    @property
+    @torch.no_grad()
+    def needed(self) -> Tensor:
+        """Where a gradient of what is told is of use: of units that fired, or were within ``half_width`` of their threshold."""
+        return (self.y != 0) | ((self.v - self.unit.threshold).abs() < self.unit.half_width)
+
     @torch.no_grad()
     def activity(self) -> EGRUActivity:
         """How many units took part, and what that costs; weights that are zero, as pruned ones, cost nothing."""
-        told = self.y != 0
-        needed = told | ((self.v - self.unit.threshold).abs() < self.unit.half_width)
+        told, needed = self.y != 0, self.needed
         hidden = self.unit.threshold.numel()
         forward, backward = (share.reshape(-1, hidden).double().mean(0) for share in (told, needed))
         there = (self.unit.weight != 0).sum(0).double()  # of each unit's column

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from eventnet import EGRU, Events, constrain_, losses
 from eventnet.training.meter import GatedMeter
@@ -45,14 +44,9 @@ class GatedNetwork(Network):
             torch.manual_seed(recipe.seed)
             heard = recipe.embedding or num_units
             self.embedding = nn.Linear(num_units, recipe.embedding, bias=False) if recipe.embedding else None
-            sizes = (heard, *recipe.hidden)
-            last = len(recipe.hidden) - 1
-            self.hidden = nn.ModuleList(
-                gated_layer(recipe, before, after, k == last)
-                for k, (before, after) in enumerate(itertools.pairwise(sizes))
-            )
+            self.hidden = gated_layers(recipe, heard)
             # tied, the outputs are compared with the embeddings of the units
-            self.readout = nn.Linear(sizes[-1], recipe.embedding if recipe.tied else num_classes)
+            self.readout = nn.Linear(recipe.hidden[-1], recipe.embedding if recipe.tied else num_classes)
             self.bias = nn.Parameter(torch.zeros(num_classes)) if recipe.tied else None
             if self.embedding is not None:
                 nn.init.normal_(self.embedding.weight, std=recipe.embedding**-0.5)
@@ -79,16 +73,22 @@ class GatedNetwork(Network):
         """What the last layer says of inputs ``(T, B, N)``, ``(T, B, H)``, and what each one heard and did."""
         packed = bool((lengths < len(x)).any())
         flow: Any = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False) if packed else x
-        heard = []
-        for layer in self.hidden:
-            inputs = flow.data if packed else flow.flatten(0, 1)
-            if isinstance(layer, EGRU):
-                flow, _, (steps,) = layer(flow, return_steps=True)
-            else:
-                (flow, _), steps = layer(flow), None
-            heard.append(Heard(inputs.detach(), layer.hidden_size, steps))
-            flow = self._dropped(flow)
-        return pad_packed_sequence(flow)[0] if packed else flow, tuple(heard)
+        first = (flow.data if packed else flow).detach()
+        positions = int(lengths.sum())
+        if isinstance(self.hidden, EGRU):
+            flow, _, steps = self.hidden(flow, return_steps=True)
+            not_zero = [int(told.count_nonzero()) for told in (first, *(done.y for done in steps[:-1]))]
+        else:
+            flow, _ = self.hidden(flow)
+            steps = [None] * len(self.recipe.hidden)
+            not_zero = [int(first.count_nonzero()), *(positions * size for size in self.recipe.hidden[:-1])]
+        sizes = (x.shape[-1], *self.recipe.hidden)
+        heard = tuple(
+            Heard(positions, size, some, hidden, did)
+            for size, hidden, some, did in zip(sizes[:-1], sizes[1:], not_zero, steps, strict=True)
+        )
+        said: Tensor = pad_packed_sequence(flow)[0] if packed else flow
+        return functional.dropout(said, self.recipe.dropout, self.training), heard
 
     def read(self, x: Tensor) -> Tensor:
         """Logits of what the last layer says."""
@@ -116,27 +116,23 @@ class GatedNetwork(Network):
         """What adds up the activity of an epoch."""
         return GatedMeter(self.recipe.hidden)
 
-    def _dropped(self, flow: Any) -> Any:
-        share = self.recipe.dropout
-        if not share:
-            return flow
-        if isinstance(flow, PackedSequence):
-            return flow._replace(data=functional.dropout(flow.data, share, self.training))
-        return functional.dropout(flow, share, self.training)
 
-
-def gated_layer(recipe: GatedRecipe, before: int, after: int, last: bool) -> nn.Module:
-    """A layer of the recipe's units; the trace is that of the last one."""
+def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.Module:
+    """The recipe's layers: event-based or dense."""
+    size, form = recipe.hidden[0], {"num_layers": len(recipe.hidden)}
+    dropout = recipe.dropout if len(recipe.hidden) > 1 else 0.0
     if recipe.unit == "gru":
-        return nn.GRU(before, after)
+        return nn.GRU(inputs, size, dropout=dropout, **form)
     return EGRU(
-        before,
-        after,
+        inputs,
+        size,
+        dropout=dropout,
         threshold_mean=recipe.threshold_mean,
         height=recipe.height,
         half_width=recipe.half_width,
-        trace_decay=recipe.trace_decay if last else None,
+        trace_decay=recipe.trace_decay,
         zoneout=recipe.zoneout,
         drop_connect=recipe.drop_connect,
         backend=recipe.backend,
+        **form,
     )

@@ -91,9 +91,9 @@ class SpikingMeter:
 
 
 class GatedMeter:
-    """Of gated layers, per sample and step: ``activity``, the share of units that fired; ``backward_activity``, the share that had
-    a gradient; ``multiplications`` of weights with numbers that are not zero, inputs of the layers and what their units
-    told; ``dense_multiplications``, with zeros. And the ``silent_share`` of the units. Dense units are always active.
+    """Of gated layers, per sample and step: ``activity``, the share of units that fired; ``backward_activity``, the share that
+    had a gradient; ``multiplications`` of weights with numbers that are not zero, inputs of the layers and what their
+    units told; ``dense_multiplications``, with zeros. And the ``silent_share`` of the units. Dense units are always active.
     """
 
     def __init__(self, hidden: Sequence[int]) -> None:
@@ -104,10 +104,10 @@ class GatedMeter:
     def add(self, outcome: Outcome, found: Iterable[Diagnosis] | None = None) -> None:
         """One batch."""
         for total, heard in zip(self._counts, outcome.heard, strict=True):
-            positions, inputs = heard.inputs.shape
-            dense, hidden = float(heard.hidden * heard.hidden), heard.hidden
-            self._multiplications += 3.0 * hidden * int(heard.inputs.count_nonzero())
-            self._dense += 3.0 * hidden * inputs * positions + 3.0 * dense * positions
+            positions, hidden = heard.positions, heard.hidden
+            dense = float(hidden * hidden)
+            self._multiplications += 3.0 * hidden * heard.not_zero
+            self._dense += 3.0 * hidden * heard.inputs * positions + 3.0 * dense * positions
             if heard.steps is None:
                 total += positions
                 self._needed += hidden * positions
@@ -117,7 +117,7 @@ class GatedMeter:
                 total += (heard.steps.y != 0).reshape(-1, hidden).sum(0).to(total.device)
                 self._needed += did.backward * hidden * positions
                 self._multiplications += did.multiplications * positions
-        self._positions += len(outcome.heard[0].inputs)
+        self._positions += outcome.heard[0].positions
 
     def metrics(self) -> dict[str, float]:
         """Numbers by name, for the record."""

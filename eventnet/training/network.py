@@ -14,9 +14,11 @@ __all__ = ["Heard", "Network", "Outcome"]
 
 
 class Heard(NamedTuple):
-    """What a gated layer heard, ``(positions, inputs)`` with a position for each step of each sample, and what its units did."""
+    """What a gated layer heard: so many inputs in so many positions, the steps of all samples; and what its units did."""
 
-    inputs: Tensor
+    positions: int
+    inputs: int
+    not_zero: int  # of all inputs in all positions
     hidden: int
     steps: EGRUSteps | None  # None for dense units
 

@@ -304,5 +304,8 @@ class GatedRecipe(Recipe):
         super().__post_init__()
         if not self.hidden:
             raise RecipeError("hidden: expected at least one layer, such as 128, got none")
+        if len(set(self.hidden)) > 1:
+            sizes = ",".join(map(str, self.hidden))
+            raise RecipeError(f"hidden: expected gated layers of one size, such as 128,128, got {sizes}")
         if self.tied and not self.embedding:
             raise RecipeError("tied: expected an embedding to share the weight of, such as embedding=64, got none")

@@ -4,26 +4,14 @@
 // whose units did: 3 H (share that told) multiplications a step. Going back, a unit's own cotangent is needed only if it fired or is
 // near enough to its threshold: the others' rows of the product are left out. The gradient of the weight has the forward pass's share.
 // Products go by blocks of columns, or by rows, with all samples in turn: what they read stays in the cache.
+// The weight is packed, and its gradient added up, as for inputs that are mostly zero (sparse_inputs.h).
 #pragma once
 
 #include "parallel.h"
 #include "simd.h"
+#include "sparse_inputs.h"
 
 namespace eventnet {
-
-template <class T>
-constexpr int padded_to_vectors(int n) {
-    return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-}
-
-// Numbers from one row of three gates to the next: an odd number of lines. Rows that are a multiple of 4096 bytes apart would all
-// want the same few places in the cache.
-template <class T>
-constexpr int row_of(int padded) {
-    constexpr int kLine = 64 / sizeof(T);
-    const int lines = (3 * padded + kLine - 1) / kLine;
-    return (lines | 1) * kLine;
-}
 
 template <class T>
 struct GatedLayer {
@@ -47,39 +35,6 @@ struct Sequence {
     const uint8_t* kept;  // where true a unit keeps its c for the step, or null
     T zoneout;            // the share that all keep instead
 };
-
-// A weight (3H, sources) with a row for each source, its three gates padded: (sources, row).
-template <class T>
-void pack(const T* weight, int sources, int hidden, T* to, int threads) {
-    constexpr int kTile = 16;
-    const size_t padded = padded_to_vectors<T>(hidden), row = row_of<T>(static_cast<int>(padded));
-    parallel_for((sources + kTile - 1) / kTile, threads, [&](int tile) {
-        const int first = tile * kTile, last = std::min(first + kTile, sources);
-        for (int gate = 0; gate < 3; ++gate)
-            for (int n = 0; n < hidden; ++n) {
-                const T* const from = weight + (static_cast<size_t>(gate) * hidden + n) * sources;
-                for (int j = first; j < last; ++j) to[j * row + gate * padded + n] = from[j];
-            }
-        for (int j = first; j < last; ++j) {
-            for (size_t gate = 0; gate < 3; ++gate) std::fill(to + j * row + gate * padded + hidden, to + j * row + (gate + 1) * padded, T(0));
-            std::fill(to + j * row + 3 * padded, to + (j + 1) * row, T(0));
-        }
-    });
-}
-
-// Numbers [c, c + a vector) of a row of `size`; beyond it 0.
-template <class T>
-inline Vec<T> load_of(const T* row, int c, int size) {
-    if (c + kLanes<T> <= size) return load(row + c);
-    Vec<T> v{};
-    std::memcpy(&v, row + c, (size - c) * sizeof(T));
-    return v;
-}
-
-template <class T>
-inline void store_of(T* row, int c, int size, Vec<T> v) {
-    std::memcpy(row + c, &v, std::min(kLanes<T>, size - c) * sizeof(T));
-}
 
 template <class T>
 inline Vec<T> absolute(Vec<T> x) {
@@ -419,44 +374,13 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
     });
 
     if (!out.weight) return;
-    // The weight: a block of its rows at a time, a column for each unit that told.
-    std::vector<Told<T>> told(static_cast<size_t>(in.steps) * in.batch);
-    parallel_for(in.steps, threads, [&](int t) {
-        for (int b = 0; b < in.batch; ++b) {
-            const size_t at = static_cast<size_t>(t) * in.batch + b;
-            told[at].read(t > 0 ? y + (at - in.batch) * hidden : in.y + static_cast<size_t>(b) * hidden, 0, padded, hidden);
-        }
-    });
-    constexpr int kRows = 8;  // vectors
-    const int blocks = (3 * padded / kLanes<T> + kRows - 1) / kRows;
-    parallel_for(blocks, threads, [&](int block) {
-        const int from = block * kRows * kLanes<T>, vectors = std::min(kRows, 3 * padded / kLanes<T> - block * kRows);
-        Array<T> found(static_cast<size_t>(hidden) * kRows * kLanes<T>, T(0));
-        for (size_t at = 0; at < told.size(); ++at) {
-            const std::vector<int>& units = told[at].units;
-            if (units.empty()) continue;
-            Vec<T> d[kRows] = {};
-            for (int i = 0; i < vectors; ++i) {
-                const int place = from + i * kLanes<T>, gate = place / padded, n = place % padded;
-                if (n >= hidden) continue;
-                d[i] = load_of(out.drive + (at * 3 + gate) * hidden, n, hidden);
-                if (gate == 2) d[i] *= load_of(gates + at * 4 * hidden, n, hidden);  // of what r multiplies
-            }
-            for (size_t k = 0; k < units.size(); ++k) {
-                T* const column = &found[static_cast<size_t>(units[k]) * kRows * kLanes<T>];
-                const T value = told[at].values[k];
-#pragma GCC unroll 8
-                for (int i = 0; i < kRows; ++i) store(column + i * kLanes<T>, load(column + i * kLanes<T>) + value * d[i]);
-            }
-        }
-        for (int i = 0; i < vectors; ++i) {
-            const int place = from + i * kLanes<T>, gate = place / padded, n = place % padded;
-            for (int l = 0; l < kLanes<T> && n + l < hidden; ++l) {
-                T* const row = out.weight + (static_cast<size_t>(gate) * hidden + n + l) * hidden;
-                for (int j = 0; j < hidden; ++j) row[j] = found[(static_cast<size_t>(j) * kRows + i) * kLanes<T> + l];
-            }
-        }
-    });
+    const Active<T> told(static_cast<size_t>(in.steps) * in.batch, hidden, threads,
+                         [&](size_t at) { return (at < static_cast<size_t>(in.batch) ? in.y : y - static_cast<ptrdiff_t>(in.batch) * hidden) + at * hidden; });
+    const auto cotangent = [&](size_t at, int gate, int n) {
+        const Vec<T> d = load_of(out.drive + (at * 3 + gate) * hidden, n, hidden);
+        return gate == 2 ? d * load_of(gates + at * 4 * hidden, n, hidden) : d;  // of what r multiplies
+    };
+    sparse_weight_gradient<T>(told, hidden, hidden, cotangent, out.weight, threads);
 }
 
 }  // namespace eventnet

@@ -325,6 +325,40 @@ void egru_step(In<T> x, In<T> packed_input, In<T> input_bias, In<T> packed, In<T
     gated_step(layer, packed_input.data(), input_bias.data(), x.data(), int(x.shape(1)), int(x.shape(0)), c.data(), y.data(), threads);
 }
 
+// x (positions, inputs) -> (positions, 3H)
+template <class T>
+Out<T> sparse_linear(In<T> x, In<T> packed, In<T> bias, int threads) {
+    const size_t positions = x.shape(0), inputs = x.shape(1), hidden = bias.size() / 3;
+    Out<T> out = make_unset<T>({positions, 3 * hidden});
+    nb::gil_scoped_release release;
+    const Active<T> active(positions, int(inputs), threads, [&](size_t p) { return x.data() + p * inputs; });
+    sparse_product(packed.data(), bias.data(), int(hidden), active, out.data(), threads);
+    return out;
+}
+
+// The gradient of the weight (3H, inputs), from the cotangents (positions, 3H).
+template <class T>
+Out<T> sparse_linear_weight(In<T> cotangents, In<T> x, int threads) {
+    const size_t positions = x.shape(0), inputs = x.shape(1), hidden = cotangents.shape(1) / 3;
+    Out<T> weight = make_unset<T>({3 * hidden, inputs});
+    nb::gil_scoped_release release;
+    const Active<T> active(positions, int(inputs), threads, [&](size_t p) { return x.data() + p * inputs; });
+    const auto cotangent = [&](size_t p, int gate, int n) { return load_of(cotangents.data() + (p * 3 + gate) * hidden, n, int(hidden)); };
+    sparse_weight_gradient<T>(active, int(inputs), int(hidden), cotangent, weight.data(), threads);
+    return weight;
+}
+
+// The gradient of x (positions, inputs) where `needed`, as large, is not 0.
+template <class T>
+Out<T> sparse_linear_input(In<T> cotangents, In<T> packed, In<T> needed, int threads) {
+    const size_t positions = needed.shape(0), inputs = needed.shape(1), hidden = cotangents.shape(1) / 3;
+    Out<T> of_x = make<T>({positions, inputs});
+    nb::gil_scoped_release release;
+    const Active<T> active(positions, int(inputs), threads, [&](size_t p) { return needed.data() + p * inputs; });
+    sparse_input_gradient(packed.data(), cotangents.data(), int(hidden), active, int(inputs), of_x.data(), threads);
+    return of_x;
+}
+
 // What the kernels of gated units take: drive (T, B, 3H), the packed weight, bias and threshold, c and y before, kept (T, B, H) or None.
 #define EVENTNET_GATED                                                                                                     \
     In<T> drive, In<T> packed, In<T> bias, In<T> threshold, In<T> c, In<T> y, nb::object kept, double height, double half_width, \
@@ -389,6 +423,9 @@ void bind(nb::module_& m) {
     m.def("lif_each_backward", &lif_each_backward<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("egru_pack", &egru_pack<T>, nb::arg().noconvert(), nb::arg());
+    m.def("sparse_linear", &sparse_linear<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg());
+    m.def("sparse_linear_weight", &sparse_linear_weight<T>, nb::arg().noconvert(), nb::arg(), nb::arg());
+    m.def("sparse_linear_input", &sparse_linear_input<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg());
     m.def("egru_step", &egru_step<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg());
     m.def("egru", &egru<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg());
