@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Activity", "activity", "firing_rates", "learning_curve", "save"]
+__all__ = ["Activity", "activity", "firing_rates", "learning_curve", "pareto", "save"]
 
 # Okabe and Ito: apart from each other for colour-blind eyes too.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#B8BCC2", "#22272E"
@@ -177,6 +177,53 @@ def firing_rates(rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[
         axis.set_ylabel("neurons")
         _legend(axis, loc="upper right")
     return figure
+
+
+def pareto(points: Mapping[str, Sequence[tuple[float, float]]], *, cost: str, score: str, title: str = "") -> Figure:
+    """Points of cost and score, kind by kind, and the front of those that none beats in both.
+
+    Args:
+        points: (cost > 0, score between 0 and 1) of each network, by kind; a kind of one point is labelled beside it.
+        cost, score: what they are, for the axes.
+    """
+    figure, axes = _figure(1, 1, width=7.5, height=4.6)
+    axis = axes[0, 0]
+    markers = "osD^vP"
+    for k, (kind, some) in enumerate(points.items()):
+        if some:
+            x, y = zip(*some, strict=True)
+            style = {"color": PALETTE[k % len(PALETTE)], "marker": markers[k % len(markers)], "edgecolors": "white"}
+            axis.scatter(x, [100 * value for value in y], s=48, linewidths=0.6, zorder=3, label=kind, **style)
+    front = front_of([point for some in points.values() for point in some])
+    axis.plot(
+        [x for x, _ in front],
+        [100 * y for _, y in front],
+        color=GREY,
+        linewidth=1.4,
+        drawstyle="steps-post",
+        zorder=1,
+        label="front",
+    )
+    axis.set_xscale("log")
+    axis.set_xlabel(cost)
+    axis.set_ylabel(f"{score} (%)")
+    _title(axis, title or "None of the front is beaten in both cost and score")
+    _legend(axis, loc="lower right")
+    return figure
+
+
+def front_of(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those points (cost, score) than which no other one costs less and scores more, by cost.
+
+    Example:
+        >>> front_of([(1.0, 0.5), (2.0, 0.4), (3.0, 0.9)])
+        [(1.0, 0.5), (3.0, 0.9)]
+    """
+    front: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:

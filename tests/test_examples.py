@@ -60,6 +60,14 @@ def test_egru():
     assert found["EGRU"][0] > 0.9 and found["EGRU"][1] < 0.6 * found["GRU"][1]
 
 
+def test_egru_sweep(tmp_path):
+    found = load("09_egru_sweep").main(quick=True, out=tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000
+    assert found["GRU"][0][1] > 0.85 and max(accuracy for _, accuracy in found["EGRU"]) > 0.85
+    for kind in ("GRU, gated without training", "EGRU", "EGRU, pruned"):
+        assert found[kind] and all(cost < found["GRU"][0][0] for cost, _ in found[kind])
+
+
 @pytest.mark.skipif("EVENTNET_DATA" not in os.environ, reason="real recordings: set EVENTNET_DATA")
 def test_nmnist_on_real_recordings():
     root = Path(os.environ["EVENTNET_DATA"]) / "nmnist_1k"

@@ -133,9 +133,10 @@ def li_integral(events: Events, weight: Tensor, neuron: Neuron, rate: float, bac
 
 def egru_drive(x: Tensor, weight: Tensor, bias: Tensor | None, needed: Tensor | None, backend: str) -> Tensor:
     """``linear(x, weight, bias)`` for inputs ``(T, B, I)`` that may be mostly zero; without ``needed`` all have a gradient."""
-    same = x.dtype == weight.dtype and not torch.is_autocast_enabled(x.device.type)
-    if choose(backend, x.device) == "reference" or not same or x.dtype not in (torch.float32, torch.float64):
+    if choose(backend, x.device) == "reference":
         return torch.nn.functional.linear(x, weight, bias)
+    if x.dtype != weight.dtype or x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
+        return torch.nn.functional.linear(x, weight, bias)  # which has its own words for them, and autocast's dtypes
     from eventnet.kernels.ops_egru import drive_cpu
 
     return drive_cpu(x, weight, weight.new_zeros(len(weight)) if bias is None else bias, needed)

@@ -98,7 +98,7 @@ def _drive(x: Tensor, weight: Tensor, bias: Tensor, needed: Tensor | None) -> Te
         return torch.nn.functional.linear(x, weight, bias)
     packed = torch.ops.eventnet.egru_pack.default(weight)
     out = _kernel().sparse_linear(_array(x.flatten(0, -2)), _array(packed), _array(bias), torch.get_num_threads())
-    return torch.from_numpy(out).reshape(*x.shape[:-1], -1)
+    return torch.from_numpy(out).reshape(*x.shape[:-1], len(weight))
 
 
 @torch.library.impl(DRIVE + "_backward", "CPU")
