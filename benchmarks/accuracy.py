@@ -2,18 +2,20 @@
 
     python benchmarks/accuracy.py yinyang
     python benchmarks/accuracy.py nmnist --data-root FOLDER --seeds 0 1 2 3 4 --set epochs=20
+    python benchmarks/accuracy.py row_mnist --data-root FOLDER --set unit=gru --name row_mnist_gru
 
 Every seed is a process of its own with its own run folder; called again, finished runs are kept and stopped
 ones resumed. Every choice (epoch, settings) is made on the validation part; the test part is used once per
 run, by the run itself. The result goes to ``benchmarks/results/accuracy/RECIPE.json``: each run's settings,
 validation and test accuracy, machine and commit, the published number that it is compared with, and the linear
-floor: ridge regression on event counts, or on leaky traces where each step has a label, its penalty chosen on the
-validation part, then fitted to both.
+floor: ridge regression on event counts, on all steps for gated recipes, or on leaky traces where each step has a label, its
+penalty chosen on the validation part, then fitted to both.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import statistics
@@ -25,6 +27,9 @@ from typing import Any
 import numpy as np
 import torch
 from measure import ROOT, commit
+from torch.nn.functional import pad
+
+from eventnet.training import load_model
 
 RESULTS = Path(__file__).with_name("results") / "accuracy"
 EVENTNET = [sys.executable, "-c", "from eventnet.cli import main; main()"]
@@ -44,6 +49,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
 }
 PENALTIES = np.logspace(-2, 5, 15)
+MOST = 100_000_000  # numbers of traces
 TRACES = (10e-3, 30e-3, 100e-3, 300e-3, 1.0)  # seconds
 
 
@@ -88,11 +94,15 @@ def read_run(seed: int, folder: Path) -> dict[str, Any]:
     result, config, environment = (
         json.loads((folder / f"{name}.json").read_text()) for name in ("result", "config", "environment")
     )
+    with open(folder / "metrics.csv", newline="") as file:
+        best = next(row for row in csv.DictReader(file) if int(row["epoch"]) == result["best_epoch"])
     return {
         "seed": seed,
         "test_accuracy": result["test"]["accuracy"],
         "validation_accuracy": result["validation_accuracy"],
+        "validation_loss": float(best["validation_loss"]),
         "best_epoch": result["best_epoch"],
+        "parameters": sum(p.numel() for p in load_model(folder)[0].parameters() if p.requires_grad),
         "seconds": result["seconds"],
         "test": result["test"],
         "recipe": config["recipe"],
@@ -142,17 +152,25 @@ def summary(scores: list[float], published: dict[str, Any] | None) -> dict[str, 
     return {"mean": mean, "standard_deviation": deviation, "published": published, "met": met}
 
 
-def linear_floor(splits: Any) -> tuple[float, str]:
+def linear_floor(splits: Any, step: float | None = None) -> tuple[float, str] | None:
     """Test accuracy of ridge regression on event counts, or on first times where all counts are the same.
 
-    Where labels are per step: on leaky traces of the events at each step, with the time constants in ``TRACES``.
+    With ``step`` in seconds: on the events of each step. Where labels are per step: on leaky traces of the events at each
+    step, with the time constants in ``TRACES``; None where these would be more than ``MOST`` numbers.
     """
     from sklearn.linear_model import RidgeClassifier
 
     parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
     labels = {name: part.labels.flatten().numpy() for name, part in parts.items()}
     if parts["train"].labels.dim() > 1:
+        if labels["train"].size * parts["train"].events.num_units * len(TRACES) > MOST:
+            return None
         inputs, what = {name: traces(part) for name, part in parts.items()}, f"{len(TRACES)} traces per unit"
+    elif step is not None:
+        dense = {name: part.events.to_dense(step).transpose(0, 1) for name, part in parts.items()}
+        steps = max(x.shape[1] for x in dense.values())
+        inputs = {name: pad(x, (0, 0, 0, steps - x.shape[1])).flatten(1).numpy() for name, x in dense.items()}
+        what = "all steps"
     else:
         inputs, what = {name: part.events.counts().numpy() for name, part in parts.items()}, "event counts"
         if (inputs["train"] == inputs["train"][:1]).all():
@@ -191,18 +209,18 @@ def main() -> None:
         train(args.recipe, seed, folder, args.data_root, args.set)
     collected = collect(args.recipe, folders)
     floor = _floor(collected["runs"][0]["recipe"], args.data_root)
-    collected |= {"linear_floor": floor[0], "linear_floor_is": floor[1]}
+    collected |= {"linear_floor": floor[0], "linear_floor_is": floor[1]} if floor else {}
     write(RESULTS / f"{name}.json", collected)
     scores = ", ".join(f"{run['test_accuracy']:.2%}" for run in collected["runs"])
     deviation = collected["standard_deviation"]
     print(f"{name}: {collected['mean']:.2%} ± {deviation or 0:.2%} ({scores}); linear floor: {floor}")
 
 
-def _floor(recipe: dict[str, Any], data_root: str | None) -> tuple[float, str]:
-    from eventnet.training.recipe import Recipe
+def _floor(recipe: dict[str, Any], data_root: str | None) -> tuple[float, str] | None:
+    from eventnet.training import Recipe
     from eventnet.training.run import load_data
 
-    return linear_floor(load_data(Recipe.from_dict(recipe), data_root))
+    return linear_floor(load_data(Recipe.from_dict(recipe), data_root), recipe.get("step"))
 
 
 if __name__ == "__main__":

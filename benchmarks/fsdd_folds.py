@@ -28,7 +28,6 @@ from measure import ROOT, commit
 
 from eventnet import data
 from eventnet.training import Network, Recipe, build, find
-from eventnet.training.checkpoint import load_model
 
 RESULT = Path(__file__).with_name("results") / "fsdd_folds.json"
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -94,7 +93,7 @@ def read(contender: str, speaker: str, seed: int, folder: Path) -> dict[str, Any
     fold: dict[str, Any] = {"contender": contender, "speaker": speaker, "seed": seed}
     if contender == "gru":
         return {**fold, **json.loads((folder / "result.json").read_text())}
-    return {**fold, **accuracy.read_run(seed, folder), "parameters": count(load_model(folder)[0])}
+    return {**fold, **accuracy.read_run(seed, folder)}
 
 
 def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

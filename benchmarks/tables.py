@@ -2,9 +2,9 @@
 
     python benchmarks/tables.py [--check]
 
-A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error``,
-``accuracy``, ``folds`` or ``egru``. Markers whose results are not there are left as they are. ``--check`` changes nothing
-and exits with 1 if the README is out of date.
+A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error``, ``accuracy``,
+``folds``, ``gated`` or ``egru``. Markers whose results are not there are left as they are. ``--check`` changes nothing and
+exits with 1 if the README is out of date.
 """
 
 from __future__ import annotations
@@ -112,29 +112,72 @@ def error_table(results: Path) -> str | None:
 
 
 def accuracy_table(results: Path) -> str | None:
-    """Test accuracy of every recipe over its seeds, beside the linear floor and the published number."""
-    files = sorted((results / "accuracy").glob("*.json"))
-    if not files:
+    """Test accuracy of every spiking recipe over its seeds, beside the linear floor and the published number."""
+    found = _accuracies(results, "spiking")
+    if not found:
         return None
     lines = [
         "| recipe | test accuracy | seeds | linear floor | published | met |",
         "|---|---|---|---|---|---|",
     ]
-    for path in files:
-        recipe = json.loads(path.read_text())
-        scores = [100 * run["test_accuracy"] for run in recipe["runs"]]
-        spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-        floor, published = recipe.get("linear_floor"), recipe.get("published")
+    for name, recipe in found.items():
+        published = recipe.get("published")
         cells = [
-            path.stem,
-            f"{statistics.mean(scores):.2f}{spread} %",
-            str(len(scores)),
-            "" if floor is None else f"{100 * floor:.1f} %",
+            name,
+            _percent([run["test_accuracy"] for run in recipe["runs"]]),
+            str(len(recipe["runs"])),
+            _floor(recipe),
             "" if published is None else f"{100 * published['accuracy']:.2f} % ({published['source']})",
             "" if recipe.get("met") is None else ("yes" if recipe["met"] else "no"),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def gated_table(results: Path) -> str | None:
+    """Every gated recipe beside its dense twin: accuracy, and what its layers multiply."""
+    found = _accuracies(results, "gated")
+    if not found:
+        return None
+    head = ["recipe", "units", "parameters", "seeds", "test accuracy", "validation loss", "active", "with a gradient"]
+    head += ["multiplications per step", "linear floor"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, recipe in found.items():
+        runs, first = recipe["runs"], recipe["runs"][0]
+        did = {key: statistics.mean(run["test"][key] for run in runs) for key in first["test"]}
+        work, dense = did["multiplications"], did["dense_multiplications"]
+        size = "-".join(map(str, first["recipe"]["hidden"]))
+        cells = [
+            name,
+            f"{size} {'EGRU' if first['recipe']['unit'] == 'egru' else 'GRU'}",
+            f"{first['parameters']:,}",
+            str(len(runs)),
+            _percent([run["test_accuracy"] for run in runs]),
+            f"{statistics.mean(run['validation_loss'] for run in runs):.4f}",
+            f"{did['activity']:.1%}",
+            f"{did['backward_activity']:.1%}",
+            f"{work:,.0f} ({work / dense:.0%} of the dense)",
+            _floor(recipe),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _accuracies(results: Path, family: str) -> dict[str, dict[str, Any]]:
+    """What ``accuracy.py`` wrote of the recipes of a family, by name."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted((results / "accuracy").glob("*.json"))}
+    return {name: r for name, r in found.items() if r["runs"][0].get("recipe", {}).get("family", "spiking") == family}
+
+
+def _percent(shares: list[float]) -> str:
+    scores = [100 * share for share in shares]
+    spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+    return f"{statistics.mean(scores):.2f}{spread} %"
+
+
+def _floor(recipe: dict[str, Any]) -> str:
+    floor = recipe.get("linear_floor")
+    return "" if floor is None else f"{100 * floor:.1f} %"
 
 
 def fold_table(folds: list[dict[str, Any]]) -> str:
@@ -183,6 +226,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "error": error_table,
     "accuracy": accuracy_table,
     "folds": folds_table,
+    "gated": gated_table,
     "egru": egru_table,
 }
 

@@ -207,7 +207,7 @@ def pareto(points: Mapping[str, Sequence[tuple[float, float]]], *, cost: str, sc
     axis.set_xscale("log")
     axis.set_xlabel(cost)
     axis.set_ylabel(f"{score} (%)")
-    _title(axis, title or "None of the front is beaten in both cost and score")
+    _title(axis, title or "Beyond the line: cheaper and better than all")
     _legend(axis, loc="lower right")
     return figure
 

@@ -374,6 +374,7 @@ def finished_run(folder: Path, seed: int, score: float, **changes: object) -> Pa
     }
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
+    (folder / "metrics.csv").write_text("epoch,validation_loss\n1,0.5\n2,0.6\n")
     return folder
 
 
@@ -381,7 +382,9 @@ def test_accuracy_collects_runs_and_refuses_to_mix_settings(tmp_path: Path, monk
     runs = {seed: finished_run(tmp_path / str(seed), seed, 0.9 + 0.01 * seed) for seed in (0, 1, 2)}
     published = {"accuracy": 0.92, "source": "somebody"}
     monkeypatch.setattr(accuracy, "PUBLISHED", {"small": published})
+    monkeypatch.setattr(accuracy, "load_model", lambda folder: (torch.nn.Linear(2, 3), {}))
     collected = accuracy.collect("small", runs)
+    assert [(run["parameters"], run["validation_loss"]) for run in collected["runs"]] == [(9, 0.5)] * 3
     assert collected["mean"] == pytest.approx(0.91)
     assert collected["standard_deviation"] == pytest.approx(0.01)
     assert collected["met"] is True

@@ -65,7 +65,7 @@ def test_text_in_pieces_with_the_next_character_as_label(tmp_path):
 
 
 def test_text_that_is_too_short_or_no_text_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no tinyshakespeare.txt or input.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no tinyshakespeare\.txt or input\.txt"):
         data.load("characters", tmp_path)
     (tmp_path / "input.txt").write_text("too short")
     with pytest.raises(ValueError, match="give a longer text or a smaller length"):
@@ -107,7 +107,7 @@ def test_damaged_series_are_named(tmp_path, content, error):
 
 
 def test_series_files_that_do_not_belong_together_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no JapaneseVowels_TRAIN.ts"):
+    with pytest.raises(FileNotFoundError, match=r"no JapaneseVowels_TRAIN\.ts"):
         data.load("vowels", tmp_path)
     write_series(tmp_path, HEADER + SERIES[0], HEADER.replace("1 2", "1 2 3") + SERIES[0])
     with pytest.raises(ValueError, match="are not those of the training file"):

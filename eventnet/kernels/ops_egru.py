@@ -62,6 +62,7 @@ def stepper(
     threshold: Tensor,
     c: Tensor,
     y: Tensor,
+    zoneout: float,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A step without operators around it: at one sample these would take longer than the step."""
     none = weight_hh.new_zeros(len(weight_hh))
@@ -71,7 +72,7 @@ def stepper(
     state, step, told = (c.numpy(), y.numpy()), _kernel().egru_step, y.numpy()
 
     def call(x: np.ndarray) -> np.ndarray:
-        step(x, *fixed, *state, torch.get_num_threads())
+        step(x, *fixed, *state, zoneout, torch.get_num_threads())
         return told
 
     return call

@@ -37,8 +37,6 @@ class EGRUStream:
     def __init__(self, layer: EGRU, batch: int = 1, state: EGRUState | None = None) -> None:
         if layer.bidirectional:
             raise ValueError("EGRUStream: a layer of both directions needs the whole sequence")
-        if layer.zoneout:
-            raise ValueError("EGRUStream: zoneout is not there yet; use the layer itself, a step at a time")
         weight = next(layer.parameters())
         if choose(layer.backend, weight.device) != "cpu":
             raise ValueError("EGRUStream: needs the compiled kernels; use the layer itself, a step at a time")
@@ -61,7 +59,7 @@ class EGRUStream:
         for k in range(layer.num_layers):
             names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh", "threshold")
             parameters: dict[str, Any] = {name: getattr(layer, f"{name}_l{k}", None) for name in names}
-            self._steps.append(stepper(**parameters, c=self._c[k], y=self._y[k]))
+            self._steps.append(stepper(**parameters, c=self._c[k], y=self._y[k], zoneout=layer.zoneout))
 
     def __call__(self, x: Tensor) -> Tensor:
         """What the last layer tells after ``x``."""

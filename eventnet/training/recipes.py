@@ -221,14 +221,14 @@ _CHARACTERS = GatedRecipe(
     embedding=64,
     tied=True,
     dropout=0.2,
-    activity_target=0.2,
+    activity_target=0.28,
     activity_weight=5.0,
     activity_ramp=0.3,
-    learning_rate=2e-3,
-    learning_rate_decay=0.85,
+    learning_rate=4e-3,
+    learning_rate_decay=0.75,
     gradient_clip=1.0,
     batch_size=32,
-    epochs=20,
+    epochs=10,
     best="loss",
 )
 

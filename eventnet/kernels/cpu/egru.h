@@ -235,7 +235,7 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
 // One step of c and y (batch, H), in place, from x (batch, inputs): of both products only the columns of what is not zero. The input's
 // weight is packed as the recurrent one, its bias (3H,).
 template <class T>
-void gated_step(const GatedLayer<T>& layer, const T* input_columns, const T* input_bias, const T* x, int inputs, int batch, T* c, T* y, int threads) {
+void gated_step(const GatedLayer<T>& layer, const T* input_columns, const T* input_bias, const T* x, int inputs, int batch, T zoneout, T* c, T* y, int threads) {
     const int hidden = layer.hidden, padded = layer.padded;
     const size_t row = layer.row;
     Array<T> all_sums(2 * row * batch, T(0));  // of each sample: of its input, of what was told
@@ -264,12 +264,13 @@ void gated_step(const GatedLayer<T>& layer, const T* input_columns, const T* inp
             const T *const of_x = &all_sums[2 * b * row], *const of_y = of_x + row;
             T *const my_c = c + static_cast<size_t>(b) * hidden, *const my_y = y + static_cast<size_t>(b) * hidden;
             for (int n = from; n < to; n += kLanes<T>) {
-                const Vec<T> theta = load_of(layer.threshold, n, hidden);
+                const Vec<T> theta = load_of(layer.threshold, n, hidden), before = load_of(my_c, n, hidden);
                 const Moved<T> unit(load(of_x + n), load(of_x + padded + n), load(of_x + 2 * padded + n), load(of_y + n), load(of_y + padded + n),
-                                    load(of_y + 2 * padded + n), load_of(my_c, n, hidden));
-                const IntVec<T> fired = fires<T>(unit.value, theta);
-                store_of(my_c, n, hidden, select<T>(fired, unit.value - theta, unit.value));
-                store_of(my_y, n, hidden, select<T>(fired, unit.value, Vec<T>{}));
+                                    load(of_y + 2 * padded + n), before);
+                const Vec<T> value = zoneout > 0 ? zoneout * before + (T(1) - zoneout) * unit.value : unit.value;
+                const IntVec<T> fired = fires<T>(value, theta);
+                store_of(my_c, n, hidden, select<T>(fired, value - theta, value));
+                store_of(my_y, n, hidden, select<T>(fired, value, Vec<T>{}));
             }
         }
     });

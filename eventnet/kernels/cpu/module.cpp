@@ -319,10 +319,10 @@ template <class T>
 using InOut = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
 
 template <class T>
-void egru_step(In<T> x, In<T> packed_input, In<T> input_bias, In<T> packed, In<T> bias, In<T> threshold, InOut<T> c, InOut<T> y, int threads) {
+void egru_step(In<T> x, In<T> packed_input, In<T> input_bias, In<T> packed, In<T> bias, In<T> threshold, InOut<T> c, InOut<T> y, double zoneout, int threads) {
     const GatedLayer<T> layer(int(threshold.size()), packed.data(), bias.data(), threshold.data(), T(0), T(1));
     nb::gil_scoped_release release;
-    gated_step(layer, packed_input.data(), input_bias.data(), x.data(), int(x.shape(1)), int(x.shape(0)), c.data(), y.data(), threads);
+    gated_step(layer, packed_input.data(), input_bias.data(), x.data(), int(x.shape(1)), int(x.shape(0)), T(zoneout), c.data(), y.data(), threads);
 }
 
 // x (positions, inputs) -> (positions, 3H)
@@ -427,7 +427,7 @@ void bind(nb::module_& m) {
     m.def("sparse_linear_weight", &sparse_linear_weight<T>, nb::arg().noconvert(), nb::arg(), nb::arg());
     m.def("sparse_linear_input", &sparse_linear_input<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg());
     m.def("egru_step", &egru_step<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-          nb::arg());
+          nb::arg(), nb::arg());
     m.def("egru", &egru<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg());
     m.def("egru_backward", &egru_backward<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(),
           nb::arg(), nb::arg());
