@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from eventnet import EGRU, EGRUStream
 
 RESULTS = Path(__file__).with_name("results") / "egru.json"
-TESTS = ["tests/test_egru.py", "tests/test_egru_kernels.py", "tests/test_egru_stream.py"]
+TESTS = [f"tests/test_{name}.py" for name in ("egru", "egru_drive", "egru_kernels", "egru_stream")]
 INPUTS = 64
 CLOSE = 0.01  # of the activity that is asked for
 
@@ -47,6 +47,8 @@ class Row:
     steps: int
     activity: float
     half_width: float = 0.05
+    layers: int = 1
+    inputs: float = 1.0  # share of them that is not zero
 
 
 ROWS = [
@@ -58,9 +60,13 @@ ROWS = [
     ),
     *(Row("train", 1024, 32, 100, activity) for activity in (0.5, 0.7)),  # where dense products win
     *(Row("train", 1024, 32, 100, 0.1, half_width) for half_width in (0.2, 1.0)),
+    *(Row("train", 512, 32, 100, activity, layers=3) for activity in (0.1, 0.3)),
     *(Row("train", 256, 32, steps, 0.1) for steps in (196, 392, 784)),  # time grows as the sequence does
     *(Row("sequence", 1024, 1, 500, activity) for activity in (0.05, 0.1, 0.2, 0.3, 0.5)),
+    Row("sequence", 1024, 1, 500, 0.1, inputs=0.05),
+    *(Row("sequence", 1024, 1, 500, activity, layers=3) for activity in (0.1, 0.3)),
     *(Row("stream", 1024, 1, 500, activity) for activity in (0.05, 0.1, 0.3)),
+    Row("stream", 1024, 1, 500, 0.1, inputs=0.05),
 ]
 
 
@@ -69,14 +75,13 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     x = torch.randn(row.steps, row.batch, INPUTS)
-    mine, theirs = EGRU(INPUTS, row.hidden, half_width=row.half_width), nn.GRU(INPUTS, row.hidden)
+    x *= torch.rand_like(x) < row.inputs
+    mine = EGRU(INPUTS, row.hidden, row.layers, half_width=row.half_width)
+    theirs = nn.GRU(INPUTS, row.hidden, row.layers)
     set_activity(mine, x, row.activity)
     with torch.no_grad():
-        _, _, (steps,) = mine(x, return_steps=True)
-        told = steps.y != 0
-        near = told | ((steps.v - mine.threshold_l0).abs() < row.half_width)
-        found = {"forward": told.double().mean().item(), "backward": near.double().mean().item()}
-    del steps, told, near
+        did = [steps.activity() for steps in mine(x, return_steps=True)[2]]
+    found = {name: sum(getattr(one, name) for one in did) / row.layers for name in ("forward", "backward")}
     call = {"train": train, "sequence": infer, "stream": stream}[row.what]
     contenders = {"egru": mine, "gru": theirs}
     result: dict[str, Any] = {
@@ -136,24 +141,28 @@ def stream(module: nn.Module, x: Tensor) -> Callable[[], None]:
 
 @torch.no_grad()
 def set_activity(layer: EGRU, x: Tensor, activity: float) -> None:
-    """Give the units a bias with which as many of them fire."""
-    low, high, found = -5.0, 5.0, 1.0
-    layer.threshold_l0.fill_(0.1)
-    for _ in range(20):
-        middle = (low + high) / 2
-        layer.bias_ih_l0[2 * layer.hidden_size :] = middle
-        found = (layer(x)[0] != 0).double().mean().item()
-        low, high = (low, middle) if found > activity else (middle, high)
-    if abs(found - activity) > CLOSE:
-        sys.exit(f"activity {found:.3f} instead of {activity}: nothing measured")
+    """Give the units a bias with which as many of them fire, layer by layer."""
+    for k in range(layer.num_layers):
+        low, high, found = -5.0, 5.0, 1.0
+        getattr(layer, f"threshold_l{k}").fill_(0.1)
+        for _ in range(20):
+            middle = (low + high) / 2
+            getattr(layer, f"bias_ih_l{k}")[2 * layer.hidden_size :] = middle
+            found = (layer(x, return_steps=True)[2][k].y != 0).double().mean().item()
+            low, high = (low, middle) if found > activity else (middle, high)
+        if abs(found - activity) > CLOSE:
+            sys.exit(f"activity {found:.3f} instead of {activity} in layer {k + 1}: nothing measured")
 
 
 def allowed(row: dict[str, Any], activity: float) -> str:
     """What the bytes of the weights allow: a dense step reads all of them, a sparse one those of active units.
 
-    The first number is for steps one by one, which read the input's weights too; in one call the second one is closer.
+    The first number is for steps one by one, which read the input's weights too; in one call the second one is closer. The
+    inputs of further layers are as active as their own units.
     """
-    return f"{(INPUTS + row['hidden']) / (INPUTS + activity * row['hidden']):.1f} to {1 / activity:.1f}×"
+    inputs, hidden, more = INPUTS, row["hidden"], 2 * row["layers"] - 1  # recurrent weights, and those between layers
+    sparse = row["inputs"] * inputs + activity * hidden * more
+    return f"{(inputs + hidden * more) / sparse:.1f} to {1 / activity:.1f}×"
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -173,7 +182,8 @@ def table(results: list[dict[str, Any]]) -> str:
         else:
             times[1] += f" (bfloat16 {1e3 * r['gru, bfloat16']['best']:.3g} ms)"
         cells = [
-            f"{what}, {row['hidden']} units, batch {row['batch']}, {row['steps']} steps, half-width {row['half_width']}",
+            f"{what}{_form(row)}, {row['hidden']} units, batch {row['batch']}, {row['steps']} steps, "
+            f"half-width {row['half_width']}",
             f"{active['forward']:.0%}, {active['backward']:.0%}",
             *times,
             " / ".join(ratios) + "×",
@@ -181,6 +191,11 @@ def table(results: list[dict[str, Any]]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _form(row: dict[str, Any]) -> str:
+    layers = f", {row['layers']} layers" if row["layers"] > 1 else ""
+    return layers + (f", events: {row['inputs']:.0%} of the inputs" if row["inputs"] < 1 else "")
 
 
 def main() -> None:

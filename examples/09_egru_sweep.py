@@ -112,7 +112,7 @@ def main(quick: bool = False, out: Path = Path("egru_sweep.png")) -> dict[str, l
         train(model, *training, epochs, activity)
         what = f"activity {activity}, half-width {half_width}, thresholds {threshold}"
         note("EGRU", what, measure(model, *validation))
-        if (half_width, threshold) == (0.3, 0.1) and activity <= 0.1:
+        if (half_width, threshold) == (1.0, 0.1):
             prune_on(model, "EGRU, pruned", f"{what},", activity)
     plots.save(plots.pareto(found, cost="recurrent multiplications per step", score="validation accuracy"), out)
     print(f"drawn in {out}")

@@ -285,7 +285,15 @@ _ALL = (
         data="ecg", readout="each", step=4e-3, trace_decay=None, learning_rate_decay=0.9, batch_size=16, epochs=20
     ).renamed("ecg_egru", "waves of an electrocardiogram, one label per 4 ms, event-based GRU"),
     _ROWS.changed(
-        data="nmnist", readout="mean", step=10e-3, trace_decay=None, learning_rate=2e-3, batch_size=32, epochs=20
+        data="nmnist",
+        readout="mean",
+        step=10e-3,
+        trace_decay=None,
+        dropout=0.3,
+        input_dropout=0.2,
+        learning_rate=2e-3,
+        batch_size=32,
+        epochs=15,
     ).renamed("nmnist_egru", "digits seen by a moving event camera, frames of 10 ms, event-based GRU"),
     _ROWS.changed(
         data="vowels",
