@@ -281,9 +281,9 @@ _ALL = (
         "pixel_mnist", "handwritten digits read pixel by pixel, 784 steps, event-based GRU"
     ),
     _CHARACTERS,
-    _ROWS.changed(
-        data="ecg", readout="each", step=4e-3, trace_decay=None, learning_rate_decay=0.9, batch_size=16, epochs=20
-    ).renamed("ecg_egru", "waves of an electrocardiogram, one label per 4 ms, event-based GRU"),
+    _ROWS.changed(data="ecg", readout="each", step=4e-3, learning_rate_decay=0.93, batch_size=8, epochs=30).renamed(
+        "ecg_egru", "waves of an electrocardiogram, one label per 4 ms, event-based GRU"
+    ),
     _ROWS.changed(
         data="nmnist",
         readout="mean",
