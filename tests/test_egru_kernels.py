@@ -8,6 +8,7 @@ from helpers import compiled_for, needs_compiled, on_every_isa
 from torch import Tensor
 
 from eventnet import EGRU, kernels
+from eventnet.kernels import cpu
 from eventnet.kernels.reference_egru import Steps, Unit
 
 pytestmark = needs_compiled
@@ -61,6 +62,26 @@ def test_compiled_kernel_is_the_reference(shape, triangle, isa):
     given = draw(*shape)
     with compiled_for(isa):
         assert_same(run(given, "cpu", triangle), run(given, "reference", triangle), 1e-11)
+
+
+@on_every_isa
+@pytest.mark.parametrize("shape", [(7, 17, 40), (3, 16, 5), (1, 20, 33), (5, 33, 300)], ids=str)
+@pytest.mark.parametrize("threshold", [-3.0, -0.2, 0.1, 0.6], ids=str)
+def test_where_many_are_active_products_are_dense(shape, threshold, isa):
+    """From all units active to few; the same numbers where torch exports no dense products."""
+    given = draw(*shape)
+    with torch.no_grad():
+        given[3].fill_(threshold)
+    expected = run(given, "reference", (0.7, 0.3))
+    with compiled_for(isa):
+        module = cpu.load()
+        assert_same(run(given, "cpu", (0.7, 0.3)), expected, 1e-11)
+        try:
+            module.set_blas(0, 0)
+            assert_same(run(given, "cpu", (0.7, 0.3)), expected, 1e-11)
+        finally:
+            module.set_blas(*cpu.blas())
+    assert all(cpu.blas())  # or nothing dense was tested
 
 
 @on_every_isa

@@ -3,13 +3,17 @@
 // Most units tell nothing in a step (y = 0), so the products with what they told are sums of those columns of the recurrent weight
 // whose units did: 3 H (share that told) multiplications a step. Going back, a unit's own cotangent is needed only if it fired or is
 // near enough to its threshold: the others' rows of the product are left out. The gradient of the weight has the forward pass's share.
-// Products go by blocks of columns, or by rows, with all samples in turn: what they read stays in the cache.
+// Products go by blocks of columns, or by rows, with all samples in turn: what they read stays in the cache. In steps in which many
+// units of many samples are active, dense products are faster, and taken.
 // The weight is packed, and its gradient added up, as for inputs that are mostly zero (sparse_inputs.h).
 #pragma once
 
+#include "blas.h"
 #include "parallel.h"
 #include "simd.h"
 #include "sparse_inputs.h"
+
+#include <numeric>
 
 namespace eventnet {
 
@@ -84,6 +88,16 @@ struct Told {
 template <class T>
 inline uint32_t lanes_of(int c, int size) {
     return size - c < kLanes<T> ? (1u << (size - c)) - 1 : kLanes<T> < 32 ? (1u << kLanes<T>) - 1 : ~0u;
+}
+
+// Where dense products are faster, by the share that is active (measured at 128 to 1024 units): of what is told, of cotangents that
+// are needed, and for the gradient of the weight. With few samples sparse ones always are.
+constexpr double kDense = 0.4, kDenseBack = 0.4, kDenseWeight = 0.35;
+constexpr int kDenseBatch = 16;
+
+template <class T>
+bool dense_is_faster(double active, double all, int batch, double limit) {
+    return Blas::there() && batch >= kDenseBatch && active > limit * all;
 }
 
 // A step has to be worth the waiting for each other.
@@ -179,21 +193,35 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
     for (int gate = 0; gate < 3; ++gate) std::copy_n(layer.bias + static_cast<size_t>(gate) * hidden, hidden, &biases[gate * padded]);
     std::vector<Told<T>> told[2];
     for (auto& list : told) list.resize(static_cast<size_t>(in.batch) * most);
+    std::vector<size_t> firing[2];  // how many, by part
+    for (auto& counts : firing) counts.resize(most);
+    const double all = static_cast<double>(in.batch) * hidden;
     team(most, [&](int part, int parts, Barrier& barrier) {
         const auto [from, to] = units_of<T>(padded, parts, part);
         Heard<T> heard(in.batch);
         for (int b = 0; b < in.batch; ++b) {
             const size_t row = static_cast<size_t>(b) * hidden;
             for (int n = from; n < to; n += kLanes<T>) store(&state[static_cast<size_t>(b) * padded + n], load_of(in.c + row, n, hidden));
-            told[0][static_cast<size_t>(b) * most + part].read(in.y + row, from, to, hidden);
+            Told<T>& first = told[0][static_cast<size_t>(b) * most + part];
+            first.read(in.y + row, from, to, hidden), firing[0][part] += first.units.size();
         }
+        bool dense = false;
         for (int t = 0; t < in.steps; ++t) {
             barrier.wait();
-            heard.gather(told[t % 2], most, parts);
+            // One step is like the one before: who is dense in this one spares the lists for the next.
+            const bool next = dense_is_faster<T>(std::accumulate(firing[t % 2].begin(), firing[t % 2].begin() + parts, size_t(0)), all, in.batch, kDense);
+            size_t& mine_firing = firing[(t + 1) % 2][part];
+            mine_firing = 0;
+            if (!dense) heard.gather(told[t % 2], most, parts);
             for (int b = 0; b < in.batch; ++b)
                 for (int gate = 0; gate < 3; ++gate)
                     std::copy(&biases[gate * padded + from], &biases[gate * padded] + to, &back[static_cast<size_t>(b) * layer.row + gate * padded + from]);
-            for (int gate = 0; gate < 3; ++gate)
+            const Matrix<T> last{t > 0 ? y + static_cast<size_t>(t - 1) * in.batch * hidden : in.y, static_cast<size_t>(hidden)};
+            for (int gate = 0; gate < 3 && dense; ++gate) {
+                const int start = gate * padded + from;
+                Blas::add_product<T>(in.batch, to - from, hidden, last, false, {layer.columns + start, size_t(layer.row)}, false, &back[start], layer.row);
+            }
+            for (int gate = 0; gate < 3 && !dense; ++gate)
                 for (int start = gate * padded + from, left = (to - from) / kLanes<T>; left > 0;) {
                     const int count = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
                     if (count == 8) heard.template add<8>(layer, start, back.data());
@@ -217,10 +245,12 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
                     if (in.kept)
                         for (int l = 0; l < std::min(kLanes<T>, hidden - n); ++l)
                             if (in.kept[at * hidden + n + l]) value[l] = before[l];
-                    const IntVec<T> fired = fires<T>(value, theta);
+                    const IntVec<T> fired = eventnet::fires<T>(value, theta);
                     const Vec<T> out = select<T>(fired, value, Vec<T>{});
                     store(c + n, select<T>(fired, value - theta, value));
-                    tells.add(out, bits<T>(fired) & lanes_of<T>(n, hidden), n);
+                    const uint32_t fires = bits<T>(fired) & lanes_of<T>(n, hidden);
+                    mine_firing += __builtin_popcount(fires);
+                    if (!next) tells.add(out, fires, n);
                     store_of(y + at * hidden, n, hidden, out), store_of(v + at * hidden, n, hidden, value);
                     if (!gates) continue;
                     T* const kept = gates + at * 4 * hidden;
@@ -228,6 +258,7 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
                     store_of(kept + 2 * hidden, n, hidden, unit.g), store_of(kept + 3 * hidden, n, hidden, h);
                 }
             }
+            dense = next;
         }
     });
 }
@@ -298,6 +329,37 @@ inline void products(const T* column, const T* rows, const int* samples, int siz
     for (int i = 0; i < N; ++i) to[static_cast<size_t>(samples[i]) * stride] = eventnet::sum<T>(sum[i]);
 }
 
+// The gradient of the weight, from those of the drive: of each unit's column from the steps after those in which it told something.
+template <class T>
+void weight_gradient(const GatedLayer<T>& layer, const Sequence<T>& in, const T* y, const T* gates, const GatedGradients<T>& out, int threads) {
+    const int hidden = layer.hidden;
+    const size_t batch = in.batch, positions = batch * in.steps, row = 3 * static_cast<size_t>(hidden);
+    const auto cotangent = [&](size_t at, int gate, int n) {
+        const Vec<T> d = load_of(out.drive + (at * 3 + gate) * hidden, n, hidden);
+        return gate == 2 ? d * load_of(gates + at * 4 * hidden, n, hidden) : d;  // of what r multiplies
+    };
+    const Active<T> told(positions, hidden, threads, [&](size_t at) { return at < batch ? in.y + at * hidden : y + (at - batch) * hidden; });
+    if (!dense_is_faster<T>(told.units.size(), static_cast<double>(positions) * hidden, in.batch, kDenseWeight)) {
+        sparse_weight_gradient<T>(told, hidden, hidden, cotangent, out.weight, threads);
+        return;
+    }
+    Array<T> of_told(positions * hidden);  // the third gate's cotangents
+    parallel_for(in.steps, threads, [&](int t) {
+        for (size_t at = t * batch; at < (t + 1) * batch; ++at)
+            for (int n = 0; n < hidden; n += kLanes<T>) store_of(&of_told[at * hidden], n, hidden, cotangent(at, 2, n));
+    });
+    std::fill_n(out.weight, row * hidden, T(0));
+    const int parts = std::min(threads, hidden);
+    parallel_for(3 * parts, threads, [&](int job) {
+        const int gate = job / parts, from = hidden * (job % parts) / parts, size = hidden * (job % parts + 1) / parts - from;
+        const Matrix<T> d = gate < 2 ? Matrix<T>{out.drive + static_cast<size_t>(gate) * hidden + from, row} : Matrix<T>{&of_told[from], size_t(hidden)};
+        T* const weight = out.weight + (static_cast<size_t>(gate) * hidden + from) * hidden;
+        const Matrix<T> first{in.y, size_t(hidden)}, others{y, size_t(hidden)}, later{d.data + batch * d.stride, d.stride};
+        Blas::add_product<T>(size, hidden, in.batch, d, true, first, false, weight, hidden);
+        Blas::add_product<T>(size, hidden, static_cast<int>(positions - batch), later, true, others, false, weight, hidden);
+    });
+}
+
 // From those of y and v (each may be null), with y, v and gates of the forward pass.
 template <class T>
 void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* y, const T* v, const T* gates, const T* of_y,
@@ -309,7 +371,10 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
         const auto [from, to] = units_of<T>(padded, parts, part);
         std::vector<std::vector<int>> needed(to - from);         // samples by unit
         Array<T> sums(4 * static_cast<size_t>(to - from), T(0));  // of a step, over the samples: three gates and the threshold
+        const int own = std::max(0, std::min(to, hidden) - from);
+        bool dense = false;
         for (int t = in.steps; t-- > 0;) {
+            size_t active = 0;
             std::fill(sums.begin(), sums.end(), T(0));
             for (auto& list : needed) list.clear();
             Array<T>& told_back = d_back[t % 2];
@@ -350,7 +415,8 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                     uint32_t lanes = lanes_of<T>(n, hidden);
                     if (t > 0) lanes &= bits<T>((earlier > theta) | (absolute<T>(earlier - theta) < layer.half_width));
                     else if (!out.first) lanes = 0;
-                    for (; lanes; lanes &= lanes - 1) needed[n - from + __builtin_ctz(lanes)].push_back(b);
+                    active += __builtin_popcount(lanes);
+                    for (; lanes && !dense; lanes &= lanes - 1) needed[n - from + __builtin_ctz(lanes)].push_back(b);
                 }
             }
             for (int n = from; n < std::min(to, hidden); ++n) {
@@ -359,6 +425,9 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                 out.threshold[n] += sum[3 * kLanes<T>];
             }
             barrier.wait();
+            if (dense)
+                Blas::add_product<T>(in.batch, own, 3 * padded, {told_back.data(), size_t(layer.row)}, false, {layer.column(from), size_t(layer.row)}, true,
+                                     &d_y[from], padded);
             for (int j = from; j < std::min(to, hidden); ++j) {
                 const std::vector<int>& list = needed[j - from];
                 const size_t count = list.size();
@@ -366,6 +435,7 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                 for (; k + 4 <= count; k += 4) products<T, 4>(layer.column(j), told_back.data(), &list[k], layer.row, &d_y[j], padded);
                 for (; k < count; ++k) products<T, 1>(layer.column(j), told_back.data(), &list[k], layer.row, &d_y[j], padded);
             }
+            dense = dense_is_faster<T>(active, static_cast<double>(in.batch) * own, in.batch, kDenseBack);  // in the next one too
         }
         for (int b = 0; b < in.batch; ++b)
             for (int n = from; n < std::min(to, hidden); ++n) {
@@ -374,14 +444,7 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
             }
     });
 
-    if (!out.weight) return;
-    const Active<T> told(static_cast<size_t>(in.steps) * in.batch, hidden, threads,
-                         [&](size_t at) { return (at < static_cast<size_t>(in.batch) ? in.y : y - static_cast<ptrdiff_t>(in.batch) * hidden) + at * hidden; });
-    const auto cotangent = [&](size_t at, int gate, int n) {
-        const Vec<T> d = load_of(out.drive + (at * 3 + gate) * hidden, n, hidden);
-        return gate == 2 ? d * load_of(gates + at * 4 * hidden, n, hidden) : d;  // of what r multiplies
-    };
-    sparse_weight_gradient<T>(told, hidden, hidden, cotangent, out.weight, threads);
+    if (out.weight) weight_gradient(layer, in, y, gates, out, threads);
 }
 
 }  // namespace eventnet

@@ -445,6 +445,7 @@ NB_MODULE(EVENTNET_MODULE, m) {
     m.attr("isa") = EVENTNET_STRING(EVENTNET_ISA);
     m.attr("vector_bytes") = kVectorBytes;
     m.def("supports", &supports);
+    m.def("set_blas", &Blas::set);
     nb::register_exception_translator([](const std::exception_ptr& p, void*) {
         try {
             std::rethrow_exception(p);

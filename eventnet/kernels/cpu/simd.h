@@ -4,10 +4,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <type_traits>
 #include <vector>
+
+#include <sys/mman.h>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -43,16 +46,26 @@ using IntVec = typename VectorOf<T>::integer;
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
-// Numbers in memory that starts with a line of the cache: a vector across two lines costs twice.
+// Numbers in memory that starts with a line of the cache: a vector across two lines costs twice. Large arrays ask for huge pages:
+// the first touch of each small page of a new array costs more than what is then written to it.
 template <class T>
 struct Aligned {
     using value_type = T;
-    static constexpr std::align_val_t kLine{64};
+    static constexpr size_t kLine = 64, kHuge = size_t(2) << 20;
     Aligned() = default;
     template <class U>
     Aligned(const Aligned<U>&) {}
-    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kLine)); }
-    void deallocate(T* p, size_t) { ::operator delete(p, kLine); }
+    T* allocate(size_t n) {
+        if (n > SIZE_MAX / sizeof(T) - kHuge) throw std::bad_alloc();
+        const size_t bytes = n * sizeof(T), unit = bytes < 2 * kHuge ? kLine : kHuge, size = (bytes + unit - 1) / unit * unit;
+        void* const p = std::aligned_alloc(unit, size);
+        if (!p && size) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+        if (unit == kHuge) madvise(p, size, MADV_HUGEPAGE);  // without effect where there are none
+#endif
+        return static_cast<T*>(p);
+    }
+    void deallocate(T* p, size_t) { std::free(p); }
     bool operator==(const Aligned&) const { return true; }
 };
 template <class T>
