@@ -29,7 +29,7 @@ import torch
 from measure import ROOT, commit
 from torch.nn.functional import pad
 
-from eventnet.training import load_model
+from eventnet.training import Recipe, load_model
 
 RESULTS = Path(__file__).with_name("results") / "accuracy"
 EVENTNET = [sys.executable, "-c", "from eventnet.cli import main; main()"]
@@ -49,7 +49,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
 }
 PENALTIES = np.logspace(-2, 5, 15)
-MOST = 100_000_000  # numbers of traces
+MOST = 100_000_000  # numbers that a ridge regression is given
 TRACES = (10e-3, 30e-3, 100e-3, 300e-3, 1.0)  # seconds
 
 
@@ -139,7 +139,8 @@ def collect(recipe: str, folders: dict[int, Path]) -> dict[str, Any]:
 
 
 def _settings(run: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in run["recipe"].items() if name != "seed"}
+    recipe = Recipe.from_dict(run["recipe"]).to_dict()  # with the defaults of what an older version did not have
+    return {name: value for name, value in recipe.items() if name != "seed"}
 
 
 def summary(scores: list[float], published: dict[str, Any] | None) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def linear_floor(splits: Any, step: float | None = None) -> tuple[float, str] | 
     """Test accuracy of ridge regression on event counts, or on first times where all counts are the same.
 
     With ``step`` in seconds: on the events of each step. Where labels are per step: on leaky traces of the events at each
-    step, with the time constants in ``TRACES``; None where these would be more than ``MOST`` numbers.
+    step, with the time constants in ``TRACES``. None where these would be more than ``MOST`` numbers.
     """
     from sklearn.linear_model import RidgeClassifier
 
@@ -167,6 +168,9 @@ def linear_floor(splits: Any, step: float | None = None) -> tuple[float, str] | 
             return None
         inputs, what = {name: traces(part) for name, part in parts.items()}, f"{len(TRACES)} traces per unit"
     elif step is not None:
+        events = parts["train"].events
+        if events.batch_size * events.num_units * int(events.num_steps(step).max()) > MOST:
+            return None
         dense = {name: part.events.to_dense(step).transpose(0, 1) for name, part in parts.items()}
         steps = max(x.shape[1] for x in dense.values())
         inputs = {name: pad(x, (0, 0, 0, steps - x.shape[1])).flatten(1).numpy() for name, x in dense.items()}
@@ -217,7 +221,6 @@ def main() -> None:
 
 
 def _floor(recipe: dict[str, Any], data_root: str | None) -> tuple[float, str] | None:
-    from eventnet.training import Recipe
     from eventnet.training.run import load_data
 
     return linear_floor(load_data(Recipe.from_dict(recipe), data_root), recipe.get("step"))

@@ -96,7 +96,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
         result[name] = {"bytes": peak_growth(run)}
         result[name] |= dataclasses.asdict(seconds(run, repeats=repeats))
     if row.what != "train":
-        half = nn.GRU(INPUTS, row.hidden, dtype=torch.bfloat16)
+        half = nn.GRU(INPUTS, row.hidden, row.layers, dtype=torch.bfloat16)
         result["gru, bfloat16"] = dataclasses.asdict(seconds(call(half, x.bfloat16()), repeats=repeats))
     return result
 
@@ -162,7 +162,8 @@ def allowed(row: dict[str, Any], activity: float) -> str:
     """
     inputs, hidden, more = INPUTS, row["hidden"], 2 * row["layers"] - 1  # recurrent weights, and those between layers
     sparse = row["inputs"] * inputs + activity * hidden * more
-    return f"{(inputs + hidden * more) / sparse:.1f} to {1 / activity:.1f}×"
+    low, high = sorted(((inputs + hidden * more) / sparse, 1 / activity))
+    return f"{low:.1f} to {high:.1f}×"
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -24,6 +24,7 @@ from eventnet.training.errors import UserError
 from eventnet.training.evaluation import Evaluation
 from eventnet.training.recipe import PANELS, GatedRecipe, Recipe, SpikingRecipe
 from eventnet.training.recipes import RECIPES, find
+from eventnet.training.run import Result
 from eventnet.training.setting import Setting, fields_of, parse
 
 __all__ = ["app", "main"]
@@ -275,7 +276,7 @@ def _run(recipe: Recipe | None, folder: Path, **options: Any) -> None:
     _show(
         {
             "test accuracy": f"{test.accuracy:.2%} of {test.samples} samples, never used before",
-            "validation accuracy": f"{result.validation_accuracy:.2%} (epoch {result.best_epoch}, the best)",
+            **_best(result),
             "input events per inference": f"{test.input_events_per_inference:.1f}",
             **_activity(test),
             "training time": f"{result.seconds:.1f} s",
@@ -283,6 +284,14 @@ def _run(recipe: Recipe | None, folder: Path, **options: Any) -> None:
             "plots": "  ".join(path.name for path in result.plots) + f"  in {result.folder / 'plots'}",
         }
     )
+
+
+def _best(result: Result) -> dict[str, str]:
+    """The validation part after the epoch that was kept, by what it was chosen first."""
+    epoch = f"(epoch {result.best_epoch}, the best)"
+    if result.recipe.best == "loss":
+        return {"validation loss": f"{result.validation_loss:.4f} {epoch}"}
+    return {"validation accuracy": f"{result.validation_accuracy:.2%} {epoch}"}
 
 
 def _activity(found: Evaluation) -> dict[str, str]:
@@ -338,7 +347,7 @@ def _call(action: Callable[[], Any]) -> int:
 
 def _with_options(text: str) -> str:
     """An error in the words of the command line: ``--batch-size`` for ``batch_size``, ``--part test`` for ``part=test``."""
-    fields = {setting.name for family in (SpikingRecipe, GatedRecipe) for setting in fields_of(family)}
+    fields = dict.fromkeys(setting.name for family in (SpikingRecipe, GatedRecipe) for setting in fields_of(family))
     for name in (*fields, "accelerator", "data_root", "part"):
         option, word = f"--{name.replace('_', '-')}", rf"(?<![\w./-]){name}"
         text = re.sub(f"{word}=", f"{option} ", text)

@@ -430,7 +430,8 @@ class Events:
         taken for it, so that ``torch.arange(T) * dt`` has one event per step and ``Events.from_dense(x, dt).to_dense(dt)``
         is ``x``. Events at or after a sample's duration are left out.
         """
-        steps = int(self.num_steps(dt).max()) if self.batch_size else 0
+        counts = self.num_steps(dt)
+        steps = int(counts.max()) if self.batch_size else 0
         slack = 1 - torch.finfo(self.dtype).eps
         step = (self.times.detach().double() / dt / slack).floor().to(torch.int64).clamp(max=steps - 1)
         counted = self.times.detach() < self.duration[self.samples]

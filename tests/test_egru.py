@@ -318,8 +318,10 @@ def test_what_is_not_a_number_stays_one():
     x = numbers(T, B, I)
     x[2, 1, 4] = torch.nan
     for backend in ("auto", "reference"):
-        output, _ = layer(backend=backend)(x)
-        assert torch.isnan(output[2:, 1]).all() and not torch.isnan(output[:, [0, 2]]).any()
+        for trace_decay in (None, 0.9):
+            output, _ = layer(backend=backend, trace_decay=trace_decay)(x)
+            assert torch.isnan(output[2:, 1]).all() and not torch.isnan(output[:, [0, 2]]).any()
+            assert not torch.isnan(output[:2]).any()
 
 
 def test_dtypes_are_as_torch_has_them():
@@ -329,6 +331,11 @@ def test_dtypes_are_as_torch_has_them():
         lower, _ = made(x.bfloat16())
     assert output.dtype == lower.dtype == torch.float32
     torch.testing.assert_close(output, made(x)[0], rtol=0.1, atol=0.3)
+    trace, told = EGRU(I, H, trace_decay=0.9), EGRU(I, H)
+    told.load_state_dict(trace.state_dict())
+    with torch.autocast("cpu", torch.bfloat16):  # which is for products with weights, not for the trace
+        expected = sum(0.1 * 0.9 ** (T - 1 - t) * y for t, y in enumerate(told(x)[0]))
+        torch.testing.assert_close(trace(x)[0][-1], expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(TypeError, match=r"float32 or float64, got torch\.bfloat16; backend='reference'"):
         layer().bfloat16()(x.bfloat16())
     assert layer(backend="reference").bfloat16()(x.bfloat16())[0].dtype == torch.bfloat16

@@ -145,6 +145,27 @@ def test_runs_repeat_bit_for_bit_on_any_number_of_threads():
         assert all(a.equal(b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_steps_that_are_dense_and_sparse_in_turn(dtype):
+    """Most units fire, then few, then most; with units that keep their state; on any number of threads."""
+    given = draw(12, 20, 300, dtype=dtype)
+    with torch.no_grad():
+        given[0][:, :, 600:] = torch.tensor([3.0, -3.0]).repeat_interleave(3).repeat(2)[:, None, None].to(dtype)
+        given[3].fill_(0.2)
+    kept = torch.rand(12, 20, 300, generator=torch.Generator().manual_seed(1)) < 0.1
+    expected = run(given, "reference", (0.7, 0.05), kept=kept)
+    shares = (expected[0].y != 0).double().mean((1, 2))
+    assert shares.max() > 0.5 and shares.min() < 0.2
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found = run(given, "cpu", (0.7, 0.05), kept=kept)
+            assert_same(found, expected, 1e-11 if dtype == torch.float64 else 1e-4)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_operator_passes_opcheck():
     given = draw(4, 2, 5)
     kept = torch.zeros(4, 2, 5, dtype=torch.bool)

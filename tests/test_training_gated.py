@@ -92,7 +92,7 @@ def test_tied_outputs_are_compared_with_the_embeddings():
     said = network.hidden(torch.zeros(2, 1, 6))[0][-1]
     torch.testing.assert_close(network.read(said), network.readout(said) @ network.embedding.weight + network.bias)
     assert network(events).scores.shape == (3, 4)
-    with pytest.raises(ValueError, match="classes that are the input's units, got 4 units, 3 classes"):
+    with pytest.raises(RecipeError, match="data whose classes are its units, got 4 units and 3 classes"):
         build(SMALL.changed(embedding=6, tied=True), 4, 3)
 
 

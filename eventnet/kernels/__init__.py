@@ -135,7 +135,10 @@ def egru_drive(x: Tensor, weight: Tensor, bias: Tensor | None, needed: Tensor | 
     """``linear(x, weight, bias)`` for inputs ``(T, B, I)`` that may be mostly zero; without ``needed`` all have a gradient."""
     if choose(backend, x.device) == "reference":
         return torch.nn.functional.linear(x, weight, bias)
-    if x.dtype != weight.dtype or x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
+    fits = weight.dim() == 2 and weight.shape[1] == x.shape[-1] and len(weight) % 3 == 0
+    fits = fits and all(p is None or (p.dtype, p.device) == (x.dtype, x.device) for p in (weight, bias))
+    fits = fits and (bias is None or bias.shape == weight.shape[:1]) and x.dtype in (torch.float32, torch.float64)
+    if not fits or torch.is_autocast_enabled("cpu"):
         return torch.nn.functional.linear(x, weight, bias)  # which has its own words for them, and autocast's dtypes
     from eventnet.kernels.ops_egru import drive_cpu
 

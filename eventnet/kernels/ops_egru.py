@@ -46,9 +46,9 @@ def egru_cpu(drive: Tensor, unit: Unit, c: Tensor, y: Tensor, kept: Tensor | Non
 
 
 def drive_cpu(x: Tensor, weight: Tensor, bias: Tensor, needed: Tensor | None) -> Tensor:
-    """``linear(x, weight, bias)`` that skips inputs that are zero, where this is faster.
+    """``linear(x, weight, bias)`` that skips inputs that are zero, where this is faster, whatever their weights are.
 
-    ``needed``, as large as x: where False its gradient is of no use, and zero.
+    ``needed``, as large as x: where False the gradient of x is of no use, and may be zero.
     """
     drive: Tensor = torch.ops.eventnet.egru_drive.default(x, weight, bias, needed)
     return drive
@@ -106,20 +106,20 @@ def _drive(x: Tensor, weight: Tensor, bias: Tensor, needed: Tensor | None) -> Te
 def _drive_backward(
     grad: Tensor, x: Tensor, weight: Tensor, needed: Tensor | None, of_x: bool, of_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    threads, (back, flat) = torch.get_num_threads(), (part.flatten(0, -2).contiguous() for part in (grad, x))
+    threads, back = torch.get_num_threads(), grad.flatten(0, -2).contiguous()
     found = [x.new_empty(0), x.new_empty(0)]
     if of_x and (needed is None or _share(needed) > DENSE_INPUT):
         found[0] = (back @ weight).reshape(x.shape)
     elif of_x:
         assert needed is not None
         packed = torch.ops.eventnet.egru_pack.default(weight)
-        wanted = needed.reshape(flat.shape).to(x.dtype)
+        wanted = needed.flatten(0, -2).to(x.dtype)
         out = _kernel().sparse_linear_input(_array(back), _array(packed), _array(wanted), threads)
         found[0] = torch.from_numpy(out).reshape(x.shape)
     if of_weight and _share(x) > DENSE_WEIGHT:
-        found[1] = back.t() @ flat
+        found[1] = back.t() @ x.flatten(0, -2)
     elif of_weight:
-        found[1] = torch.from_numpy(_kernel().sparse_linear_weight(_array(back), _array(flat), threads))
+        found[1] = torch.from_numpy(_kernel().sparse_linear_weight(_array(back), _array(x.flatten(0, -2)), threads))
     return found[0], found[1]
 
 
@@ -148,7 +148,7 @@ def _backward(*args: Any) -> tuple[Tensor, ...]:
 
 @torch.library.register_fake(EGRU + "_pack")
 def _(weight: Tensor) -> Tensor:
-    # as row_of in egru.h lays them out: whole vectors, then an odd number of lines
+    # as row_of in sparse_inputs.h lays them out: whole vectors, then an odd number of lines
     hidden, size = weight.shape[0] // 3, weight.dtype.itemsize
     lanes = _kernel().vector_bytes // size
     lines = (3 * ((hidden + lanes - 1) // lanes * lanes) * size + 63) // 64

@@ -127,7 +127,10 @@ class EGRU(nn.RNNBase):
     def forward(
         self, input: Tensor | PackedSequence | Events, state: EGRUState | None = None, *, return_steps: bool = False
     ) -> tuple[Tensor | PackedSequence, EGRUState] | tuple[Tensor | PackedSequence, EGRUState, list[EGRUSteps]]:
-        """The output and the last state; with ``return_steps`` also what each layer and direction did, for losses and counts."""
+        """The output and the last state; with ``return_steps`` also what each layer and direction did, for losses and counts.
+
+        Of what a lower layer told, the gradient may be left out where it is of no use to that layer's parameters and inputs.
+        """
         x, lengths = self._padded(input)
         before = self._state(state, x, batched=not (isinstance(input, Tensor) and input.dim() == 2))
         steps: list[EGRUSteps] = []
@@ -401,12 +404,18 @@ def _decaying(x: Tensor, decay: float, now: Tensor) -> Tensor:
     step = torch.arange(block, dtype=x.dtype, device=x.device)
     age, fading = step[:, None] - step, decay ** (step + 1)
     kernel = torch.where(age >= 0, (1 - decay) * decay ** age.clamp(min=0), 0.0)
-    traces = []
-    for part in x.split(block):
-        size = len(part)
-        new = (kernel[:size, :size] @ part.flatten(1)).view_as(part) + fading[:size, None, None] * now
-        now = new[-1]
-        traces.append(new)
+    traces: list[Tensor] = []
+    with torch.autocast(x.device.type, enabled=False):  # whose products are of lower precision
+        for part in x.split(block):
+            size = len(part)
+            new = (kernel[:size, :size] @ part.flatten(1)).view_as(part) + fading[:size, None, None] * now
+            if bool(new.isfinite().all()):
+                traces.append(new)
+            else:  # in a product what is not finite would reach the steps before it
+                for told in part:
+                    now = decay * now + (1 - decay) * told
+                    traces.append(now[None])
+            now = traces[-1][-1]
     return torch.cat(traces)
 
 

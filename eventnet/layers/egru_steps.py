@@ -58,7 +58,8 @@ class EGRUSteps(NamedTuple):
     @torch.no_grad()
     def needed(self) -> Tensor:
         """Where a gradient of what is told is of use: of units that fired, or were within ``half_width`` of their threshold."""
-        return (self.y != 0) | ((self.v - self.unit.threshold).abs() < self.unit.half_width)
+        above = self.v - self.unit.threshold
+        return ~(above <= 0) | (above.abs() < self.unit.half_width)
 
     @torch.no_grad()
     def activity(self) -> EGRUActivity:

@@ -72,7 +72,7 @@ class Batches:
         epoch = self.epoch
         for step, chosen in enumerate(self.order().split(self.batch_size)):
             if self.shuffle:
-                torch.default_generator.manual_seed(_mix(self.seed, epoch, step))
+                torch.manual_seed(_mix(self.seed, epoch, step))  # of every device
             events, labels = self._take(chosen.tolist())
             if self.shift:
                 events = shift_units(events, self.shift)

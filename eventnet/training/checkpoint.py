@@ -130,7 +130,7 @@ def save_model(folder: Path, network: Network, **facts: Any) -> None:
 
 
 def load_model(folder: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
-    """The network of a run with its best weights, and the content of ``model.json``.
+    """The network of a run with its best weights, in evaluation mode, and the content of ``model.json``.
 
     Raises:
         CheckpointError: files are missing, cut short, of another version, or do not belong together.
@@ -159,7 +159,7 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # ValueError: also RecipeError
         raise CheckpointError(f"{folder / MODEL}: does not describe {WEIGHTS}: {error}") from error
-    return network, description
+    return network.eval(), description
 
 
 # ---- the training state -----------------------------------------------------------------------------------

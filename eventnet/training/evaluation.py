@@ -29,7 +29,6 @@ class Evaluation:
     accuracy: float
     input_events_per_inference: float
     activity: dict[str, float]
-    sentence: str
     rates: tuple[tuple[float, ...], ...]
 
     def summary(self) -> dict[str, Any]:
@@ -53,23 +52,24 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
     samples, loss, correct, labelled, inputs, seconds = 0, 0.0, 0.0, 0, 0, 0.0
     training = network.training
     network.eval()
-    for events, labels in Batches(dataset, recipe.batch_size):
-        outcome = network(events)
-        size, here = labels.shape[0], int((labels != metrics.IGNORED).sum())
-        loss += objective.loss(recipe, outcome, labels).item() * size
-        if here:
-            correct += metrics.accuracy(objective.predict(recipe, outcome.scores), labels) * here
-        samples, labelled = samples + size, labelled + here
-        inputs += events.num_events
-        seconds += events.duration.double().sum().item()
-        meter.add(outcome)
-    network.train(training)
+    try:
+        for events, labels in Batches(dataset, recipe.batch_size):
+            outcome = network(events)
+            size, here = labels.shape[0], int((labels != metrics.IGNORED).sum())
+            loss += objective.loss(recipe, outcome, labels).item() * size
+            if here:
+                correct += metrics.accuracy(objective.predict(recipe, outcome.scores), labels) * here
+            samples, labelled = samples + size, labelled + here
+            inputs += events.num_events
+            seconds += events.duration.double().sum().item()
+            meter.add(outcome)
+    finally:
+        network.train(training)
     return Evaluation(
         samples=samples,
         loss=loss / max(samples, 1),
         accuracy=round(correct) / max(labelled, 1),
         input_events_per_inference=inputs / max(samples, 1),
         activity=meter.metrics(),
-        sentence=meter.sentence(),
         rates=tuple(tuple((counts / max(seconds, 1e-30)).tolist()) for counts in meter.counts()),
     )

@@ -55,6 +55,7 @@ def activity_of(network: Network, splits: data.Splits, sample: int = 0) -> plots
     """What the network does with one validation sample."""
     one = splits.validation.__getitems__([sample]) if hasattr(splits.validation, "__getitems__") else None
     events, labels = data.collate(splits.validation[sample]) if one is None else one
+    network.eval()  # nothing is dropped; the network is here to be looked at
     single = labels.dim() == 1
     predicted = int(objective.predict(network.recipe, network(events).scores)[0]) if single else None
     facts: dict[str, Any] = {"label": int(labels[0]) if single else None, "predicted": predicted}
@@ -84,5 +85,13 @@ def _of_steps(network: GatedNetwork, events: Events, facts: dict[str, Any]) -> p
     said, heard = network.layers(network.dense(events), events.num_steps(step))
     hidden = [layer.steps.to_events(step) for layer in heard if layer.steps is not None]
     times = torch.arange(1, len(said) + 1) * step
-    words = {"scale": "logit at each step", "events": "events", "units": "units"}
-    return plots.Activity(inputs=events, hidden=hidden, times=times, voltage=network.read(said)[:, 0], **words, **facts)
+    return plots.Activity(
+        inputs=events,
+        hidden=hidden,
+        times=times,
+        voltage=network.read(said)[:, 0],
+        scale="logit at each step",
+        events="events",
+        units="units",
+        **facts,
+    )

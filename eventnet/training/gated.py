@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from eventnet import EGRU, Events, constrain_, losses
+from eventnet.training.errors import DataError, RecipeError
 from eventnet.training.meter import GatedMeter
 from eventnet.training.network import Heard, Network, Outcome
 from eventnet.training.recipe import GatedRecipe
@@ -37,8 +38,8 @@ class GatedNetwork(Network):
     def __init__(self, recipe: GatedRecipe, num_units: int, num_classes: int) -> None:
         super().__init__(recipe, num_units, num_classes)
         if recipe.tied and num_units != num_classes:
-            raise ValueError(
-                f"tied: expected classes that are the input's units, got {num_units} units, {num_classes} classes"
+            raise RecipeError(
+                f"tied: expected data whose classes are its units, got {num_units} units and {num_classes} classes"
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -54,6 +55,8 @@ class GatedNetwork(Network):
     def forward(self, events: Events) -> Outcome:
         """Scores of the classes, and what the layers heard and did."""
         lengths = events.num_steps(self.recipe.step)
+        if bool((lengths < 1).any()):
+            raise DataError(f"sample {int(lengths.argmin())} of the batch lasts 0 s; expected at least one step of it")
         x, heard = self.layers(self.dense(events), lengths)
         if self.recipe.readout == "last":
             x = x[lengths - 1, torch.arange(len(lengths), device=x.device)]
@@ -108,7 +111,7 @@ class GatedNetwork(Network):
         parts = [losses.activity_penalty(steps.fired, recipe.activity_target) for steps in told]
         return recipe.activity_weight * rising * torch.stack(parts).sum()
 
-    def after_step_(self, outcome: Outcome) -> None:
+    def after_step_(self, spikes: tuple[Events, ...]) -> None:
         """Thresholds stay between 0 and 1."""
         constrain_(self)
 
@@ -119,13 +122,14 @@ class GatedNetwork(Network):
 
 def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.Module:
     """The recipe's layers: event-based or dense."""
-    size, form = recipe.hidden[0], {"num_layers": len(recipe.hidden)}
-    dropout = recipe.dropout if len(recipe.hidden) > 1 else 0.0
+    size, num_layers = recipe.hidden[0], len(recipe.hidden)
+    dropout = recipe.dropout if num_layers > 1 else 0.0
     if recipe.unit == "gru":
-        return nn.GRU(inputs, size, dropout=dropout, **form)
+        return nn.GRU(inputs, size, num_layers, dropout=dropout)
     return EGRU(
         inputs,
         size,
+        num_layers,
         dropout=dropout,
         threshold_mean=recipe.threshold_mean,
         height=recipe.height,
@@ -134,5 +138,4 @@ def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.Module:
         zoneout=recipe.zoneout,
         drop_connect=recipe.drop_connect,
         backend=recipe.backend,
-        **form,
     )

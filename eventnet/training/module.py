@@ -81,7 +81,7 @@ class Classifier(lightning.LightningModule):
         self.optimizer_state = optimizer_state
         self.recipe, self.network, self.first_epoch = recipe, network, first_epoch
         self.training_tally, self.validation_tally = Tally(network.meter()), Tally(network.meter())
-        self._outcome: Outcome | None = None
+        self._spikes: tuple[Events, ...] = ()
 
     @property
     def epoch(self) -> int:
@@ -101,15 +101,14 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch with the penalties."""
         outcome, loss = self._evaluate(batch, f"epoch {self.epoch + 1}, step {batch_idx + 1}", self.training_tally)
-        self._outcome = Outcome(outcome.scores.detach(), tuple(spikes.detach() for spikes in outcome.spikes))
+        self._spikes = tuple(spikes.detach() for spikes in outcome.spikes)
         steps = max(len(self.trainer.train_dataloader or ()), 1)
         extra = self.network.penalty(outcome, (self.epoch + batch_idx / steps) / self.recipe.epochs)
         return loss if extra is None else loss + extra
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """After the optimiser's step."""
-        assert self._outcome is not None
-        self.network.after_step_(self._outcome)
+        self.network.after_step_(self._spikes)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""

@@ -52,8 +52,8 @@ class Network(nn.Module):
         """What the activity adds to the loss, after this share of the training; None for nothing."""
         return None
 
-    def after_step_(self, outcome: Outcome) -> None:
-        """What is left to do after a step of the optimiser on that outcome."""
+    def after_step_(self, spikes: tuple[Events, ...]) -> None:
+        """What is left to do after a step of the optimiser; ``spikes`` are those of the batch."""
 
     def step_size(self, name: str) -> float:
         """Adam's step for the parameter of this name."""

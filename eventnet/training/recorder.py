@@ -48,7 +48,7 @@ class Recorder(Callback):
             raise TrainingError(f"epoch {module.epoch + 1}: the validation loss is {row['validation_loss']}")
         self.history.append(row)
         if best_epoch(self.history, module.recipe.best) is row:
-            facts = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"]}
+            facts = {name: row[name] for name in ("epoch", "validation_accuracy", "validation_loss")}
             save_model(self.folder, module.network, data=module.recipe.data, **facts)
         state = {
             "epoch": row["epoch"],
@@ -60,9 +60,9 @@ class Recorder(Callback):
 
 
 def as_csv(rows: list[dict[str, float]]) -> bytes:
-    """Rows of one set of columns as CSV."""
+    """Rows as CSV; a column that a row lacks, of a run begun by an older version, stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

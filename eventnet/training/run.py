@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import platform
 import warnings
@@ -58,6 +59,7 @@ class Result:
     test: Evaluation
     best_epoch: int
     validation_accuracy: float
+    validation_loss: float
     seconds: float
     plots: tuple[Path, ...]
 
@@ -359,6 +361,7 @@ def _finish(folder: Path, splits: data.Splits, history: list[dict[str, float]]) 
     facts = {
         "best_epoch": int(description["epoch"]),
         "validation_accuracy": description["validation_accuracy"],
+        "validation_loss": description.get("validation_loss", math.nan),  # which older versions did not keep
         "seconds": round(seconds, 2),
     }
     write_files({folder / RESULT: to_json({**facts, "test": test.summary()})})

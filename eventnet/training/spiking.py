@@ -119,11 +119,11 @@ class SpikingNetwork(Network):
                 parts.append(recipe.rate_weight * losses.rate_penalty(events, recipe.highest_rate))
         return torch.stack(parts).sum() if parts else None
 
-    def after_step_(self, outcome: Outcome) -> None:
+    def after_step_(self, spikes: tuple[Events, ...]) -> None:
         """Wake silent neurons, restore bounds."""
         if self.recipe.lift:
-            for layer, spikes in zip([*self.hidden, self.readout], outcome.spikes, strict=False):
-                losses.lift_silent_(layer.weight, spikes, self.recipe.lift)
+            for layer, fired in zip([*self.hidden, self.readout], spikes, strict=False):
+                losses.lift_silent_(layer.weight, fired, self.recipe.lift)
         if self._bounded:
             constrain_(self)
 

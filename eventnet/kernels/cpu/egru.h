@@ -208,10 +208,9 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
         bool dense = false;
         for (int t = 0; t < in.steps; ++t) {
             barrier.wait();
-            // One step is like the one before: who is dense in this one spares the lists for the next.
+            // What was told in step t - 1 decides whether step t + 1 is dense; if so, step t keeps no lists for it.
             const bool next = dense_is_faster<T>(std::accumulate(firing[t % 2].begin(), firing[t % 2].begin() + parts, size_t(0)), all, in.batch, kDense);
-            size_t& mine_firing = firing[(t + 1) % 2][part];
-            mine_firing = 0;
+            size_t mine_firing = 0;
             if (!dense) heard.gather(told[t % 2], most, parts);
             for (int b = 0; b < in.batch; ++b)
                 for (int gate = 0; gate < 3; ++gate)
@@ -258,7 +257,7 @@ void gated_forward(const GatedLayer<T>& layer, const Sequence<T>& in, T* y, T* v
                     store_of(kept + 2 * hidden, n, hidden, unit.g), store_of(kept + 3 * hidden, n, hidden, h);
                 }
             }
-            dense = next;
+            dense = next, firing[(t + 1) % 2][part] = mine_firing;
         }
     });
 }
@@ -338,9 +337,10 @@ void weight_gradient(const GatedLayer<T>& layer, const Sequence<T>& in, const T*
         const Vec<T> d = load_of(out.drive + (at * 3 + gate) * hidden, n, hidden);
         return gate == 2 ? d * load_of(gates + at * 4 * hidden, n, hidden) : d;  // of what r multiplies
     };
-    const Active<T> told(positions, hidden, threads, [&](size_t at) { return at < batch ? in.y + at * hidden : y + (at - batch) * hidden; });
-    if (!dense_is_faster<T>(told.units.size(), static_cast<double>(positions) * hidden, in.batch, kDenseWeight)) {
-        sparse_weight_gradient<T>(told, hidden, hidden, cotangent, out.weight, threads);
+    const auto told = [&](size_t at) { return at < batch ? in.y + at * hidden : y + (at - batch) * hidden; };
+    const size_t active = Active<T>::count(positions, hidden, threads, told).back();
+    if (!dense_is_faster<T>(active, static_cast<double>(positions) * hidden, in.batch, kDenseWeight)) {
+        sparse_weight_gradient<T>(Active<T>(positions, hidden, threads, told), hidden, hidden, cotangent, out.weight, threads);
         return;
     }
     Array<T> of_told(positions * hidden);  // the third gate's cotangents
@@ -367,12 +367,14 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
     const int hidden = layer.hidden, padded = layer.padded, most = threads_for(layer, in.batch, threads);
     Array<T> d_c(static_cast<size_t>(in.batch) * padded, T(0)), d_y(d_c.size(), T(0)), d_back[2];
     for (auto& one : d_back) one.assign(static_cast<size_t>(in.batch) * layer.row, T(0));
+    std::vector<size_t> needing[2];  // how many cotangents, by part
+    for (auto& counts : needing) counts.resize(most);
     team(most, [&](int part, int parts, Barrier& barrier) {
         const auto [from, to] = units_of<T>(padded, parts, part);
         std::vector<std::vector<int>> needed(to - from);         // samples by unit
         Array<T> sums(4 * static_cast<size_t>(to - from), T(0));  // of a step, over the samples: three gates and the threshold
         const int own = std::max(0, std::min(to, hidden) - from);
-        bool dense = false;
+        bool dense = false;  // as in the forward pass, decided a step ahead, and for all parts alike
         for (int t = in.steps; t-- > 0;) {
             size_t active = 0;
             std::fill(sums.begin(), sums.end(), T(0));
@@ -424,8 +426,9 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                 for (int gate = 0; gate < 3; ++gate) out.bias[gate * hidden + n] += sum[gate * kLanes<T>];
                 out.threshold[n] += sum[3 * kLanes<T>];
             }
+            needing[t % 2][part] = active;
             barrier.wait();
-            if (dense)
+            if (dense && (t > 0 || out.first))
                 Blas::add_product<T>(in.batch, own, 3 * padded, {told_back.data(), size_t(layer.row)}, false, {layer.column(from), size_t(layer.row)}, true,
                                      &d_y[from], padded);
             for (int j = from; j < std::min(to, hidden); ++j) {
@@ -435,7 +438,8 @@ void gated_backward(const GatedLayer<T>& layer, const Sequence<T>& in, const T* 
                 for (; k + 4 <= count; k += 4) products<T, 4>(layer.column(j), told_back.data(), &list[k], layer.row, &d_y[j], padded);
                 for (; k < count; ++k) products<T, 1>(layer.column(j), told_back.data(), &list[k], layer.row, &d_y[j], padded);
             }
-            dense = dense_is_faster<T>(active, static_cast<double>(in.batch) * own, in.batch, kDenseBack);  // in the next one too
+            const size_t all_active = std::accumulate(needing[t % 2].begin(), needing[t % 2].begin() + parts, size_t(0));
+            dense = dense_is_faster<T>(all_active, static_cast<double>(in.batch) * hidden, in.batch, kDenseBack);
         }
         for (int b = 0; b < in.batch; ++b)
             for (int n = from; n < std::min(to, hidden); ++n) {

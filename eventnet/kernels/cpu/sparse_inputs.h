@@ -1,6 +1,6 @@
 // Products of a weight (3H, inputs) with inputs most of which are zero, and their gradients.
 //
-// A position is a step of a sample. The weight is packed with a row for each input (egru.h), so that a product adds up the rows of the
+// A position is a step of a sample. The weight is packed with a row for each input, so that a product adds up the rows of the
 // inputs that are not zero. Everything goes by blocks of a few vectors of the 3H: the part of the weight that a block reads stays in the
 // cache while all positions pass.
 #pragma once
@@ -66,18 +66,9 @@ struct Active {
 
     // row(p): where the inputs of position p are.
     template <class Row>
-    Active(size_t positions, int inputs, int threads, const Row& row) : start(positions + 1, 0) {
-        const int parts = static_cast<int>(std::min<size_t>(positions, 4 * static_cast<size_t>(threads)));
-        const auto each = [&](const auto& job) {
-            parallel_for(parts, threads, [&](int part) { job(positions * part / parts, positions * (part + 1) / parts); });
-        };
-        each([&](size_t first, size_t last) {
-            for (size_t p = first; p < last; ++p)
-                for (int c = 0; c < inputs; c += kLanes<T>) start[p + 1] += __builtin_popcount(bits<T>(load_of(row(p), c, inputs) != 0));
-        });
-        for (size_t p = 0; p < positions; ++p) start[p + 1] += start[p];
+    Active(size_t positions, int inputs, int threads, const Row& row) : start(count(positions, inputs, threads, row)) {
         units.resize(start[positions]), values.resize(start[positions]);
-        each([&](size_t first, size_t last) {
+        each(positions, threads, [&](size_t first, size_t last) {
             for (size_t p = first; p < last; ++p) {
                 size_t at = start[p];
                 for (int c = 0; c < inputs; c += kLanes<T>) {
@@ -92,6 +83,25 @@ struct Active {
     }
 
     size_t positions() const { return start.size() - 1; }
+
+    // How many there are before each position, and in all.
+    template <class Row>
+    static std::vector<size_t> count(size_t positions, int inputs, int threads, const Row& row) {
+        std::vector<size_t> before(positions + 1, 0);
+        each(positions, threads, [&](size_t first, size_t last) {
+            for (size_t p = first; p < last; ++p)
+                for (int c = 0; c < inputs; c += kLanes<T>) before[p + 1] += __builtin_popcount(bits<T>(load_of(row(p), c, inputs) != 0));
+        });
+        for (size_t p = 0; p < positions; ++p) before[p + 1] += before[p];
+        return before;
+    }
+
+private:
+    template <class Job>
+    static void each(size_t positions, int threads, const Job& job) {
+        const int parts = static_cast<int>(std::min<size_t>(positions, 4 * static_cast<size_t>(threads)));
+        parallel_for(parts, threads, [&](int part) { job(positions * part / parts, positions * (part + 1) / parts); });
+    }
 };
 
 constexpr int kBlock = 8;  // vectors
