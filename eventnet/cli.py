@@ -300,10 +300,10 @@ def _activity(found: Evaluation) -> dict[str, str]:
     silent = {"silent units": f"{did['silent_share']:.1%} of the hidden ones"}
     if "spikes_per_inference" in did:
         return {"spikes per inference": f"{did['spikes_per_inference']:.1f}"} | silent
-    dense = did["dense_multiplications"]
+    work, dense = did["multiplications"], did["dense_multiplications"]
     return {
         "active units": f"{did['activity']:.1%} of the hidden ones in a step, {did['backward_activity']:.1%} have a gradient",
-        "multiplications": f"{did['multiplications']:,.0f} in a step ({did['multiplications'] / dense:.1%} of {dense:,.0f})",
+        "multiplications": f"{work:,.0f} of the layers in a step ({work / dense:.1%} of {dense:,.0f} with zeros)",
     } | silent
 
 

@@ -183,7 +183,7 @@ def pareto(points: Mapping[str, Sequence[tuple[float, float]]], *, cost: str, sc
     """Points of cost and score, kind by kind, and the front of those that none beats in both.
 
     Args:
-        points: (cost > 0, score between 0 and 1) of each network, by kind; a kind of one point is labelled beside it.
+        points: (cost > 0, score between 0 and 1) of each network, by kind.
         cost, score: what they are, for the axes.
     """
     figure, axes = _figure(1, 1, width=7.5, height=4.6)
@@ -207,7 +207,7 @@ def pareto(points: Mapping[str, Sequence[tuple[float, float]]], *, cost: str, sc
     axis.set_xscale("log")
     axis.set_xlabel(cost)
     axis.set_ylabel(f"{score} (%)")
-    _title(axis, title or "Beyond the line: cheaper and better than all")
+    _title(axis, title or "Costs and scores; nothing lies beyond the front")
     _legend(axis, loc="lower right")
     return figure
 

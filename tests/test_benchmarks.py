@@ -394,6 +394,34 @@ def test_accuracy_collects_runs_and_refuses_to_mix_settings(tmp_path: Path, monk
         accuracy.collect("small", runs)
 
 
+def test_accuracy_of_older_runs_is_that_of_the_same_settings(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(accuracy, "load_model", lambda folder: (torch.nn.Linear(2, 3), {}))
+    new = {"family": "spiking", "best": "accuracy"}
+    runs = {0: finished_run(tmp_path / "0", 0, 0.9), 1: finished_run(tmp_path / "1", 1, 0.8, **new)}
+    assert accuracy.collect("small", runs)["mean"] == pytest.approx(0.85)
+
+
+def test_gated_recipes_have_a_table_of_their_own(tmp_path: Path) -> None:
+    test = {"activity": 0.2, "backward_activity": 0.5, "multiplications": 250.0, "dense_multiplications": 1000.0}
+    run = {"test_accuracy": 0.9, "validation_loss": 0.123456, "parameters": 1234, "test": test}
+    for name, recipe in (
+        ("rows", {"family": "gated", "unit": "egru", "hidden": [64, 64]}),
+        ("rows_gru", {"family": "gated", "unit": "gru", "hidden": [64, 64]}),
+        ("plain", {}),
+    ):
+        (tmp_path / "accuracy").mkdir(exist_ok=True)
+        (tmp_path / "accuracy" / f"{name}.json").write_text(json.dumps({"runs": [{**run, "recipe": recipe}]}))
+    gated = tables.gated_table(tmp_path).splitlines()
+    assert (
+        len(gated) == 4
+        and "| rows | 64-64 EGRU | 1,234 | 1 | 90.00 % | 0.1235 | 20.0% | 50.0% | 250 (25% of the" in gated[2]
+    )
+    assert "| rows_gru | 64-64 GRU |" in gated[3]
+    spiking = tables.accuracy_table(tmp_path)
+    assert "| plain | 90.00 % |" in spiking and "rows" not in spiking
+    assert tables.gated_table(tmp_path / "nothing") is None
+
+
 def test_accuracy_starts_resumes_and_keeps_runs(tmp_path: Path, monkeypatch) -> None:
     calls: list[list[str]] = []
     monkeypatch.setattr(
@@ -432,6 +460,16 @@ def test_the_linear_floor_sees_counts_and_latencies() -> None:
         score, what = accuracy.linear_floor(argparse.Namespace(**parts))
         assert what == expected
         assert score > 0.9
+
+
+def test_the_linear_floor_of_steps_sees_when(monkeypatch) -> None:
+    """The class is the step of the only event; counts are the same for all."""
+    classes = torch.arange(60) % 3
+    events = Events.from_list([([0.01 * int(k)], [0]) for k in classes], 1, [0.03] * 60)
+    parts = {name: argparse.Namespace(events=events, labels=classes) for name in ("train", "validation", "test")}
+    assert accuracy.linear_floor(argparse.Namespace(**parts), step=0.01) == (1.0, "ridge on all steps")
+    monkeypatch.setattr(accuracy, "MOST", 100)
+    assert accuracy.linear_floor(argparse.Namespace(**parts), step=0.01) is None
 
 
 def test_the_linear_floor_of_labelled_steps_sees_traces() -> None:

@@ -70,6 +70,13 @@ def test_text_that_is_too_short_or_no_text_is_refused(tmp_path):
     (tmp_path / "input.txt").write_text("too short")
     with pytest.raises(ValueError, match="give a longer text or a smaller length"):
         data.load("characters", tmp_path)
+    for options, error in (
+        ({"length": 0}, "length must be a whole number of characters >= 1, got 0"),
+        ({"length": 8.5}, "length must be a whole number"),
+        ({"validation_fraction": 1.5}, "validation_fraction must be a share"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            data.load("characters", tmp_path, **options)
     (tmp_path / "input.txt").write_bytes(b"\xff\xfe" * 500)
     with pytest.raises(ValueError, match="not text in UTF-8"):
         data.load("characters", tmp_path)

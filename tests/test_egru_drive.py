@@ -90,7 +90,12 @@ def test_stacked_layers_have_the_gradients_of_the_reference(half_width, form, pa
     for layer in layers:
         torch.manual_seed(5)  # of what is dropped
         output, state, steps = layer(whole, return_steps=True)
-        told = [output.data if packed else output, state.c, state.y, *(part for s in steps for part in (s.y, s.v, s.fired))]
+        told = [
+            output.data if packed else output,
+            state.c,
+            state.y,
+            *(part for s in steps for part in (s.y, s.v, s.fired)),
+        ]
         generator = torch.Generator().manual_seed(4)
         loss = sum((torch.randn(x.shape, generator=generator, dtype=torch.float64) * x).sum() for x in told)
         found.append([*told, *torch.autograd.grad(loss, list(layer.parameters()))])
@@ -119,8 +124,13 @@ def test_a_unit_that_fires_at_zero_needs_its_gradient():
 @pytest.mark.parametrize("share", [0.1, 0.9])
 @pytest.mark.parametrize(
     ("name", "shape", "dtype"),
-    [("weight_ih_l0", (24, 3), None), ("weight_ih_l0", (24, 9), None), ("bias_ih_l0", (8,), None)]
-    + [("bias_ih_l0", (24,), torch.float64), ("weight_ih_l0", (24, 6), torch.float64)],
+    [
+        ("weight_ih_l0", (24, 3), None),
+        ("weight_ih_l0", (24, 9), None),
+        ("weight_ih_l0", (24, 6), torch.float64),
+        ("bias_ih_l0", (8,), None),
+        ("bias_ih_l0", (24,), torch.float64),
+    ],
 )
 def test_parameters_that_do_not_fit_are_refused_however_many_inputs_are_zero(name, shape, dtype, share):
     layer, x = EGRU(6, 8), torch.randn(3, 2, 6) * (torch.rand(3, 2, 6) < share)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 README = EXAMPLES.with_name("README.md")
@@ -64,8 +65,16 @@ def test_egru_sweep(tmp_path):
     found = load("09_egru_sweep").main(quick=True, out=tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
     assert found["GRU"][0][1] > 0.85 and max(accuracy for _, accuracy in found["EGRU"]) > 0.85
-    for kind in ("GRU, gated without training", "EGRU", "EGRU, pruned"):
+    for kind in ("GRU, pruned", "GRU, gated without training", "EGRU", "EGRU, pruned"):
         assert found[kind] and all(cost < found["GRU"][0][0] for cost, _ in found[kind])
+
+
+def test_a_gru_that_is_gated_by_nothing_is_the_gru():
+    example = load("09_egru_sweep")
+    torch.manual_seed(0)
+    model, rows = example.Reader(torch.nn.GRU(8, example.HIDDEN)), torch.rand(8, 50, 8)
+    labels = model(rows)[0].argmax(1)
+    assert example.measure_gated(model, rows, labels, 0.0) == example.measure(model, rows, labels) == (12288.0, 1.0)
 
 
 @pytest.mark.skipif("EVENTNET_DATA" not in os.environ, reason="real recordings: set EVENTNET_DATA")

@@ -103,6 +103,22 @@ def test_activity_of_silent_spiking_and_stepwise_readouts(tmp_path):
         assert axis.get_legend().get_window_extent().x0 > axis._left_title.get_window_extent().x1
 
 
+def test_pareto_shows_kinds_and_front(tmp_path):
+    points = {"dense": [(100.0, 0.9)], "sparse": [(10.0, 0.8), (20.0, 0.7), (50.0, 0.95)], "none": []}
+    figure = plots.pareto(points, cost="multiplications", score="accuracy")
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["dense", "sparse", "front"]
+    assert axis.get_xscale() == "log" and axis.get_ylabel() == "accuracy (%)"
+    front = axis.get_lines()[0]
+    assert list(front.get_xdata()) == [10.0, 50.0] and list(front.get_ydata()) == pytest.approx([80.0, 95.0])
+    assert pixels(figure, tmp_path / "pareto.png").std() > 0.02
+
+
+def test_the_front_keeps_what_nothing_beats():
+    assert plots.front_of([(1.0, 0.5), (1.0, 0.6), (2.0, 0.6), (3.0, 0.7)]) == [(1.0, 0.6), (3.0, 0.7)]
+    assert plots.front_of([]) == []
+
+
 def test_firing_rates_counts_neurons(tmp_path):
     figure = plots.firing_rates([[0.0, 10.0, 20.0], [0.0] * 5], before=[[0.0, 0.0, 5.0], [1.0] * 5])
     assert "10.0 Hz on average, 1 of 3 silent" in titles(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -11,17 +12,20 @@ from test_training import StopAt, rows, same_weights
 from eventnet import EGRU, Events, cli, data
 from eventnet.training import (
     RECIPES,
+    DataError,
     GatedRecipe,
     Recipe,
     RecipeError,
     SpikingRecipe,
     build,
     evaluate_network,
+    figures,
     find,
     load_model,
     objective,
     train,
 )
+from eventnet.training.history import best_epoch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -214,6 +218,19 @@ def test_a_run_leaves_what_spiking_ones_do(finished, splits):
     )
 
 
+def test_a_run_begun_by_an_older_version_goes_on(splits, tmp_path):
+    """Its rows have fewer columns."""
+    with pytest.raises(InterruptedError):
+        train(SMALL, tmp_path, splits=splits, progress=False, callbacks=[StopAt(1, 0)])
+    state = torch.load(tmp_path / "training.pt", weights_only=True)
+    for row in state["history"]:
+        del row["train_backward_activity"]
+    torch.save(state, tmp_path / "training.pt")
+    train(None, tmp_path, resume=True, splits=splits, progress=False)
+    found = rows(tmp_path)
+    assert [bool(row["train_backward_activity"]) for row in found] == [False, True, True]
+
+
 @pytest.mark.parametrize("step", [0, 2])
 def test_a_killed_run_resumes_to_the_same_numbers(finished, splits, tmp_path, step):
     with pytest.raises(InterruptedError):
@@ -254,6 +271,38 @@ def test_by_command(capsys, tmp_path, monkeypatch):
     assert "active units" in capsys.readouterr().out
     assert cli.main(["train", "vowels", *options[:-1], "other", "--tau-mem", "1"]) == 2
     assert "no such option" in capsys.readouterr().err.lower()
+
+
+def test_a_network_that_is_loaded_or_drawn_drops_nothing(finished, splits):
+    network, _ = load_model(finished.folder)
+    events = splits.validation.events
+    assert not network.training and network(events).scores.equal(network(events).scores)
+    fresh = build(SMALL.changed(dropout=0.5), 3, 3)
+    pictures = [figures.activity_of(fresh, splits) for _ in range(2)]
+    assert pictures[0].voltage.equal(pictures[1].voltage)
+    said = pictures[0].voltage[int(events.num_steps(10e-3)[0]) - 1]
+    assert int(said.argmax()) == pictures[0].predicted  # the last step is what is read
+
+
+def test_steps_of_another_length_than_those_of_the_data_are_refused(splits, tmp_path):
+    stepped = dataclasses.replace(splits, step=5e-3)
+    with pytest.raises(DataError, match=r"made comes in steps of 0\.005 s; expected step=0\.005, got 0\.01"):
+        train(SMALL, tmp_path / "a", splits=stepped, progress=False)
+    assert train(SMALL.changed(step=5e-3, epochs=1), tmp_path / "b", splits=stepped, progress=False).best_epoch == 1
+
+
+def test_a_sample_that_lasts_no_time_is_named():
+    with pytest.raises(DataError, match="sample 1 of the batch lasts 0 s"):
+        build(SMALL, 2, 2)(Events.from_list([([0.0], [1]), ([], [])], 2, [0.1, 0.0]))
+
+
+def test_the_best_of_a_history():
+    history = [
+        {"epoch": 1, "validation_accuracy": 0.9, "validation_loss": 0.5},
+        {"epoch": 2, "validation_accuracy": 0.8, "validation_loss": 0.4},
+        {"epoch": 3, "validation_accuracy": 0.9, "validation_loss": 0.45},
+    ]
+    assert best_epoch(history)["epoch"] == 3 and best_epoch(history, "loss")["epoch"] == 2
 
 
 def test_a_silent_layer_is_pointed_out(splits, tmp_path, capsys):

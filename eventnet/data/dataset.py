@@ -95,7 +95,7 @@ class Splits:
 
     ``sensor_size`` is ``(width, height, polarities)``, with units numbered ``(p * height + y) * width + x``,
     or ``None`` where units are not on a grid. ``note`` says where the samples are from, how many there are,
-    and what is missing.
+    and what is missing. ``step`` are the seconds of a step of data that comes in steps, such as the rows of an image.
     """
 
     train: Dataset[Sample]
@@ -106,6 +106,7 @@ class Splits:
     num_classes: int
     sensor_size: tuple[int, int, int] | None
     note: str
+    step: float | None = None
 
 
 def collate(samples: Any) -> Sample:

@@ -63,6 +63,7 @@ def load(
         num_units=CHANNELS,
         num_classes=CLASSES,
         sensor_size=None,
+        step=STEP,
     )
 
 

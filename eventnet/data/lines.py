@@ -12,7 +12,9 @@ from eventnet.data.folders import data_root
 from eventnet.data.idx import COMPLETE, FILES, read_images
 from eventnet.events import Events
 
-__all__ = ["load"]
+__all__ = ["STEP", "load"]
+
+STEP = 1e-3  # seconds
 
 
 def load(
@@ -21,17 +23,15 @@ def load(
     *,
     seed: int = 0,
     validation_fraction: float = 1 / 12,
-    step: float = 1e-3,
 ) -> Splits:
     """55,000 / 5,000 / 10,000 images as sequences: of rows, 28 steps of 28 units, or of pixels, 784 steps of one unit.
 
-    A pixel ``p > 0`` is an event of value ``p / 255``.
+    A pixel ``p > 0`` is an event of value ``p / 255``; a step lasts 1 ms.
 
     Args:
         name: ``"row_mnist"`` or ``"pixel_mnist"``.
         root: as of ``mnist``, see :func:`eventnet.data.idx.load`.
         seed, validation_fraction: of the validation part, drawn from the training files evenly from the classes.
-        step: seconds of a step.
 
     Raises:
         FileNotFoundError: a file is missing; ValueError: a file is truncated or something else.
@@ -41,11 +41,11 @@ def load(
     parts = {}
     for part in FILES:
         images, labels = read_images(folder, "mnist", part)
-        parts[part] = EventDataset(line_events(images, units, step), torch.from_numpy(labels.astype(np.int64)))
+        parts[part] = EventDataset(line_events(images, units, STEP), torch.from_numpy(labels.astype(np.int64)))
     return official_splits(
         parts["train"],
         parts["test"],
-        source=f"idx files, {units} pixels at a time, p/255, a step of {step * 1e3:g} ms each",
+        source=f"idx files, {units} pixels at a time, p/255, a step of 1 ms each",
         complete=COMPLETE,
         validation_fraction=validation_fraction,
         seed=seed,
@@ -53,6 +53,7 @@ def load(
         num_units=units,
         num_classes=10,
         sensor_size=None,
+        step=STEP,
     )
 
 

@@ -12,7 +12,9 @@ from eventnet.data.dataset import EventDataset, Splits, official_splits
 from eventnet.data.folders import data_root, find_file
 from eventnet.events import Events
 
-__all__ = ["load", "read_ts"]
+__all__ = ["STEP", "load", "read_ts"]
+
+STEP = 1e-3  # seconds
 
 FOLDERS = ("ucr", "JapaneseVowels", "japanese_vowels", "vowels", ".")
 COMPLETE = (270, 370)  # training and test recordings
@@ -23,14 +25,12 @@ def load(
     *,
     seed: int = 0,
     validation_fraction: float = 0.2,
-    step: float = 1e-3,
 ) -> Splits:
-    """JapaneseVowels: 270 / 370 utterances of nine speakers, 12 channels, 7 to 29 steps; the label is the speaker.
+    """JapaneseVowels: 270 / 370 utterances of nine speakers, 12 channels, 7 to 29 steps of 1 ms; the label is the speaker.
 
     Args:
         root: folder with ``JapaneseVowels_TRAIN.ts`` and ``JapaneseVowels_TEST.ts``, or with ``ucr/`` that has them.
         seed, validation_fraction: of the validation part, drawn from the training file evenly from the classes.
-        step: seconds of a step.
 
     Raises:
         FileNotFoundError: a file is missing; ValueError: a file is damaged or something else.
@@ -48,14 +48,14 @@ def load(
         if classes not in (None, known):
             raise ValueError(f"{path}: its classes {known} are not those of the training file, {classes}")
         classes = known
-        parts[part] = EventDataset(series_events(series, step), labels)
+        parts[part] = EventDataset(series_events(series, STEP), labels)
     units = {dataset.events.num_units for dataset in parts.values()}
     if len(units) != 1:
         raise ValueError(f"vowels: training and test file differ in their channels: {sorted(units)}")
     return official_splits(
         parts["TRAIN"],
         parts["TEST"],
-        source=f"JapaneseVowels of the UCR/UEA archive, a step of {step * 1e3:g} ms each",
+        source="JapaneseVowels of the UCR/UEA archive, a step of 1 ms each",
         complete=COMPLETE,
         validation_fraction=validation_fraction,
         seed=seed,
@@ -63,6 +63,7 @@ def load(
         num_units=units.pop(),
         num_classes=len(classes or ()),
         sensor_size=None,
+        step=STEP,
     )
 
 
@@ -74,7 +75,7 @@ def read_ts(path: str | os.PathLike[str]) -> tuple[list[np.ndarray], torch.Tenso
     """
     path = Path(path)
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a .ts file ({error})") from error
     lines = [line for line in lines if line and not line.startswith("#")]

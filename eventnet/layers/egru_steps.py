@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ class EGRUActivity:
         multiplications: of the forward pass, with weights that are not zero.
         backward_multiplications: of the backward pass, for the gradient of the weight and for what comes back through it.
         dense: multiplications of a pass of ``torch.nn.GRU``, which needs two of them to go back.
+        events: of each unit, in all samples and steps.
     """
 
     forward: float
@@ -31,6 +32,7 @@ class EGRUActivity:
     multiplications: float
     backward_multiplications: float
     dense: int
+    events: Tensor = field(repr=False, compare=False)
 
 
 class EGRUSteps(NamedTuple):
@@ -64,12 +66,14 @@ class EGRUSteps(NamedTuple):
     @torch.no_grad()
     def activity(self) -> EGRUActivity:
         """How many units took part, and what that costs; weights that are zero, as pruned ones, cost nothing."""
-        told, needed = self.y != 0, self.needed
         hidden = self.unit.threshold.numel()
-        forward, backward = (share.reshape(-1, hidden).double().mean(0) for share in (told, needed))
+        events, needed = (there.reshape(-1, hidden).sum(0) for there in (self.y != 0, self.needed))
+        positions = max(self.y.numel() // max(hidden, 1), 1)
+        forward, backward = events.double() / positions, needed.double() / positions
         there = (self.unit.weight != 0).sum(0).double()  # of each unit's column
         ahead, back = (forward * there).sum().item(), (backward * there).sum().item()
-        return EGRUActivity(forward.mean().item(), backward.mean().item(), ahead, ahead + back, 3 * hidden * hidden)
+        shares = forward.mean().item(), backward.mean().item()
+        return EGRUActivity(*shares, ahead, ahead + back, 3 * hidden * hidden, events.cpu())
 
     def to_events(self, step: float) -> Events:
         """What was told as events of the units: at ``t * step`` seconds for step t, ``(T, B, H)``, with their values.

@@ -92,8 +92,9 @@ class SpikingMeter:
 
 class GatedMeter:
     """Of gated layers, per sample and step: ``activity``, the share of units that fired; ``backward_activity``, the share that
-    had a gradient; ``multiplications`` of weights with numbers that are not zero, inputs of the layers and what their
-    units told; ``dense_multiplications``, with zeros. And the ``silent_share`` of the units. Dense units are always active.
+    had a gradient; ``multiplications`` of weights with numbers that are not zero, inputs of the layers and what their units
+    told, without embedding and readout; ``dense_multiplications``, with zeros. And the ``silent_share`` of the units. Dense
+    units are always active; zeros among their inputs do not count either.
     """
 
     def __init__(self, hidden: Sequence[int]) -> None:
@@ -114,7 +115,7 @@ class GatedMeter:
                 self._multiplications += 3.0 * dense * positions
             else:
                 did = heard.steps.activity()
-                total += (heard.steps.y != 0).reshape(-1, hidden).sum(0).to(total.device)
+                total += did.events
                 self._needed += did.backward * hidden * positions
                 self._multiplications += did.multiplications * positions
         self._positions += outcome.heard[0].positions

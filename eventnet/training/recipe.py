@@ -74,11 +74,15 @@ class Recipe:
     batch_size: int = setting(32, "samples per optimiser step", "samples", ">= 1")
     epochs: int = setting(30, "passes through the training samples", bound=">= 1")
     best: str = setting(
-        "accuracy", "the epoch that is kept is the best of the validation part by this", choices=("accuracy", "loss")
+        "accuracy",
+        "which epoch is kept: that of the highest validation accuracy or of the lowest loss",
+        choices=("accuracy", "loss"),
     )
     seed: int = setting(0, "of the initial weights, the validation part, order and dropout", bound=">= 0")
 
     def __post_init__(self) -> None:
+        if not self.family:
+            raise TypeError("Recipe: what all recipes share; expected a SpikingRecipe or a GatedRecipe")
         for each in fields_of(self):
             object.__setattr__(self, each.name, each.check(getattr(self, each.name)))
 
@@ -263,40 +267,45 @@ class GatedRecipe(Recipe):
 
     family = "gated"
 
+    hidden: tuple[int, ...] = setting((128,), "units of each hidden layer, the same for all", bound=">= 1")
     readout: str = setting(
         "last",
         "the outputs hear the last step of a sample, the mean of its steps, or each step, for labels per step",
         choices=("last", "mean", "each"),
     )
-    unit: str = setting("egru", "egru, or gru: its dense twin, torch.nn.GRU", choices=("egru", "gru"))
-    step: float = setting(1e-3, "length of a step", "s", "> 0")
+    unit: str = setting(
+        "egru", "kind of the layers: event-based, or their dense twin torch.nn.GRU", choices=("egru", "gru")
+    )
+    step: float = setting(1e-3, "length of a step; data that comes in steps has its own", "s", "> 0")
     embedding: int = setting(
         0, "numbers that each input unit is embedded in; 0: none, the layers hear the units", bound=">= 0"
     )
     tied: bool = setting(False, "the outputs use the embedding's weight; classes are the input's units")
     trace_decay: float | None = setting(
         None,
-        "egru: outputs hear a trace, this share of it a step before and the rest of what is told; none: what is told",
+        "of an egru: the outputs hear a moving average of it, trace = this * trace + (1 - this) * y; none: y itself",
         bound="in [0, 1)",
     )
-    threshold_mean: float = setting(0.3, "egru: mean of the initial thresholds", bound="in (0, 1)")
-    height: float = setting(0.7, "egru: height of the triangle that is the derivative of firing", bound=">= 0")
-    half_width: float = setting(1.0, "egru: half of that triangle's width", bound="> 0")
+    threshold_mean: float = setting(0.3, "of an egru: mean of the initial thresholds", bound="in (0, 1)")
+    height: float = setting(0.7, "of an egru: height of the triangle that is the derivative of firing", bound=">= 0")
+    half_width: float = setting(1.0, "of an egru: half of that triangle's width", bound="> 0")
     zoneout: float = setting(
-        0.0, "egru: share of the units that stay as they are in a step of training", bound="in [0, 1)"
+        0.0, "of an egru: share of the units that keep their state c for a step, in training", bound="in [0, 1)"
     )
     drop_connect: float = setting(
-        0.0, "egru: share of the recurrent weights left out in a batch of training", bound="in [0, 1)"
+        0.0, "of an egru: share of the recurrent weights left out of a batch, in training", bound="in [0, 1)"
     )
     dropout: float = setting(
-        0.0, "share of what a layer says that the next one does not hear, in training", bound="in [0, 1)"
+        0.0, "share of what a layer says that the next one, or the outputs, do not hear, in training", bound="in [0, 1)"
     )
 
-    activity_target: float = setting(0.1, "egru: wanted share of units that fire in a step", bound="in [0, 1)")
-    activity_weight: float = setting(0.0, "egru: weight of the squared distance from activity-target", bound=">= 0")
+    activity_target: float = setting(0.1, "of an egru: wanted share of units that fire in a step", bound="in [0, 1)")
+    activity_weight: float = setting(
+        0.0, "of an egru: weight of the squared distance from activity-target", bound=">= 0"
+    )
     activity_ramp: float = setting(
         0.5,
-        "egru: share of the training in which that weight rises from 0; from the start it would silence what has not learnt yet",
+        "of an egru: share of the training in which that weight rises from 0, as units that have not learnt yet fall silent",
         bound="in [0, 1]",
     )
 

@@ -62,7 +62,9 @@ class Recorder(Callback):
 def as_csv(rows: list[dict[str, float]]) -> bytes:
     """Rows as CSV; a column that a row lacks, of a run begun by an older version, stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

@@ -39,7 +39,7 @@ from eventnet.training.checkpoint import (
 from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, nearest
 from eventnet.training.evaluation import Evaluation, evaluate_network
 from eventnet.training.network import Network
-from eventnet.training.recipe import Recipe
+from eventnet.training.recipe import GatedRecipe, Recipe
 from eventnet.training.setting import fields_of
 
 __all__ = ["Result", "evaluate", "fresh_folder", "load_data", "recipe_of", "train"]
@@ -103,6 +103,7 @@ def train(
         _claim(folder)
     try:
         splits = load_data(recipe, data_root) if splits is None else splits
+        _check_step(recipe, splits)
         if not resume:
             _describe(folder, recipe, data_root, splits)
         with torch.random.fork_rng(devices=[]):
@@ -168,6 +169,14 @@ def load_data(recipe: Recipe, root: str | os.PathLike[str] | None) -> data.Split
         if not len(getattr(splits, part)):
             raise DataError(f"{recipe.data}: the {part} part is empty; validation_fraction keeps some samples")
     return splits
+
+
+def _check_step(recipe: Recipe, splits: data.Splits) -> None:
+    """Steps of a gated network that are not those of the data would merge some, or leave some empty."""
+    if isinstance(recipe, GatedRecipe) and splits.step is not None and recipe.step != splits.step:
+        raise DataError(
+            f"{splits.name} comes in steps of {splits.step:g} s; expected step={splits.step:g}, got {recipe.step:g}"
+        )
 
 
 def initial_network(recipe: Recipe, splits: data.Splits) -> Network:
