@@ -87,7 +87,8 @@ def read_ts(path: str | os.PathLike[str]) -> tuple[list[np.ndarray], torch.Tenso
     classes = next((tuple(words[2:]) for words in header if words[0].lower() == "@classlabel" and len(words) > 2), ())
     if not classes:
         raise ValueError(f"{path}: expected a line '@classLabel true NAME NAME ...' before @data, found none")
-    series, labels = [], []
+    series: list[np.ndarray] = []
+    labels: list[int] = []
     for number, line in enumerate(lines[start + 1 :], 1):
         *channels, name = line.split(":")
         try:

@@ -83,7 +83,16 @@ def load(
             encode(samples, t_max=t_max, duration=duration, dtype=dtype), torch.from_numpy(labels)
         )
     note = "generated as published (Kriener et al. 2021, seeds 42, 41, 40): 5000 training, 1000 validation, 1000 test"
-    return Splits(**made, name="yinyang", num_units=5, num_classes=3, sensor_size=None, note=note)
+    return Splits(
+        made["train"],
+        made["validation"],
+        made["test"],
+        name="yinyang",
+        num_units=5,
+        num_classes=3,
+        sensor_size=None,
+        note=note,
+    )
 
 
 def _distance(x: float, y: float, centre: float) -> float:
