@@ -1,7 +1,7 @@
 """EGRU against torch.nn.GRU of the same size: training, one sequence at a time, and step by step.
 
     python benchmarks/egru.py            measure and print
-    python benchmarks/egru.py --save     and keep the results in results/egru.json
+    python benchmarks/egru.py --save     and keep the results in results/egru.json, and time against steps in results/egru.png
 
 Every row is a process of its own: the same random input for both, float32, two threads, after the tests of what is measured.
 The units' thresholds are 0.1, and their biases get one more number, chosen so that they are as active as the row says; what
@@ -34,6 +34,7 @@ from eventnet import EGRU, EGRUStream
 RESULTS = Path(__file__).with_name("results") / "egru.json"
 TESTS = [f"tests/test_{name}.py" for name in ("egru", "egru_drive", "egru_kernels", "egru_stream")]
 INPUTS = 64
+LENGTHS = (98, 196, 392, 784)
 CLOSE = 0.01  # of the activity that is asked for
 
 
@@ -58,10 +59,11 @@ ROWS = [
         for batch in (32, 128)
         for activity in (0.1, 0.3)
     ),
-    *(Row("train", 1024, 32, 100, activity) for activity in (0.5, 0.7)),  # where dense products win
+    *(Row("train", 1024, 32, 100, activity) for activity in (0.5, 0.7)),
+    *(Row("train", 256, 128, 100, activity) for activity in (0.5, 0.7, 0.9)),
     *(Row("train", 1024, 32, 100, 0.1, half_width) for half_width in (0.2, 1.0)),
     *(Row("train", 512, 32, 100, activity, layers=3) for activity in (0.1, 0.3)),
-    *(Row("train", 256, 32, steps, 0.1) for steps in (196, 392, 784)),  # time grows as the sequence does
+    *(Row("train", 256, 32, steps, 0.1) for steps in LENGTHS),  # time grows as the sequence does
     *(Row("sequence", 1024, 1, 500, activity) for activity in (0.05, 0.1, 0.2, 0.3, 0.5)),
     Row("sequence", 1024, 1, 500, 0.1, inputs=0.05),
     *(Row("sequence", 1024, 1, 500, activity, layers=3) for activity in (0.1, 0.3)),
@@ -194,6 +196,32 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """Time of forward + backward against the number of steps, and the lines of a time that grows as they do."""
+    from matplotlib.figure import Figure
+
+    from eventnet import plots
+
+    form = dataclasses.asdict(next(row for row in ROWS if row.steps == LENGTHS[-1]))
+    mine = [r for r in results if {**r["row"], "steps": form["steps"]} == form and r["row"]["steps"] in LENGTHS]
+    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    axis = figure.subplots()
+    for name, label, colour in (("egru", "EGRU", plots.BLUE), ("gru", "torch.nn.GRU", plots.ORANGE)):
+        times = [1e3 * r[name]["median"] for r in mine]
+        axis.loglog(LENGTHS, times, "o-", color=colour, label=label)
+        axis.loglog(LENGTHS, [times[0] * n / LENGTHS[0] for n in LENGTHS], "--", color=colour, linewidth=0.8)
+    axis.set_xticks(LENGTHS, [str(n) for n in LENGTHS])
+    axis.minorticks_off()
+    axis.set(xlabel="steps", ylabel="forward + backward (ms, median)")
+    axis.set_title(
+        f"{form['hidden']} units, batch {form['batch']}, {form['activity']:.0%} active; dashed: as the steps",
+        fontsize=10,
+    )
+    axis.legend(frameon=False)
+    axis.grid(True, alpha=0.25)
+    plots.save(figure, path)
+
+
 def _form(row: dict[str, Any]) -> str:
     layers = f", {row['layers']} layers" if row["layers"] > 1 else ""
     return layers + (f", events: {row['inputs']:.0%} of the inputs" if row["inputs"] < 1 else "")
@@ -221,6 +249,7 @@ def main() -> None:
         part = RESULTS.with_suffix(".part")
         part.write_text("[\n" + ",\n".join(json.dumps(r) for r in results) + "\n]\n")
         os.replace(part, RESULTS)
+        draw(results, RESULTS.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from helpers import compiled_for, needs_compiled, on_every_isa
@@ -201,3 +204,35 @@ def test_a_device_without_a_kernel_is_named():
     layer = EGRU(3, 8, device="meta")
     with pytest.raises(ValueError, match="no compiled kernel for tensors on meta"):
         layer(torch.zeros(2, 1, 3, device="meta"))
+
+
+OUT_OF_MEMORY = """
+import resource, torch
+from eventnet import kernels
+from eventnet.kernels.reference_egru import Unit
+
+torch.set_num_threads(2)
+unit = Unit(torch.randn(960, 320), torch.zeros(960), torch.full((320,), -2.0), 0.7, 1.0)
+drive, state = torch.randn(2, 4000, 960), torch.zeros(4000, 320)
+kernels.egru(drive, unit, state, state, "cpu")  # once, so that everything is loaded
+pages = int(open("/proc/self/statm").read().split()[0])
+ended = {}
+for extra in range(0, 120, 4):
+    limit = pages * resource.getpagesize() + (extra << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    try:
+        kernels.egru(drive, unit, state, state, "cpu")
+        ended[extra] = "done"
+    except MemoryError:
+        ended[extra] = "no memory"
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(sorted(set(ended.values())), ended)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and sizes are Linux's")
+def test_running_out_of_memory_is_an_error_wherever_it_happens():
+    """In the outputs, or in a thread of the team while the others wait for it."""
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("['done', 'no memory']"), done.stdout

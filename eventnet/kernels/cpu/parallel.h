@@ -54,10 +54,14 @@ inline void parallel_for(int count, int threads, const std::function<void(int)>&
     if (team.error) std::rethrow_exception(team.error);
 }
 
-// Where the threads of a team wait for each other.
+// Where the threads of a team wait for each other; in vain, and no longer, once one of them has failed.
 class Barrier {
 public:
+    struct Failed {};
+
     explicit Barrier(int count) : count_(count) {}
+
+    void fail() { failed_.store(true, std::memory_order_release); }
 
     void wait() {
         const int round = round_.load(std::memory_order_acquire);
@@ -67,6 +71,7 @@ public:
             return;
         }
         for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+            if (failed_.load(std::memory_order_acquire)) throw Failed{};
 #if defined(__x86_64__)
             __builtin_ia32_pause();
 #endif
@@ -77,10 +82,24 @@ public:
 private:
     const int count_;
     std::atomic<int> waiting_{0}, round_{0};
+    std::atomic<bool> failed_{false};
 };
 
-// Calls body(part, parts, barrier) on all threads of a team at once: on as many as there are, at most `threads`. It may not throw.
-inline void team(int threads, const std::function<void(int, int, Barrier&)>& body) {
+// Calls body(part, parts, barrier) on all threads of a team at once: on as many as there are, at most `threads`. After an exception the
+// others stop where they wait; the first is rethrown.
+inline void team(int threads, const std::function<void(int, int, Barrier&)>& whole) {
+    std::mutex mutex;
+    std::exception_ptr error;
+    const std::function<void(int, int, Barrier&)> body = [&](int part, int parts, Barrier& barrier) {
+        try {
+            whole(part, parts, barrier);
+        } catch (const Barrier::Failed&) {
+        } catch (...) {
+            std::lock_guard lock(mutex);
+            if (!error) error = std::current_exception();
+            barrier.fail();
+        }
+    };
     using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
     using Count = int (*)();
     static const Parallel openmp = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
@@ -93,9 +112,8 @@ inline void team(int threads, const std::function<void(int, int, Barrier&)>& bod
     } all{body};
     if (threads <= 1) {
         Barrier alone(1);
-        return body(0, 1, alone);
-    }
-    if (openmp && size && number) {  // the runtime may give fewer threads than asked for
+        body(0, 1, alone);
+    } else if (openmp && size && number) {  // the runtime may give fewer threads than asked for
         openmp(
             [](void* data) {
                 Team& mine = *static_cast<Team*>(data);
@@ -104,13 +122,14 @@ inline void team(int threads, const std::function<void(int, int, Barrier&)>& bod
                 mine.body(number(), size(), *mine.barrier);
             },
             &all, static_cast<unsigned>(threads), 0);
-        return;
+    } else {
+        Barrier barrier(threads);
+        std::vector<std::thread> others;
+        for (int i = 1; i < threads; ++i) others.emplace_back([&, i] { body(i, threads, barrier); });
+        body(0, threads, barrier);
+        for (std::thread& other : others) other.join();
     }
-    Barrier barrier(threads);
-    std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back([&, i] { body(i, threads, barrier); });
-    body(0, threads, barrier);
-    for (std::thread& other : others) other.join();
+    if (error) std::rethrow_exception(error);
 }
 
 }  // namespace eventnet
