@@ -186,7 +186,7 @@ def pareto(points: Mapping[str, Sequence[tuple[float, float]]], *, cost: str, sc
         points: (cost > 0, score between 0 and 1) of each network, by kind.
         cost, score: what they are, for the axes.
     """
-    figure, axes = _figure(1, 1, width=7.5, height=4.6)
+    figure, axes = _figure(1, 1, width=9.0, height=4.6)
     axis = axes[0, 0]
     markers = "osD^vP"
     for k, (kind, some) in enumerate(points.items()):
@@ -208,7 +208,7 @@ def pareto(points: Mapping[str, Sequence[tuple[float, float]]], *, cost: str, sc
     axis.set_xlabel(cost)
     axis.set_ylabel(f"{score} (%)")
     _title(axis, title or "Costs and scores; nothing lies beyond the front")
-    _legend(axis, loc="lower right")
+    _legend(axis, loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the points, none of which it may hide
     return figure
 
 
