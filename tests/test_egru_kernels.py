@@ -216,17 +216,18 @@ unit = Unit(torch.randn(960, 320), torch.zeros(960), torch.full((320,), -2.0), 0
 drive, state = torch.randn(2, 4000, 960), torch.zeros(4000, 320)
 kernels.egru(drive, unit, state, state, "cpu")  # once, so that everything is loaded
 pages = int(open("/proc/self/statm").read().split()[0])
-ended = {}
-for extra in range(0, 120, 4):
+ended = set()
+for extra in range(0, 160, 4):
     limit = pages * resource.getpagesize() + (extra << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
         kernels.egru(drive, unit, state, state, "cpu")
-        ended[extra] = "done"
+        ended.add("done")
     except MemoryError:
-        ended[extra] = "no memory"
+        ended.add("no memory")
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-print(sorted(set(ended.values())), ended)
+kernels.egru(drive, unit, state, state, "cpu")  # as before
+print("no memory" in ended)
 """
 
 
@@ -235,4 +236,4 @@ def test_running_out_of_memory_is_an_error_wherever_it_happens():
     """In the outputs, or in a thread of the team while the others wait for it."""
     done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("['done', 'no memory']"), done.stdout
+    assert done.stdout == "True\n"
