@@ -199,6 +199,7 @@ def table(results: list[dict[str, Any]]) -> str:
 def draw(results: list[dict[str, Any]], path: Path) -> None:
     """Time of forward + backward against the number of steps, and the lines of a time that grows as they do."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     from eventnet import plots
 
@@ -207,12 +208,14 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     axis = figure.subplots()
     for name, label, colour in (("egru", "EGRU", plots.BLUE), ("gru", "torch.nn.GRU", plots.ORANGE)):
-        times = [1e3 * r[name]["median"] for r in mine]
+        times = [1e3 * r[name]["best"] for r in mine]
         axis.loglog(LENGTHS, times, "o-", color=colour, label=label)
         axis.loglog(LENGTHS, [times[0] * n / LENGTHS[0] for n in LENGTHS], "--", color=colour, linewidth=0.8)
     axis.set_xticks(LENGTHS, [str(n) for n in LENGTHS])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    axis.set(xlabel="steps", ylabel="forward + backward (ms, median)")
+    axis.set(xlabel="steps", ylabel="forward + backward (ms, best of the repeats)")
     axis.set_title(
         f"{form['hidden']} units, batch {form['batch']}, {form['activity']:.0%} active; dashed: as the steps",
         fontsize=10,
@@ -231,10 +234,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="at least so many (default 5)")
     parser.add_argument("--save", action="store_true", help="keep the results in benchmarks/results/egru.json")
+    parser.add_argument("--draw", action="store_true", help="only draw what was measured before")
     parser.add_argument("--in-process", type=int, metavar="ROW", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.in_process is not None:
         print(json.dumps(measure(ROWS[args.in_process], args.repeats)))
+        return
+    if args.draw:
+        draw(json.loads(RESULTS.read_text()), RESULTS.with_suffix(".png"))
         return
     check_tests(TESTS)
     here = {"machine": machine(), "commit": commit()}
