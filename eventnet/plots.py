@@ -154,11 +154,18 @@ def activity(before: Activity, after: Activity, *, title: str = "") -> Figure:
     return figure
 
 
-def firing_rates(rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[float]] | None = None) -> Figure:
+def firing_rates(
+    rates: Sequence[Sequence[float]],
+    *,
+    before: Sequence[Sequence[float]] | None = None,
+    scale: str = "mean firing rate (Hz)",
+    units: str = "neurons",
+) -> Figure:
     """Histogram of the units' mean rates of events, one panel per layer.
 
     Args:
         rates: Hz, per layer and neuron; before: the same before training, as an outline.
+        scale, units: what they are called.
     """
     figure, axes = _figure(1, len(rates), width=max(6.0, 5.0 * len(rates)), height=3.4)
     for k, layer in enumerate(rates):
@@ -172,9 +179,10 @@ def firing_rates(rates: Sequence[Sequence[float]], *, before: Sequence[Sequence[
         axis.hist(values.tolist(), edges, color=BLUE, alpha=0.85, label="after training", rwidth=0.9)
         silent = int((values == 0).sum())
         name = "Hidden layer" + (f" {k + 1}" if len(rates) > 1 else "")
-        _title(axis, f"{name}: {values.mean():.1f} Hz on average, {silent} of {len(values)} silent")
-        axis.set_xlabel("mean firing rate (Hz)")
-        axis.set_ylabel("neurons")
+        measure = scale.partition("(")[2].rstrip(")")
+        _title(axis, f"{name}: {values.mean():.1f} {measure} on average, {silent} of {len(values)} silent")
+        axis.set_xlabel(scale)
+        axis.set_ylabel(units)
         _legend(axis, loc="upper right")
     return figure
 

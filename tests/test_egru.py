@@ -256,7 +256,7 @@ def test_what_is_wrong_with_a_call_is_said():
     made = layer(check=True)
     with pytest.raises(ValueError, match=r"2 dimensions \(T, I\) or 3"):
         made(numbers(1, T, B, I))
-    with pytest.raises(RuntimeError, match="Expected 5, got 4"):
+    with pytest.raises(RuntimeError, match="expected Events of 5 units, got 4"):
         made(numbers(T, B, I - 1))
     with pytest.raises(ValueError, match="does not match weight dtype"):
         made(numbers(T, B, I).float())
@@ -410,8 +410,11 @@ def test_what_is_told_as_events_is_what_is_told():
     torch.testing.assert_close(a, b)
     with pytest.raises(ValueError, match="positive number of seconds"):
         steps.to_events(0.0)
-    with pytest.raises(ValueError, match="packed"):
-        made(pack_sequence([numbers(3, I)]), return_steps=True)[2][0].to_events(1e-3)
+    packed = pack_sequence([numbers(3, I), numbers(2, I)])
+    output, _, (steps,) = made(packed, return_steps=True)
+    told = steps.to_events(1e-3)
+    assert told.duration.tolist() == pytest.approx([3e-3, 2e-3])
+    torch.testing.assert_close(told.to_dense(1e-3), pad_packed_sequence(output)[0])
 
 
 def test_activity_counts_what_a_loop_counts():
@@ -448,3 +451,42 @@ def test_a_trace_forgets_step_by_step(steps, decay):
     trace, after = layer(x, start)
     torch.testing.assert_close(trace, torch.stack(expected))
     torch.testing.assert_close(after.trace, now)
+
+
+@pytest.mark.parametrize("form", [{}, {"num_layers": 2}, {"bidirectional": True}, {"trace_decay": 0.8}], ids=str)
+def test_samples_of_events_end_when_they_end(form):
+    """A batch of samples of different durations is each of them alone."""
+    torch.manual_seed(0)
+    made = EGRU(3, 12, step=1e-3, threshold_mean=0.05, dtype=torch.float64, **form)
+    generator = torch.Generator().manual_seed(1)
+    samples = []
+    for count in (5, 9, 2):
+        at, unit = (torch.rand(count, 3, generator=generator) < 0.5).nonzero(as_tuple=True)
+        samples.append((at.double() * 1e-3, unit))
+    events = Events.from_list(samples, 3, [5e-3, 9e-3, 2e-3], dtype=torch.float64)
+    output, state, steps = made(events, return_steps=True)
+    told = [done.to_events(1e-3) for done in steps]
+    assert len(output) == 9 and (output != 0).any()
+    for b, count in enumerate((5, 9, 2)):
+        alone, end, did = made(events.sample(b), return_steps=True)
+        torch.testing.assert_close(output[:count, b], alone[:, 0])
+        assert not output[count:, b].any()
+        torch.testing.assert_close(state.c[:, b], end.c[:, 0])
+        torch.testing.assert_close(state.y[:, b], end.y[:, 0])
+        for mine, own in zip(told, did, strict=True):
+            mine, own = mine.sample(b), own.to_events(1e-3)
+            torch.testing.assert_close((mine.times, mine.values), (own.times, own.values))
+            assert mine.units.equal(own.units) and mine.duration.item() == pytest.approx(count * 1e-3)
+    assert len(steps[0].y) == 16
+
+
+def test_events_that_do_not_fit_are_refused():
+    made = EGRU(3, 4, step=1e-3)
+    with pytest.raises(RuntimeError, match="expected Events of 3 units, got 2"):
+        made(Events.from_list([([0.0], [1])], 2, 0.01))
+    with pytest.raises(RuntimeError, match="sample 1 lasts 0 s"):
+        made(Events.from_list([([0.0], [1]), ([], [])], 3, [0.01, 0.0]))
+    for step in (0, -1.0, "1e-3", float("inf")):
+        with pytest.raises(ValueError, match="expected a positive number of seconds, or None"):
+            EGRU(3, 4, step=step)
+    assert "step=0.001" in repr(made)

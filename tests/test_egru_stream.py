@@ -98,3 +98,13 @@ def test_what_cannot_be_streamed_is_said():
         stream(torch.zeros(3))
     with pytest.raises(RuntimeError, match=r"got \(2, 3\) of torch.float64"):
         stream(torch.zeros(2, 3, dtype=torch.float64))
+
+
+def test_what_is_no_layer_state_or_step_is_refused():
+    layer = EGRU(3, 4)
+    with pytest.raises(TypeError, match="expected an EGRU, got GRU"):
+        EGRUStream(torch.nn.GRU(3, 4))
+    with pytest.raises(TypeError, match=r"expected a state EGRUState\(c, y\), got Tensor"):
+        EGRUStream(layer, state=torch.zeros(1, 1, 4))
+    with pytest.raises(TypeError, match="expected the tensor of a step, got list"):
+        EGRUStream(layer)([[0.0, 0.0, 0.0]])

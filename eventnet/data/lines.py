@@ -37,7 +37,7 @@ def load(
         FileNotFoundError: a file is missing; ValueError: a file is truncated or something else.
     """
     units = {"row_mnist": 28, "pixel_mnist": 1}[name]
-    folder = data_root(root, "mnist")
+    folder = data_root(root, name)
     parts = {}
     for part in FILES:
         images, labels = read_images(folder, "mnist", part)

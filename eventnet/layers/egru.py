@@ -67,8 +67,10 @@ class EGRU(nn.RNNBase):
 
     Shape:
         input ``(T, B, input_size)``, ``(B, T, input_size)`` if ``batch_first``, ``(T, input_size)`` without a batch, packed, or
-        ``Events`` of ``input_size`` units, whose output has the steps of the longest sample. Output: alike with
-        ``directions * H``, most of it zero. State: ``(layers * directions, B, H)`` each; None is 0.
+        ``Events`` of ``input_size`` units, each sample for the steps that it lasts; the output has those of the longest one, zero
+        after the end of a sample. Output: alike with ``directions * H``, most of it zero. State: ``(layers * directions, B, H)``
+        each, after the last step of each sample; None is 0. Where ``torch.nn.GRU`` gives ``h[-1]``, this is ``state.y[-1]``.
+        Equations: ``help(eventnet.layers.egru)``.
 
     Example:
         >>> layer = EGRU(8, 16, num_layers=2)
@@ -103,6 +105,8 @@ class EGRU(nn.RNNBase):
         _check_options(
             threshold_mean, height, half_width, trace_decay=trace_decay, zoneout=zoneout, drop_connect=drop_connect
         )
+        if step is not None and not (isinstance(step, int | float) and 0 < step < float("inf")):
+            raise ValueError(f"EGRU: step is {step!r}; expected a positive number of seconds, or None")
         self.threshold_mean, self.height, self.half_width = threshold_mean, height, half_width
         self.trace_decay, self.zoneout, self.drop_connect = trace_decay, zoneout, drop_connect
         self.step, self.check, self.backend = step, check, backend
@@ -166,7 +170,14 @@ class EGRU(nn.RNNBase):
 
     def extra_repr(self) -> str:
         """What differs from the defaults."""
-        given = {"height": 0.7, "half_width": 1.0, "trace_decay": None, "zoneout": 0.0, "drop_connect": 0.0}
+        given: dict[str, float | None] = {
+            "step": None,
+            "height": 0.7,
+            "half_width": 1.0,
+            "trace_decay": None,
+            "zoneout": 0.0,
+            "drop_connect": 0.0,
+        }
         changed = [f"{name}={getattr(self, name)}" for name, usual in given.items() if getattr(self, name) != usual]
         return ", ".join([super().extra_repr(), *changed])
 
@@ -181,8 +192,12 @@ class EGRU(nn.RNNBase):
         if isinstance(input, Events):
             if self.step is None:
                 raise TypeError("EGRU: Events need the seconds of a step: EGRU(..., step=1e-3)")
-            x, lengths = input.to_dense(self.step).to(next(self.parameters()).dtype), None
-            self.check_input(x, None)
+            if input.num_units != self.input_size:
+                raise RuntimeError(f"EGRU: expected Events of {self.input_size} units, got {input.num_units}")
+            x, lengths = input.to_dense(self.step).to(next(self.parameters()).dtype), input.num_steps(self.step)
+            if bool((lengths < 1).any()):
+                raise RuntimeError(f"EGRU: sample {int(lengths.argmin())} lasts 0 s; expected at least one step of it")
+            lengths = None if bool((lengths == len(x)).all()) else lengths
         elif isinstance(input, PackedSequence):
             self.check_input(input.data, input.batch_sizes)
             x, lengths = pad_packed_sequence(input)
@@ -288,6 +303,8 @@ class EGRU(nn.RNNBase):
             return PackedSequence(packed.data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
         if isinstance(input, Tensor) and input.dim() == 2:
             return x.squeeze(1)
+        if lengths is not None:  # Events of samples that end before the longest one
+            x = x * (torch.arange(len(x), device=x.device)[:, None] < lengths)[:, :, None]
         return x.transpose(0, 1) if self.batch_first else x
 
 
@@ -436,4 +453,4 @@ def _valid(done: EGRUSteps, lengths: Tensor | None) -> EGRUSteps:
     if lengths is None:
         return done
     there = torch.arange(len(done.y), device=done.y.device)[:, None] < lengths
-    return done._replace(y=done.y[there], v=done.v[there])
+    return done._replace(y=done.y[there], v=done.v[there], lengths=lengths)

@@ -36,7 +36,8 @@ class EGRUActivity:
 
 
 class EGRUSteps(NamedTuple):
-    """What the units of a layer did, of one direction: ``(T, B, H)``; of packed sequences ``(sum of lengths, H)``, step by step.
+    """What the units of a layer did, of one direction: ``(T, B, H)``, or ``(sum of lengths, H)`` step by step where samples have
+    ``lengths (B,)`` of their own.
 
     ``y`` is what they told, ``v`` their values before the threshold ``(H,)`` is taken off those that fired.
     """
@@ -44,6 +45,7 @@ class EGRUSteps(NamedTuple):
     y: Tensor
     v: Tensor
     unit: Unit
+    lengths: Tensor | None = None
 
     @property
     def fired(self) -> Tensor:
@@ -76,22 +78,27 @@ class EGRUSteps(NamedTuple):
         return EGRUActivity(*shares, ahead, ahead + back, 3 * hidden * hidden, events.cpu())
 
     def to_events(self, step: float) -> Events:
-        """What was told as events of the units: at ``t * step`` seconds for step t, ``(T, B, H)``, with their values.
+        """What was told as events of the units: at ``t * step`` seconds for step t, with their values; a sample lasts its steps.
 
         Gradients of values flow, those of times do not: steps are given.
         """
-        if self.y.dim() != 3:
-            raise ValueError("EGRUSteps.to_events: expected steps (T, B, H); those of packed sequences have no times")
         if not step > 0:
             raise ValueError(f"EGRUSteps.to_events: step must be a positive number of seconds, got {step}")
-        by_sample = self.y.transpose(0, 1)  # events are sorted by sample, then time
+        told = self.y
+        if self.lengths is not None:
+            there = torch.arange(int(self.lengths.max()), device=told.device)[:, None] < self.lengths
+            told = told.new_zeros(*there.shape, told.shape[-1]).masked_scatter(there[:, :, None], told)
+        by_sample = told.transpose(0, 1)  # events are sorted by sample, then time
         sample, t, unit = by_sample.detach().nonzero(as_tuple=True)
         counts = torch.bincount(sample, minlength=by_sample.shape[0])
+        steps = (
+            by_sample.new_full((len(by_sample),), len(told)) if self.lengths is None else self.lengths.to(told.dtype)
+        )
         return Events(
-            (t.to(torch.float64) * step).to(self.y.dtype),
+            (t.to(torch.float64) * step).to(told.dtype),
             unit.to(torch.int32),
             torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
             self.unit.threshold.numel(),
-            self.y.new_full((by_sample.shape[0],), len(self.y) * step),
+            steps * step,
             by_sample[sample, t, unit],
         )

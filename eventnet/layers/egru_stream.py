@@ -35,6 +35,10 @@ class EGRUStream:
     """
 
     def __init__(self, layer: EGRU, batch: int = 1, state: EGRUState | None = None) -> None:
+        if not isinstance(layer, EGRU):
+            raise TypeError(f"EGRUStream: expected an EGRU, got {type(layer).__name__}")
+        if not (state is None or isinstance(state, EGRUState)):
+            raise TypeError(f"EGRUStream: expected a state EGRUState(c, y), got {type(state).__name__}")
         if layer.bidirectional:
             raise ValueError("EGRUStream: a layer of both directions needs the whole sequence")
         weight = next(layer.parameters())
@@ -63,6 +67,8 @@ class EGRUStream:
 
     def __call__(self, x: Tensor) -> Tensor:
         """What the last layer tells after ``x``."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"EGRUStream: expected the tensor of a step, got {type(x).__name__}")
         if x.shape != self.shape or x.dtype != self._c.dtype:
             raise RuntimeError(
                 f"EGRUStream: expected x {self.shape} of {self._c.dtype}, got {tuple(x.shape)} of {x.dtype}"

@@ -15,6 +15,7 @@ from eventnet.training.evaluation import Evaluation, evaluate_network
 from eventnet.training.gated import GatedNetwork
 from eventnet.training.history import best_epoch
 from eventnet.training.network import Network
+from eventnet.training.recipe import GatedRecipe
 from eventnet.training.spiking import SpikingNetwork
 
 __all__ = ["activity_of", "draw"]
@@ -42,7 +43,13 @@ def draw(
         if after.recipe.hidden:
             some = data.EventDataset(*next(iter(Batches(splits.validation, SAMPLES_BEFORE))))
             rates = [evaluate_network(network, some).rates for network in (before, after)]
-            written.append(plots.save(plots.firing_rates(rates[1], before=rates[0]), folder / "firing_rates.png"))
+            words: dict[str, Any] = {}
+            if isinstance(after.recipe, GatedRecipe):
+                percent = 100 * after.recipe.step  # of the steps, from events per second
+                rates = [tuple(tuple(percent * rate for rate in layer) for layer in layers) for layers in rates]
+                words = {"scale": "steps in which a unit is active (%)", "units": "units"}
+            figure = plots.firing_rates(rates[1], before=rates[0], **words)
+            written.append(plots.save(figure, folder / "firing_rates.png"))
     except OSError as error:
         raise CheckpointError(
             f"cannot write the plots into {folder}: {error.strerror or error}; model and result are saved"
