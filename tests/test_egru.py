@@ -256,7 +256,7 @@ def test_what_is_wrong_with_a_call_is_said():
     made = layer(check=True)
     with pytest.raises(ValueError, match=r"2 dimensions \(T, I\) or 3"):
         made(numbers(1, T, B, I))
-    with pytest.raises(RuntimeError, match="expected Events of 5 units, got 4"):
+    with pytest.raises(RuntimeError, match="Expected 5, got 4"):
         made(numbers(T, B, I - 1))
     with pytest.raises(ValueError, match="does not match weight dtype"):
         made(numbers(T, B, I).float())
@@ -392,7 +392,7 @@ def test_events_are_counted_step_by_step():
     assert output.shape == (5, 3, H) and output.equal(expected) and state.c.equal(last.c)
     with pytest.raises(TypeError, match="step=1e-3"):
         layer()(events)
-    with pytest.raises(RuntimeError, match="Expected 5, got 4"):
+    with pytest.raises(RuntimeError, match="expected Events of 5 units, got 4"):
         made(Events.from_list([([0.0], [0])], num_units=4, duration=0.01, dtype=torch.float64))
 
 

@@ -188,16 +188,17 @@ class EGRU(nn.RNNBase):
             yield from (f"_l{layer}{end}" for end in ("", "_reverse")[: 1 + self.bidirectional])
 
     def _padded(self, input: Tensor | PackedSequence | Events) -> tuple[Tensor, Tensor | None]:
-        """The input as ``(T, B, I)``, and the lengths of packed sequences."""
+        """The input as ``(T, B, I)``, and the lengths of samples that differ in them."""
+        lengths: Tensor | None
         if isinstance(input, Events):
             if self.step is None:
                 raise TypeError("EGRU: Events need the seconds of a step: EGRU(..., step=1e-3)")
             if input.num_units != self.input_size:
                 raise RuntimeError(f"EGRU: expected Events of {self.input_size} units, got {input.num_units}")
-            x, lengths = input.to_dense(self.step).to(next(self.parameters()).dtype), input.num_steps(self.step)
-            if bool((lengths < 1).any()):
-                raise RuntimeError(f"EGRU: sample {int(lengths.argmin())} lasts 0 s; expected at least one step of it")
-            lengths = None if bool((lengths == len(x)).all()) else lengths
+            x, counts = input.to_dense(self.step).to(next(self.parameters()).dtype), input.num_steps(self.step)
+            if bool((counts < 1).any()):
+                raise RuntimeError(f"EGRU: sample {int(counts.argmin())} lasts 0 s; expected at least one step of it")
+            lengths = None if bool((counts == len(x)).all()) else counts
         elif isinstance(input, PackedSequence):
             self.check_input(input.data, input.batch_sizes)
             x, lengths = pad_packed_sequence(input)
