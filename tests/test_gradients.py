@@ -233,7 +233,7 @@ def worst(errors: dict[tuple[str, str], float], part: int) -> str:
 
 
 @needs_compiled
-@on_both_backends
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("reference", marks=pytest.mark.slow)])
 def test_three_layers_match_finite_differences(backend, report):
     errors: dict[tuple[str, str], float] = {}
     entries = 0
