@@ -28,7 +28,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from eventnet import kernels
 from eventnet.events import Events
 from eventnet.kernels.reference_egru import Fired, Unit
-from eventnet.layers.egru_steps import EGRUSteps
+from eventnet.layers.egru_steps import EGRUSteps, within
 
 __all__ = ["EGRU", "EGRUCell", "EGRUState"]
 
@@ -305,7 +305,7 @@ class EGRU(nn.RNNBase):
         if isinstance(input, Tensor) and input.dim() == 2:
             return x.squeeze(1)
         if lengths is not None:  # Events of samples that end before the longest one
-            x = x * (torch.arange(len(x), device=x.device)[:, None] < lengths)[:, :, None]
+            x = x * within(lengths, len(x))[:, :, None]
         return x.transpose(0, 1) if self.batch_first else x
 
 
@@ -453,5 +453,5 @@ def _last(x: Tensor, lengths: Tensor | None) -> Tensor:
 def _valid(done: EGRUSteps, lengths: Tensor | None) -> EGRUSteps:
     if lengths is None:
         return done
-    there = torch.arange(len(done.y), device=done.y.device)[:, None] < lengths
+    there = within(lengths, len(done.y))
     return done._replace(y=done.y[there], v=done.v[there], lengths=lengths)

@@ -11,7 +11,12 @@ from torch import Tensor
 from eventnet.events import Events
 from eventnet.kernels.reference_egru import Fired, Unit
 
-__all__ = ["EGRUActivity", "EGRUSteps"]
+__all__ = ["EGRUActivity", "EGRUSteps", "within"]
+
+
+def within(lengths: Tensor, steps: int) -> Tensor:
+    """``(T, B)``: whether a sample of so many steps lasts as long as that."""
+    return torch.arange(steps, device=lengths.device)[:, None] < lengths
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class EGRUSteps(NamedTuple):
             raise ValueError(f"EGRUSteps.to_events: step must be a positive number of seconds, got {step}")
         told = self.y
         if self.lengths is not None:
-            there = torch.arange(int(self.lengths.max()), device=told.device)[:, None] < self.lengths
+            there = within(self.lengths, int(self.lengths.max()))
             told = told.new_zeros(*there.shape, told.shape[-1]).masked_scatter(there[:, :, None], told)
         by_sample = told.transpose(0, 1)  # events are sorted by sample, then time
         sample, t, unit = by_sample.detach().nonzero(as_tuple=True)

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from eventnet import EGRU, Events, constrain_, losses
+from eventnet.layers.egru_steps import within
 from eventnet.training.errors import DataError, RecipeError
 from eventnet.training.meter import GatedMeter
 from eventnet.training.network import Heard, Network, Outcome
@@ -61,8 +62,7 @@ class GatedNetwork(Network):
         if self.recipe.readout == "last":
             x = x[lengths - 1, torch.arange(len(lengths), device=x.device)]
         elif self.recipe.readout == "mean":
-            there = torch.arange(len(x), device=x.device)[:, None] < lengths
-            x = (x * there[:, :, None]).sum(0) / lengths[:, None]
+            x = (x * within(lengths, len(x))[:, :, None]).sum(0) / lengths[:, None]
         else:
             x = x.transpose(0, 1)
         return Outcome(self.read(x), heard=heard)

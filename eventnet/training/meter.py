@@ -106,13 +106,13 @@ class GatedMeter:
         """One batch."""
         for total, heard in zip(self._counts, outcome.heard, strict=True):
             positions, hidden = heard.positions, heard.hidden
-            dense = float(hidden * hidden)
+            own = 3.0 * hidden * hidden  # recurrent weights
             self._multiplications += 3.0 * hidden * heard.not_zero
-            self._dense += 3.0 * hidden * heard.inputs * positions + 3.0 * dense * positions
+            self._dense += 3.0 * hidden * heard.inputs * positions + own * positions
             if heard.steps is None:
                 total += positions
                 self._needed += hidden * positions
-                self._multiplications += 3.0 * dense * positions
+                self._multiplications += own * positions
             else:
                 did = heard.steps.activity()
                 total += did.events
