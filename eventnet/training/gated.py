@@ -47,6 +47,8 @@ class GatedNetwork(Network):
             heard = recipe.embedding or num_units
             self.embedding = nn.Linear(num_units, recipe.embedding, bias=False) if recipe.embedding else None
             self.hidden = gated_layers(recipe, heard)
+            if recipe.memory:
+                remember_(self.hidden, recipe.memory)
             # tied, the outputs are compared with the embeddings of the units
             self.readout = nn.Linear(recipe.hidden[-1], recipe.embedding if recipe.tied else num_classes)
             self.bias = nn.Parameter(torch.zeros(num_classes)) if recipe.tied else None
@@ -120,7 +122,7 @@ class GatedNetwork(Network):
         return GatedMeter(self.recipe.hidden)
 
 
-def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.Module:
+def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.RNNBase:
     """The recipe's layers: event-based or dense."""
     size, num_layers = recipe.hidden[0], len(recipe.hidden)
     dropout = recipe.dropout if num_layers > 1 else 0.0
@@ -139,3 +141,17 @@ def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.Module:
         drop_connect=recipe.drop_connect,
         backend=recipe.backend,
     )
+
+
+@torch.no_grad()
+def remember_(layers: nn.RNNBase, steps: float) -> None:
+    """Bias the gates z so that each unit keeps its state for a number of steps drawn evenly from 2 to ``steps``.
+
+    A unit with z = T / (T + 1) forgets by a factor of e in about T steps: ``b_z = log(T)``, ``T`` from 1 to ``steps - 1``.
+
+    Source: Tallec & Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018), section 2.
+    """
+    for name, bias in layers.named_parameters():
+        if name.startswith("bias_hh"):
+            z = bias[layers.hidden_size : 2 * layers.hidden_size]
+            z.copy_(torch.empty_like(z).uniform_(1.0, max(1.0, steps - 1.0)).log())

@@ -281,6 +281,13 @@ class GatedRecipe(Recipe):
         0, "numbers that each input unit is embedded in; 0: none, the layers hear the units", bound=">= 0"
     )
     tied: bool = setting(False, "the outputs use the embedding's weight; classes are the input's units")
+    memory: float = setting(
+        0.0,
+        "the gates z are biased at first so that units keep their state for 1 to this many steps (chrono initialisation); "
+        "0: no bias",
+        "steps",
+        ">= 0",
+    )
     trace_decay: float | None = setting(
         None,
         "of an egru: the outputs hear a moving average of it, trace = this * trace + (1 - this) * y; none: y itself",

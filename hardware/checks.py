@@ -1,0 +1,43 @@
+"""What comes in from outside: names and integers, checked where they come in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["check_name", "check_number", "integers"]
+
+
+def check_name(of: str, name: Any) -> None:
+    """A name that files, reports and scripts can hold."""
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)):
+        raise ValueError(f"the name of {of}: expected letters, digits and underscores, as in Python, got {name!r}")
+
+
+def check_number(what: str, value: Any, low: int, high: int) -> None:
+    """One integer in a range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{what}: expected an integer from {low:,} to {high:,}, got {value!r}")
+
+
+def integers(what: str, value: Any, low: int, high: int, shape: tuple[int, ...] | None = None) -> Tensor:
+    """An int32 tensor of integers in a range, spread to ``shape`` if there is one.
+
+    Raises:
+        TypeError: not integers; ValueError: out of range, or of another shape.
+    """
+    found = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"{what}: expected integers, got {found.dtype}; quantise or round them first")
+    if found.numel() and not (low <= int(found.min()) and int(found.max()) <= high):
+        raise ValueError(f"{what}: expected {low:,} to {high:,}, got {int(found.min()):,} to {int(found.max()):,}")
+    if shape is not None:
+        try:
+            found = found.expand(shape)
+        except RuntimeError:
+            raise ValueError(f"{what}: expected one integer or {shape}, got {tuple(found.shape)}") from None
+    return found.to(torch.int32).contiguous()

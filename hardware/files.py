@@ -1,0 +1,97 @@
+"""Files of a hardware graph: one, written whole or not at all, read without executing code.
+
+A safetensors file: the integers as tensors, the rest as JSON in its header.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from eventnet.hardware.network import POPULATIONS, PROJECTIONS, HardwareNetwork
+
+__all__ = ["load_network", "save_network", "write_files"]
+
+FORMAT = 1  # raise it when the file's meaning changes
+HEADER = "eventnet.hardware"
+
+
+def save_network(network: HardwareNetwork, path: str | Path) -> None:
+    """Write a hardware graph into one file; what was there before is replaced once the new one is whole.
+
+    Raises:
+        OSError: the disk is full or the folder is not there or read-only; a file that was there is untouched.
+    """
+    from safetensors.torch import save
+
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {"format": FORMAT, "dt": network.dt, "notes": dict(network.notes)}
+    for part, kinds in (("populations", network.populations), ("projections", network.projections)):
+        plain[part] = []
+        for k, each in enumerate(kinds):
+            fields = {item.name: getattr(each, item.name) for item in dataclasses.fields(each)}
+            arrays = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+            tensors |= {f"{part}.{k}.{name}": value.contiguous() for name, value in arrays.items()}
+            plain[part].append({"kind": each.kind, **{name: x for name, x in fields.items() if name not in arrays}})
+    write_files({Path(path): save(tensors, {HEADER: json.dumps(plain)})})
+
+
+def load_network(path: str | Path) -> HardwareNetwork:
+    """Read a hardware graph.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, something else, or of another format; a number in it is out of range.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(HEADER)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged, cut short or no hardware graph ({error})") from error
+    if header is None:
+        raise ValueError(f"{path}: expected a hardware graph of eventnet, found a safetensors file of something else")
+    plain = json.loads(header)
+    if plain.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {plain.get('format')}; expected {FORMAT}: write it again with this version")
+    made: dict[str, list[Any]] = {}
+    for part, kinds in (("populations", POPULATIONS), ("projections", PROJECTIONS)):
+        made[part] = []
+        for k, fields in enumerate(plain[part]):
+            kind = fields.pop("kind")
+            if kind not in kinds:
+                raise ValueError(f"{path}: unknown kind of {part} {kind!r}; expected one of {', '.join(kinds)}")
+            arrays = {name.split(".", 2)[2]: x for name, x in tensors.items() if name.startswith(f"{part}.{k}.")}
+            made[part].append(kinds[kind](**fields, **arrays))
+    return HardwareNetwork(dt=plain["dt"], notes=plain["notes"], **made)
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write all files or none: complete temporary files first, synced to the disk, then renamed over the old ones."""
+    written: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            written[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            with open(written[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in written.items():
+            os.replace(temporary, path)
+    except OSError:
+        for temporary in written.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise
