@@ -40,7 +40,7 @@ from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
 from lava.proc.conv.process import Conv  # noqa: E402, F401
 from lava.proc.dense.process import DelayDense, Dense  # noqa: E402, F401
-from lava.proc.io import source  # noqa: E402
+from lava.proc.io import source  # noqa: E402, F401
 from lava.proc.lif.process import LIF, LIFReset  # noqa: E402, F401
 from lava.proc.monitor.process import Monitor  # noqa: E402
 from lava.proc.sparse.process import DelaySparse, Sparse  # noqa: E402, F401

@@ -80,7 +80,9 @@ def simulate(
 
     Example:
         >>> network = HardwareNetwork(
-        ...     [Inputs("input", 1), LIFNeurons("neuron", 1, du=2047, dv=0, vth=200)], [Dense("input", "neuron", [[100]])], dt=1e-3
+        ...     [Inputs("input", 1), LIFNeurons("neuron", 1, du=2047, dv=0, vth=200)],
+        ...     [Dense("input", "neuron", [[100]])],
+        ...     dt=1e-3,
         ... )
         >>> spikes, u, v = simulate(network, torch.tensor([[1], [1], [0], [0], [0]]))
         >>> spikes["neuron"][:, 0].tolist(), v["neuron"][:, 0].tolist()
