@@ -1,0 +1,190 @@
+"""``compile``: from a trained model to what a chip is given; ``Deployment``: that, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from eventnet import LI, LIF, Events
+from eventnet.hardware.calibrate import calibrate
+from eventnet.hardware.files import load_network, save_network
+from eventnet.hardware.lava import to_lava
+from eventnet.hardware.loihi import simulate
+from eventnet.hardware.network import HardwareNetwork
+from eventnet.hardware.quantize import Log, Scale, gain, layers_of, names_of, quantize, rasterize
+from eventnet.hardware.reading import Reader, Reading
+
+__all__ = ["Decision", "Deployment", "compile"]
+
+TARGETS = ("loihi",)
+SAMPLES, STEPS = 64, 256  # that are simulated at a time
+
+
+class Decision(NamedTuple):
+    """What a deployed network says about a batch: ``scores`` as the trained one's, the spikes of each population ``(B,)``, and how
+    often a current wrapped or a voltage was clipped."""
+
+    scores: Tensor
+    spikes: dict[str, Tensor]
+    overflows: dict[str, int]
+
+
+@dataclass
+class Deployment:
+    """A network of integers, how it is read, and what it lost on the way; made by ``compile`` or ``Deployment.load``."""
+
+    network: HardwareNetwork
+    reading: Reading
+    log: Log = field(default_factory=Log)
+    distances: Mapping[str, float] = field(default_factory=dict)
+
+    def run(self, events: Events) -> Decision:
+        """Simulate the chip on events, bit for bit.
+
+        Example:
+            >>> model = nn.Sequential(LIF(4, 3), LI(3, 2))
+            >>> events = Events.from_list([([0.01], [2])], num_units=4, duration=0.1)
+            >>> compile(model, calibration=events).run(events).scores.shape
+            torch.Size([1, 2])
+        """
+        parts = [self._piece(part) for part in _pieces(events)]
+        spikes = {name: torch.cat([part.spikes[name] for part in parts]) for name in parts[0].spikes}
+        overflows = {name: sum(part.overflows.get(name, 0) for part in parts) for name in parts[0].overflows}
+        scores = [part.scores for part in parts]
+        if self.reading.kind == "at":  # samples of several lengths
+            longest = max(part.shape[1] for part in scores)
+            scores = [nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in scores]
+        return Decision(torch.cat(scores), spikes, overflows)
+
+    def predict(self, events: Events) -> Tensor:
+        """The class of each sample, or of each of its steps."""
+        return self.reading.predict(self.run(events).scores)
+
+    def raster(self, events: Events) -> Tensor:
+        """The events as the chip is told them: ``(T, B, N)`` int32."""
+        return rasterize(events, self.network.dt, self.network.notes.get("values"))
+
+    def to_lava(self, folder: str | Path, events: Events) -> Path:
+        """Write a Lava script with these samples to check itself with; see ``eventnet.hardware.lava.to_lava``."""
+        return to_lava(self.network, folder, self.raster(events))
+
+    def save(self, path: str | Path) -> None:
+        """Write everything into one file."""
+        notes = {"reading": self.reading.to_dict(), "log": self.log.to_dict(), "distances": dict(self.distances)}
+        save_network(self.network.changed(notes={**self.network.notes, **notes}), path)
+
+    @staticmethod
+    def load(path: str | Path) -> Deployment:
+        """What ``save`` wrote."""
+        network = load_network(path)
+        notes = dict(network.notes)
+        if "reading" not in notes:
+            raise ValueError(f"{path}: a hardware graph, but not one that says how it is read; load_network reads it")
+        reading, log, distances = (notes.pop(name) for name in ("reading", "log", "distances"))
+        return Deployment(network.changed(notes=notes), Reading.from_dict(reading), Log(**log), distances)
+
+    @torch.no_grad()
+    def _piece(self, events: Events) -> Decision:
+        raster, state, spikes = self.raster(events), None, {}
+        reader = Reader(self.reading, events.num_steps(self.network.dt), self.network.dt)
+        output = self.network.neurons[-1].name
+        for part in raster.split(STEPS):
+            found, state = simulate(self.network, part, state=state, record=[output], return_state=True)  # type: ignore[misc]
+            reader.add(found.v[output], found.spikes[output])
+            for name, told in found.spikes.items():
+                spikes[name] = spikes.get(name, 0) + (told != 0).sum((0, 2))
+        assert state is not None
+        return Decision(reader.scores(), spikes, state.overflows)
+
+
+def compile(
+    model: nn.Module | list[nn.Module],
+    target: str = "loihi",
+    *,
+    calibration: Events,
+    dt: float = 1e-3,
+    reading: Reading | str | None = None,
+    search: bool = True,
+) -> Deployment:
+    """A trained model as a network of integers.
+
+    Args:
+        model: LIF layers, at the end LIF or LI: a list, an ``nn.Sequential``, or a network of ``eventnet.training``.
+        target: "loihi", the arithmetic of ``eventnet.hardware.loihi``.
+        calibration: a batch of typical input, not of the test set.
+        dt: seconds of a step.
+        reading: what the classes are read from, a ``Reading`` or one of its kinds; by default what the model says itself, else the
+            largest voltage of an LI layer and the first spike of an LIF layer.
+        search: look for the scales on the calibration batch; otherwise the largest are taken.
+
+    Raises:
+        TypeError: a layer that the chip has no neurons for. ValueError: a number is beyond what a neuron or synapse holds.
+
+    Example:
+        >>> events = Events.from_list([([0.01, 0.02], [2, 0])], num_units=4, duration=0.1)
+        >>> compile([LIF(4, 3), LI(3, 2)], calibration=events, reading="mean").reading.kind
+        'mean'
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+    layers, log = layers_of(model), Log()
+    bits, values = _message(calibration, dt, log)
+    scales: dict[str, Scale] = {}
+    distances: dict[str, float] = {}
+    if search:
+        scales, distances = calibrate(layers, calibration, dt, message_bits=bits)  # type: ignore[arg-type]
+    notes = {} if values is None else {"values": values}
+    network, found = quantize(layers, dt, scales=scales, message_bits=bits, notes=notes)  # type: ignore[arg-type]
+    log.errors, log.lost = found.errors, log.lost + found.lost
+    return Deployment(network, _reading(model, layers, reading, log, dt), log, distances)
+
+
+def _message(events: Events, dt: float, log: Log) -> tuple[int, float | None]:
+    """Bits of the input's spikes, and the factor on their values; 0 and None where each is a plain spike."""
+    if events.values is not None:
+        raise ValueError("calibration: expected events without values; graded input is not carried over yet")
+    most = int(rasterize(events, dt).max()) if events.num_events else 0
+    if most <= 1:
+        return 0, None
+    log.lost.append(
+        f"up to {most} input events of one unit in a step of {dt:g} s: told as one graded spike, which Loihi 2 has and Loihi 1 has not"
+    )
+    return 16, None
+
+
+def _reading(model: Any, layers: list[LIF | LI], wanted: Reading | str | None, log: Log, dt: float) -> Reading:
+    """The reading, with the volts of the output's integers."""
+    recipe = getattr(model, "recipe", None)
+    if wanted is None and recipe is not None and hasattr(recipe, "readout_step"):
+        wanted = Reading(recipe.readout, recipe.logit_scale, recipe.readout_decay, recipe.readout_step)
+    elif wanted is None:
+        wanted = "max" if isinstance(layers[-1], LI) else "first_spike"
+    reading = Reading(wanted) if isinstance(wanted, str) else wanted
+    spiking = isinstance(layers[-1], LIF)
+    if spiking != (reading.kind in ("first_spike", "count")):
+        kinds = "first_spike or count" if spiking else "max, mean, integral or at"
+        raise ValueError(f"readout {reading.kind!r} of {type(layers[-1]).__name__} outputs: expected {kinds}")
+    last, name = layers[-1], names_of(layers)[-1]
+    k = gain(
+        dt,
+        *(torch.as_tensor(x).detach().double().cpu().expand(last.out_features) for x in (last.tau_mem, last.tau_syn)),
+    )
+    reset = getattr(last, "reset", torch.zeros(()))
+    offset = torch.as_tensor(reset).detach().double().cpu().expand(last.out_features)
+    volts = k / (64 * log.errors[name]["scale"])
+    return Reading(
+        reading.kind, reading.factor, reading.decay, reading.step, tuple(volts.tolist()), tuple(offset.tolist())
+    )
+
+
+def _pieces(events: Events) -> Iterator[Events]:
+    """A few samples at a time."""
+    if not events.batch_size:
+        raise ValueError("events: expected at least one sample, got none")
+    for k in range(0, events.batch_size, SAMPLES):
+        yield events[k : k + SAMPLES]

@@ -1,0 +1,258 @@
+"""Fine-tuning through the chip's own integers: the forward pass is the simulation, bit for bit; the backward pass goes straight
+through what is rounded.
+
+    forward    spikes and voltages of ``eventnet.hardware.loihi.simulate``, with weights of ``integer_weight``
+    backward   dU[t-1] = alpha dU[t],  dV[t-1] = beta (1 - s[t]) dV[t],  dU[t] += K dV[t],  da[t] = dU[t]
+               ds/dV = height max(0, 1 - |V - threshold| / (half_width threshold)) / threshold
+
+in volts. Weights are kept as real numbers, rounded in the forward pass, and the gradient of the rounded one is theirs. Delays,
+decays and thresholds stay as they are. A weight that keeps jumping between two integers pulls its neurons to and fro without
+learning: once it has turned back too often it is frozen at the integer at which it was longer.
+
+Source: Nagel, Fournarakis, Bondarenko & Blankevoort, "Overcoming oscillations in quantization-aware training" (ICML 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eventnet import Events
+from eventnet.hardware.deployment import Deployment
+from eventnet.hardware.loihi import simulate
+from eventnet.hardware.network import Dense, HardwareNetwork, Inputs, LIFNeurons
+from eventnet.hardware.quantize import FULL
+from eventnet.hardware.reading import Reader
+
+__all__ = ["QuantizedTwin"]
+
+HEIGHT, HALF_WIDTH = 0.5, 0.5  # of the triangle that is the derivative of a spike
+MEMORY, TURNS = 0.98, 0.02  # of the running mean of a weight's turns, and the share of steps that freezes it
+GATHERED = 2**22  # synapses at a time
+
+
+class QuantizedTwin(nn.Module):
+    """A deployed network whose weights can be trained: the same integers forward, a gradient backward.
+
+    Args:
+        deployment: of LIF layers and an LI readout, or of a readout that counts spikes.
+
+    Parameters: ``weights[k]`` of projection k of the network, in units of the integer grid.
+
+    Example:
+        >>> model, events = nn.Sequential(LIF(4, 3), LI(3, 2)), Events.from_list([([0.01], [2])], num_units=4, duration=0.1)
+        >>> deployment = compile(model, calibration=events)
+        >>> twin = QuantizedTwin(deployment)
+        >>> bool((twin(events) == deployment.run(events).scores).all())
+        True
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__()
+        if deployment.reading.kind == "first_spike":
+            raise ValueError(
+                "a first spike on a grid has no gradient here: expected a readout of the voltage, or a count of spikes"
+            )
+        network = deployment.network
+        for each in network.projections:
+            if not isinstance(each, Dense):
+                raise TypeError(f"{each.name}: expected dense synapses, got {each.kind}")
+        self.deployment = deployment
+        self.weights = nn.ParameterList([nn.Parameter(each.weight.to(torch.float32)) for each in network.projections])
+        self.stages = [_Stage(network, each) for each in network.neurons if isinstance(each, LIFNeurons)]
+        for k, weight in enumerate(self.weights):
+            for name, start in (
+                ("whole", weight.detach()),
+                ("turn", torch.zeros_like(weight)),
+                ("turns", torch.zeros_like(weight)),
+            ):
+                self.register_buffer(f"{name}_{k}", start.clone(), persistent=False)
+            self.register_buffer(f"mean_{k}", weight.detach().clone(), persistent=False)
+            self.register_buffer(f"frozen_{k}", torch.zeros_like(weight, dtype=torch.bool), persistent=False)
+
+    def forward(self, events: Events) -> Tensor:
+        """Scores as ``Deployment.run``, with a gradient to the weights."""
+        x = self.deployment.raster(events).to(torch.float32)
+        network, reading = self.deployment.network, self.deployment.reading
+        v = x
+        for stage in self.stages:
+            v, spikes = _Integers.apply(stage, x, *(self.weights[k] for k in stage.projections))
+            x = spikes
+        reader = Reader(reading, events.num_steps(network.dt), network.dt)
+        reader.add(v, x)
+        return reader.scores()
+
+    @torch.no_grad()
+    def after_step_(self) -> None:
+        """After each step of the optimiser: weights stay in range, and those that oscillate are frozen."""
+        for k, weight in enumerate(self.weights):
+            weight.clamp_(-256, FULL)
+            whole, turn, turns, mean, frozen = (
+                getattr(self, f"{n}_{k}") for n in ("whole", "turn", "turns", "mean", "frozen")
+            )
+            now = on_grid(weight)
+            moved = (now - whole).sign()
+            back = (moved != 0) & (moved == -turn)
+            turns.mul_(MEMORY).add_(back, alpha=1 - MEMORY)
+            mean.mul_(MEMORY).add_(now, alpha=1 - MEMORY)
+            turn.copy_(torch.where(moved != 0, moved, turn))
+            frozen |= turns > TURNS
+            weight.copy_(torch.where(frozen, on_grid(mean), weight))
+            whole.copy_(on_grid(weight))
+
+    def frozen_share(self) -> float:
+        """Share of the weights that are frozen."""
+        frozen = [getattr(self, f"frozen_{k}") for k in range(len(self.weights))]
+        return sum(int(x.sum()) for x in frozen) / max(1, sum(x.numel() for x in frozen))
+
+    def deploy(self) -> Deployment:
+        """The deployment with the weights as they are now."""
+        return Deployment(self._network(), self.deployment.reading, self.deployment.log, self.deployment.distances)
+
+    def _network(self) -> HardwareNetwork:
+        old = self.deployment.network
+        return old.changed(projections=[_with(each, w) for each, w in zip(old.projections, self.weights, strict=True)])
+
+
+def on_grid(weight: Tensor) -> Tensor:
+    """The nearest even integers from -256 to 254."""
+    return (2 * (weight / 2).round()).clamp(-256, FULL)
+
+
+def _with(projection: Any, weight: Tensor) -> Dense:
+    import dataclasses
+
+    return dataclasses.replace(projection, weight=on_grid(weight.detach()).to(torch.int32))
+
+
+@dataclass(init=False)
+class _Stage:
+    """A population with what comes in from the one before it and from itself."""
+
+    name: str
+    projections: list[int]  # their places in the network: of the input, and of the recurrence if there is one
+
+    def __init__(self, network: HardwareNetwork, neurons: LIFNeurons) -> None:
+        self.network, self.neurons, self.name = network, neurons, neurons.name
+        onto = [k for k, each in enumerate(network.projections) if each.target == neurons.name]
+        self.projections = sorted(onto, key=lambda k: network.projections[k].source == neurons.name)
+        given: list[Any] = [network.projections[k] for k in self.projections]
+        if len(given) - sum(each.source == neurons.name for each in given) != 1 or len(given) > 2:
+            raise ValueError(
+                f"{neurons.name}: expected one projection onto it, and perhaps one of its own, got {len(given)}"
+            )
+        self.delays = [None if each.delay is None else each.delay.to(torch.int64) for each in given]
+        self.alpha, self.beta = 1 - (neurons.du.double() + 1) / 4096, 1 - neurons.dv.double() / 4096
+        self.threshold = (neurons.vth << 6).double()
+
+    def run(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Spikes, v before the reset, and the mini network's u."""
+        source = self.network.projections[self.projections[0]].source
+        synapses = [_with(self.network.projections[k], w) for k, w in zip(self.projections, weights, strict=True)]
+        mini = HardwareNetwork([Inputs(source, x.shape[2]), self.neurons], synapses, self.network.dt)
+        spikes, u, v = (part[self.name] for part in simulate(mini, x.to(torch.int32), record=[self.name]))
+        return spikes, u, v
+
+
+class _Integers(torch.autograd.Function):
+    """A stage over all steps: ``x (T, B, I)`` and weights -> v and spikes ``(T, B, N)``, as floating-point numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, stage: _Stage, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        spikes, u, v = stage.run(x, weights)
+        before = torch.cat([stage.neurons.v.expand_as(v[:1]), v[:-1]])
+        full = (
+            torch.div(before.long() * (4096 - stage.neurons.dv.long()), 4096, rounding_mode="trunc")
+            + u
+            + stage.neurons.bias
+        )
+        ctx.stage, ctx.full = stage, full.to(torch.float32)
+        ctx.save_for_backward(x, spikes, *weights)
+        return v.double(), spikes.to(torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        stage: _Stage = ctx.stage
+        x, spikes, *weights = ctx.saved_tensors
+        weights = [
+            on_grid(w) * 2.0 ** stage.network.projections[k].weight_exp
+            for k, w in zip(stage.projections, weights, strict=True)
+        ]
+        grad_v, grad_s = (g if g is None else g.to(torch.float32) for g in grads)
+        grad_a = _adjoint(stage, ctx.full, spikes, grad_v, grad_s, weights)
+        told = [x, spikes.to(torch.float32)]
+        found: list[Tensor | None] = []
+        for k, (weight, delay) in enumerate(zip(weights, stage.delays, strict=True)):
+            scale = 2.0 ** stage.network.projections[stage.projections[k]].weight_exp
+            found.append(_of_weight(told[k], grad_a, delay, weight.shape) * scale)
+        grad_x = _of_input(grad_a, weights[0], stage.delays[0]) if ctx.needs_input_grad[1] else None
+        return None, grad_x, *found
+
+
+def _adjoint(
+    stage: _Stage, full: Tensor, spikes: Tensor, grad_v: Tensor | None, grad_s: Tensor | None, weights: Sequence[Tensor]
+) -> Tensor:
+    """The gradient of what arrives at each step, ``(T, B, N)``, in units of 1 per integer weight."""
+    threshold = stage.threshold.to(torch.float32)
+    slope = HEIGHT * (1 - (full / threshold - 1).abs() / HALF_WIDTH).clamp(min=0) / threshold
+    alpha, beta = stage.alpha.to(torch.float32), stage.beta.to(torch.float32)
+    grad_a = torch.zeros_like(full)
+    du = dv = torch.zeros_like(full[0])
+    recurrent = len(weights) > 1
+    steps = len(full)
+    for t in range(steps - 1, -1, -1):
+        ds = torch.zeros_like(du) if grad_s is None else grad_s[t].clone()
+        if recurrent and t + 1 < steps:
+            _hear(ds, grad_a, slope[t], weights[1], stage.delays[1], t)
+        dv = dv * (spikes[t] == 0)
+        if grad_v is not None:
+            dv = dv + grad_v[t] * (spikes[t] == 0)
+        dv = dv + ds * slope[t]
+        du = du + dv
+        grad_a[t] = 64 * du
+        du, dv = alpha * du, beta * dv
+    return grad_a
+
+
+def _hear(ds: Tensor, grad_a: Tensor, slope: Tensor, weight: Tensor, delay: Tensor | None, t: int) -> None:
+    """Add what a spike of step t would have changed at the neurons that it reaches, where it has a slope."""
+    if delay is None:
+        ds += grad_a[t + 1] @ weight.T
+        return
+    sample, unit = slope.nonzero(as_tuple=True)
+    if not len(unit):
+        return
+    late = t + 1 + delay[unit]
+    reached = grad_a[late.clamp(max=len(grad_a) - 1), sample[:, None], torch.arange(weight.shape[1])]
+    ds[sample, unit] += (weight[unit] * reached * (late < len(grad_a))).sum(1)
+
+
+def _of_weight(x: Tensor, grad_a: Tensor, delay: Tensor | None, shape: torch.Size) -> Tensor:
+    """``sum over t, b of x[t, b, j] grad_a[t + 1 + delay[j, n], b, n]``."""
+    if delay is None:
+        return torch.einsum("tbj,tbn->jn", x[:-1], grad_a[1:])
+    found, (step, sample, unit) = x.new_zeros(shape), x.nonzero(as_tuple=True)
+    column = torch.arange(shape[1])
+    for k in range(0, len(unit), max(1, GATHERED // shape[1])):
+        t, b, j = (part[k : k + max(1, GATHERED // shape[1])] for part in (step, sample, unit))
+        late = t[:, None] + 1 + delay[j]
+        reached = grad_a[late.clamp(max=len(grad_a) - 1), b[:, None], column] * (late < len(grad_a))
+        found.index_add_(0, j, reached * x[t, b, j][:, None])
+    return found
+
+
+def _of_input(grad_a: Tensor, weight: Tensor, delay: Tensor | None) -> Tensor:
+    """``sum over n of weight[j, n] grad_a[t + 1 + delay[j, n], b, n]``."""
+    later = torch.cat([grad_a[1:], torch.zeros_like(grad_a[:1])])
+    if delay is None:
+        return later @ weight.T
+    found = grad_a.new_zeros(*grad_a.shape[:2], len(weight))
+    for d in delay.unique().tolist():
+        shifted = torch.zeros_like(later)
+        shifted[: len(later) - d] = later[d:]
+        found += shifted @ (weight * (delay == d)).T
+    return found

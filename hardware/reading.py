@@ -1,0 +1,130 @@
+"""What a network on a chip says: scores of the classes, from the integers of its output population.
+
+The voltage of an output is ``v volts`` above its reset, where ``volts`` is one number per neuron; at step t it is that of time
+t dt. A sample that lasts n steps is read from step 0 to step n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["KINDS", "Reading", "Reader"]
+
+KINDS = ("max", "mean", "integral", "at", "first_spike", "count")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the outputs are read.
+
+    Args:
+        kind: ``"max"``, ``"mean"`` or ``"integral"`` of the voltage, or its samples ``"at"`` the end of every ``step``; or the time of
+            the ``"first_spike"``, or the ``"count"`` of spikes.
+        factor: of the scores.
+        decay: of the integral, seconds: V counts ``e^(-t/decay)`` and the integral is divided by it; None: alike at all times.
+        step: seconds between two samples.
+        volts, offset: of each output: ``V = volts v + offset``.
+    """
+
+    kind: str
+    factor: float = 1.0
+    decay: float | None = None
+    step: float | None = None
+    volts: tuple[float, ...] = field(default=())
+    offset: tuple[float, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"readout: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.kind == "at" and not (self.step and self.step > 0):
+            raise ValueError(f"readout 'at': expected the seconds of a step, got {self.step}")
+        for name in ("volts", "offset"):
+            object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
+
+    def predict(self, scores: Tensor) -> Tensor:
+        """The class of each sample, or of each step: the largest score, or the earliest spike."""
+        return scores.argmin(-1) if self.kind == "first_spike" else scores.argmax(-1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @staticmethod
+    def from_dict(plain: Mapping[str, Any]) -> Reading:
+        """That of ``to_dict``."""
+        return Reading(**plain)
+
+
+class Reader:
+    """Adds up what a reading needs, a piece of the run at a time.
+
+    Args:
+        reading: what is wanted.
+        steps: ``(B,)`` steps that each sample lasts.
+        dt: seconds of a step.
+    """
+
+    def __init__(self, reading: Reading, steps: Tensor, dt: float) -> None:
+        self.reading, self.steps, self.dt, self.done = reading, steps, dt, 0
+        self.total: Tensor | None = None
+        if reading.kind == "at":
+            last = round(int(steps.max()) * dt / reading.step) if len(steps) else 0  # type: ignore[operator]
+            self.samples = (torch.arange(1, last + 1) * (reading.step / dt)).round().to(torch.int64)  # type: ignore[operator]
+
+    def add(self, v: Tensor, spikes: Tensor) -> None:
+        """Voltages and spikes ``(T, B, N)`` of the next steps."""
+        step = torch.arange(self.done, self.done + len(v), device=v.device)[:, None]
+        there = step <= self.steps.to(v.device)
+        part = getattr(self, "_" + self.reading.kind)(v, spikes, step, there)
+        merge: Callable[[Tensor, Tensor], Tensor] = {"max": torch.maximum, "first_spike": torch.minimum}.get(
+            self.reading.kind, torch.add
+        )
+        self.total = part if self.total is None else merge(self.total, part)
+        self.done += len(v)
+
+    def scores(self) -> Tensor:
+        """``(B, N)``, for samples ``(B, K, N)``, as the float network's: logits, or times of first spikes (inf: none)."""
+        if self.total is None:
+            raise ValueError("a reader that has seen no step has nothing to say; expected at least one")
+        return self.total if self.reading.kind in ("first_spike", "count") else self.total * self.reading.factor
+
+    def _volts(self, v: Tensor) -> Tensor:
+        volts, offset = (
+            torch.tensor(x, dtype=torch.float64, device=v.device) for x in (self.reading.volts, self.reading.offset)
+        )
+        return v * volts + offset
+
+    def _max(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
+        return self._volts(v).masked_fill(~there[:, :, None], -torch.inf).amax(0)
+
+    def _mean(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
+        steps = self.steps.to(v.device)
+        return (self._volts(v) * self._trapezoid(step, there)[:, :, None]).sum(0) / steps.clamp(min=1)[:, None]
+
+    def _integral(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
+        decay = self.reading.decay
+        fading = torch.exp(-step * (self.dt / decay)) / decay if decay else torch.ones_like(step)
+        return (self._volts(v) * (self._trapezoid(step, there) * fading * self.dt)[:, :, None]).sum(0)
+
+    def _at(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
+        samples = self.samples.to(v.device)
+        here = (samples >= self.done) & (samples < self.done + len(v))
+        found = torch.zeros(v.shape[1], len(samples), v.shape[2], dtype=torch.float64, device=v.device)
+        found[:, here] = self._volts(v)[samples[here] - self.done].transpose(0, 1)
+        return found
+
+    def _first_spike(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
+        fired = (spikes != 0) & there[:, :, None]
+        return torch.where(fired, step[:, :, None] * self.dt, torch.inf).amin(0)
+
+    def _count(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
+        return (spikes * there[:, :, None]).sum(0).to(torch.float64)
+
+    def _trapezoid(self, step: Tensor, there: Tensor) -> Tensor:
+        ends = (step == 0) | (step == self.steps.to(step.device))
+        return there * torch.where(ends, 0.5, 1.0)
