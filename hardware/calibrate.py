@@ -1,9 +1,9 @@
 """The scales of a network's populations, searched on a batch of its own data.
 
 From the input side, each layer hears what the integer layers before it told, and its scale and threshold are those whose spikes
-are nearest to the trained layer's: both filtered by ``e^(-t/tau)``, the squared distance relative to the trained layer's own. The
-scale decides on the rounding and, above the full range, on what is clipped; the threshold makes up for what a grid loses (the part
-of a step that is left after a spike). A readout gets the largest scale at which its voltage does not overflow.
+are nearest to the trained layer's: both filtered by ``e^(-t/tau)``, the squared distance relative to the trained layer's own.
+The scale decides on the rounding and, above the full range, on what is clipped; the threshold makes up for what a grid loses (the
+part of a step that is left after a spike). A readout gets the largest scale at which its voltage does not overflow.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def calibrate(
         tau: seconds of the filter that spikes are compared through.
 
     Example:
-        >>> scales, distance = calibrate([LIF(4, 3), LI(3, 2)], Events.from_list([([0.01], [2])], num_units=4, duration=0.1), 1e-3)
+        >>> events = Events.from_list([([0.01], [2])], num_units=4, duration=0.1)
+        >>> scales, distance = calibrate([LIF(4, 3), LI(3, 2)], events, 1e-3)
         >>> sorted(scales), distance
         (['hidden_0', 'output'], {'hidden_0': 0.0})
     """

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eventnet.hardware.network import HardwareNetwork, LIFNeurons
+from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.network import HardwareNetwork
 
 __all__ = ["ClusteringReport", "cluster_time_constants"]
 

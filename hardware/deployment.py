@@ -26,8 +26,8 @@ SAMPLES, STEPS = 64, 256  # that are simulated at a time
 
 
 class Decision(NamedTuple):
-    """What a deployed network says about a batch: ``scores`` as the trained one's, the spikes of each population ``(B,)``, and how
-    often a current wrapped or a voltage was clipped."""
+    """What a deployed network says about a batch: ``scores`` as the trained one's, the spikes of each population ``(B,)``, and
+    how often a current wrapped or a voltage was clipped."""
 
     scores: Tensor
     spikes: dict[str, Tensor]
@@ -118,8 +118,8 @@ def compile(
         target: "loihi", the arithmetic of ``eventnet.hardware.loihi``.
         calibration: a batch of typical input, not of the test set.
         dt: seconds of a step.
-        reading: what the classes are read from, a ``Reading`` or one of its kinds; by default what the model says itself, else the
-            largest voltage of an LI layer and the first spike of an LIF layer.
+        reading: what the classes are read from, a ``Reading`` or one of its kinds; by default what the model says itself, else
+            the largest voltage of an LI layer and the first spike of an LIF layer.
         search: look for the scales on the calibration batch; otherwise the largest are taken.
 
     Raises:
@@ -152,7 +152,8 @@ def _message(events: Events, dt: float, log: Log) -> tuple[int, float | None]:
     if most <= 1:
         return 0, None
     log.lost.append(
-        f"up to {most} input events of one unit in a step of {dt:g} s: told as one graded spike, which Loihi 2 has and Loihi 1 has not"
+        f"up to {most} input events of one unit in a step of {dt:g} s: told as one graded spike, which Loihi 2 has and "
+        "Loihi 1 has not"
     )
     return 16, None
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from eventnet.hardware.network import POPULATIONS, PROJECTIONS, HardwareNetwork
+from eventnet.hardware import lif  # noqa: F401, so that its kind of population is known
+from eventnet.hardware.network import PROJECTIONS, HardwareNetwork, Population
 
 __all__ = ["load_network", "save_network", "write_files"]
 
@@ -67,7 +68,7 @@ def load_network(path: str | Path) -> HardwareNetwork:
     if plain.get("format") != FORMAT:
         raise ValueError(f"{path}: format {plain.get('format')}; expected {FORMAT}: write it again with this version")
     made: dict[str, list[Any]] = {}
-    for part, kinds in (("populations", POPULATIONS), ("projections", PROJECTIONS)):
+    for part, kinds in (("populations", Population.kinds), ("projections", PROJECTIONS)):
         made[part] = []
         for k, fields in enumerate(plain[part]):
             kind = fields.pop("kind")

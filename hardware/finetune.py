@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from eventnet import Events
 from eventnet.hardware.deployment import Deployment
+from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
-from eventnet.hardware.network import Dense, HardwareNetwork, Inputs, LIFNeurons
+from eventnet.hardware.network import Dense, HardwareNetwork, Inputs
 from eventnet.hardware.quantize import FULL
 from eventnet.hardware.reading import Reader
 

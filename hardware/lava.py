@@ -19,13 +19,13 @@ import numpy as np
 from torch import Tensor
 
 from eventnet.hardware.files import write_files
+from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import (
     Convolution,
     Dense,
     HardwareNetwork,
     Inputs,
-    LIFNeurons,
     Population,
     Projection,
     Sparse,

@@ -1,20 +1,11 @@
-"""Loihi's fixed-point arithmetic, bit for bit as Lava 0.10.0 has it: a hardware graph, run step by step.
+"""A hardware graph, run step by step: Loihi's arithmetic bit for bit as Lava 0.10.0 has it.
 
-In step t, with M = 2^23, ``tdz(a)`` = a / 4096 rounded towards zero, and int32 throughout:
+In each step every population takes what arrives and moves on (``eventnet.hardware.lif`` has the equations of LIF neurons), then
+every projection delivers its spikes. A synapse holds its weight clipped and cut (``Projection.effective``). The spikes of a step
+are added up at each target, apart for each delay, and the **sum** is shifted by ``weight_exp`` (down: towards minus infinity); it
+arrives in step t + 1 + delay. A convolution's sums wrap at 24 bits instead. Projections onto one population add up.
 
-    a = what arrives in this step
-    u = tdz(u (4096 - (du + 1))) + (a << 6);   once: u > M -> u - 2M,  u <= -M -> u + 2M    (a single wrap, no modulo)
-    v = clip(tdz(v (4096 - dv)) + u + bias, -M + 1, M - 1)
-    s = v > (vth << 6);   v = 0 where s                                     (strictly above; u is not reset)
-
-A synapse holds its weight clipped and cut (``Projection.effective``). The spikes of a step are added up at each target,
-apart for each delay, and the **sum** is shifted by ``weight_exp`` (down: towards minus infinity); it arrives in step
-t + 1 + delay. A convolution's sums wrap at 24 bits instead. Projections onto one population add up.
-
-Two neurons go beyond what Lava can confirm: a refractory period (v is held at 0) has no fixed-point model there.
-
-Source: lava-nc 0.10.0, its process models tagged ``fixed_pt``; Davies et al., "Loihi: a neuromorphic manycore processor with
-on-chip learning" (IEEE Micro, 2018).
+Source: lava-nc 0.10.0, its process models tagged ``fixed_pt``.
 """
 
 from __future__ import annotations
@@ -25,14 +16,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, LIFNeurons, Projection, Sparse
+from eventnet.hardware.network import HardwareNetwork
+from eventnet.hardware.synapses import Synapses
 
 __all__ = ["Record", "State", "simulate"]
-
-M = 2**23
-BATCH_OF_SYNAPSES = 2**22  # that are gathered at a time: 16 MB of weights
 
 
 class Record(NamedTuple):
@@ -45,14 +33,19 @@ class Record(NamedTuple):
 
 @dataclass
 class State:
-    """Where a simulation stands: ``u`` and ``v`` of each population, ``(B, N)``; what is on its way; steps done."""
+    """Where a simulation stands after so many steps."""
 
     step: int
-    u: dict[str, Tensor]
-    v: dict[str, Tensor]
-    pending: dict[str, Tensor]  # (slots, B, N): slot s holds what arrives in the steps t with t % slots == s
-    waiting: dict[str, Tensor]  # steps that a neuron is still refractory for
+    neurons: dict[str, dict[str, Tensor]]  # of each population, ``(B, N)`` by name
+    pending: dict[
+        tuple[str, str], Tensor
+    ]  # on its way to a port, (slots, B, N): slot s arrives in the steps t with t % slots == s
     overflows: dict[str, int] = field(default_factory=dict)  # currents wrapped and voltages clipped so far
+
+    def copy(self) -> State:
+        """Another one, that a simulation may move on."""
+        neurons = {name: {part: x.clone() for part, x in own.items()} for name, own in self.neurons.items()}
+        return State(self.step, neurons, {port: x.clone() for port, x in self.pending.items()}, dict(self.overflows))
 
 
 def simulate(
@@ -79,6 +72,8 @@ def simulate(
         batch. u and v are those at the end of a step: v is 0 where there was a spike.
 
     Example:
+        >>> from eventnet.hardware.lif import LIFNeurons
+        >>> from eventnet.hardware.network import Dense, Inputs
         >>> network = HardwareNetwork(
         ...     [Inputs("input", 1), LIFNeurons("neuron", 1, du=2047, dv=0, vth=200)],
         ...     [Dense("input", "neuron", [[100]])],
@@ -90,155 +85,54 @@ def simulate(
     """
     rasters, batched = _rasters(network, spikes)
     first = next(iter(rasters.values()))
-    num_steps, batch = first.shape[:2]
-    state = _started(network, batch, first.device) if state is None else _copied(state)
+    num_steps, batch, device = *first.shape[:2], first.device
     kept = [each.name for each in network.neurons] if record is None else [network[name].name for name in record]
-    synapses = [_Synapses(each, network, first.device) for each in network.projections]
-    constants = {each.name: _Constants(each, first.device) for each in network.neurons if isinstance(each, LIFNeurons)}
+    steppers = {each.name: each.stepper(device) for each in network.neurons}
+    synapses = [Synapses(each, network, device) for each in network.projections]
+    if state is None:
+        neurons = {name: stepper.start(batch) for name, stepper in steppers.items()}
+        state = State(0, neurons, _nothing_pending(network, batch, device), dict.fromkeys(steppers, 0))
+    else:
+        state = state.copy()
     shapes = {each.name: (num_steps, batch, each.size) for each in network.neurons}
-    told = {
-        name: torch.empty(shape, dtype=torch.int32, device=first.device) for name, shape in shapes.items()
-    } | rasters
-    u = {name: torch.empty(shapes[name], dtype=torch.int32, device=first.device) for name in kept}
-    v = {name: torch.empty(shapes[name], dtype=torch.int32, device=first.device) for name in kept}
+    told = {name: torch.empty(shape, dtype=torch.int32, device=device) for name, shape in shapes.items()} | rasters
+    u = {name: torch.empty(shapes[name], dtype=torch.int32, device=device) for name in kept}
+    v = {name: torch.empty(shapes[name], dtype=torch.int32, device=device) for name in kept}
     for k in range(num_steps):
-        for name, constant in constants.items():
-            told[name][k] = _step(constant, state, name)
+        for name, stepper in steppers.items():
+            own = state.neurons[name]
+            fired, overflows = stepper.step(state.step + 1, _arriving(state, name), own)
+            told[name][k] = fired
+            state.overflows[name] += overflows
             if name in u:
-                u[name][k], v[name][k] = state.u[name], state.v[name]
+                u[name][k], v[name][k] = own["u"], own["v"]
         for each in synapses:
-            each.deliver(told[each.source][k], state)
+            each.deliver(told[each.source][k], state.step, state.pending[each.target, each.port])
         state.step += 1
     found = Record(*({name: x if batched else x[:, 0] for name, x in part.items()} for part in (told, u, v)))
     return (found, state) if return_state else found
 
 
-class _Constants:
-    """A population's parameters as its steps use them."""
-
-    def __init__(self, neurons: LIFNeurons, device: torch.device) -> None:
-        self.keep_u = (4096 - (neurons.du.to(device, torch.int64) + 1)).to(device)
-        self.keep_v = 4096 - neurons.dv.to(device, torch.int64)
-        self.bias, self.threshold = neurons.bias.to(device), (neurons.vth << 6).to(device)
-        self.interval, self.offset = neurons.reset_interval, neurons.reset_offset
-        self.refractory = neurons.refractory.to(device) if bool(neurons.refractory.any()) else None
-
-
-def _step(constant: _Constants, state: State, name: str) -> Tensor:
-    """One step of a population: its spikes, ``(B, N)``; ``state`` is moved on."""
-    pending = state.pending[name]
-    slot = state.step % len(pending)
-    u, v = state.u[name], state.v[name]
-    if constant.interval is not None and (state.step + 1) % constant.interval == constant.offset:
-        u, v = torch.zeros_like(u), torch.zeros_like(v)
-    u = _towards_zero(u * constant.keep_u) + (pending[slot] << 6)
-    pending[slot] = 0
-    high, low = u > M, u <= -M
-    u = u - high * torch.tensor(2 * M, dtype=torch.int32) + low * torch.tensor(2 * M, dtype=torch.int32)
-    moved = _towards_zero(v * constant.keep_v) + u + constant.bias
-    v = moved.clamp(-M + 1, M - 1)
-    state.overflows[name] = state.overflows.get(name, 0) + int((high | low).sum()) + int((moved != v).sum())
-    if constant.refractory is not None:
-        v = torch.where(state.waiting[name] > 0, 0, v)
-    fired = v > constant.threshold
-    if constant.refractory is not None:
-        left = (state.waiting[name] - 1).clamp(min=0)
-        state.waiting[name] = torch.where(fired, constant.refractory, left)
-    state.u[name], state.v[name] = u, v.masked_fill(fired, 0)
-    return fired
+def _nothing_pending(network: HardwareNetwork, batch: int, device: torch.device) -> dict[tuple[str, str], Tensor]:
+    """What is on its way before the first step."""
+    pending = {}
+    for each in network.neurons:
+        for port, size in each.ports.items():
+            onto = [projection.max_delay for projection in network.onto(each.name) if projection.port == port]
+            slots = 2 + max(onto, default=0)
+            pending[each.name, port] = torch.zeros(slots, batch, size, dtype=torch.int32, device=device)
+    return pending
 
 
-def _towards_zero(product: Tensor) -> Tensor:
-    """An int64 product / 4096, rounded towards zero, as int32."""
-    return torch.div(product, 4096, rounding_mode="trunc").to(torch.int32)
-
-
-class _Synapses:
-    """A projection, ready to deliver the spikes of a step."""
-
-    def __init__(self, projection: Projection, network: HardwareNetwork, device: torch.device) -> None:
-        self.source, self.target = projection.source, projection.target
-        self.graded = projection.message_bits > 0
-        self.shift = projection.weight_exp
-        self.geometry = projection if isinstance(projection, Convolution) else None
-        self.delay: Tensor | None = None
-        self.num_delays = projection.max_delay + 1
-        weight = projection.effective().to(device)
-        if isinstance(projection, Sparse):
-            self._sort(projection, weight, network[self.source].size, device)
-        else:
-            self.first, self.weight = None, weight
-            if isinstance(projection, Dense) and projection.delay is not None:
-                self.delay = projection.delay.to(device, torch.int64)
-        if self.shift >= 0:
-            self.weight = self.weight << self.shift  # as good as the shifted sum
-
-    def _sort(self, projection: Sparse, weight: Tensor, sources: int, device: torch.device) -> None:
-        rows = projection.rows.to(device, torch.int64)
-        order = rows.argsort(stable=True)
-        self.weight, self.columns = weight[order], projection.columns.to(device, torch.int64)[order]
-        if projection.delay is not None:
-            self.delay = projection.delay.to(device, torch.int64)[order]
-        counts = torch.bincount(rows, minlength=sources)
-        self.first, self.count = counts.cumsum(0) - counts, counts
-
-    def deliver(self, spikes: Tensor, state: State) -> None:
-        """Add what the spikes ``(B, N)`` of this step cause to what is on its way."""
-        if self.geometry is not None:
-            self._convolve(self.geometry, spikes, state)
-            return
-        where, unit = spikes.nonzero(as_tuple=True)
-        if not len(unit):
-            return
-        value = spikes[where, unit].to(torch.int32) if self.graded else None
-        pending = state.pending[self.target]
-        slots, batch, size = pending.shape
-        if self.shift < 0:  # the sum of each delay is shifted, so it is made apart
-            sums = pending.new_zeros(self.num_delays, batch, size)
-            self._add(sums, 0, where, unit, value)
-            late = (state.step + 1 + torch.arange(self.num_delays, device=spikes.device)) % slots
-            pending.index_add_(0, late, sums >> -self.shift)
-        else:
-            self._add(pending, state.step + 1, where, unit, value)
-
-    def _add(self, onto: Tensor, step: int, where: Tensor, unit: Tensor, value: Tensor | None) -> None:
-        """Add the weights of ``unit`` of sample ``where``, times ``value``, to the slots ``step + delay`` of ``onto``."""
-        each = self.weight.shape[1] if self.first is None else max(1, int(self.count.max()))
-        chunk = max(1, BATCH_OF_SYNAPSES // each)
-        slots, batch, size = onto.shape
-        for k in range(0, len(unit), chunk):
-            b, j = where[k : k + chunk], unit[k : k + chunk]
-            some = None if value is None else value[k : k + chunk]
-            if self.first is None and self.delay is None:
-                rows = self.weight[j] if some is None else self.weight[j] * some[:, None]
-                onto[step % slots].index_add_(0, b, rows)
-                continue
-            if self.first is None:
-                weight, delay = self.weight[j], self.delay[j]
-                sample, column = b[:, None], torch.arange(size, device=onto.device)
-                some = None if some is None else some[:, None]
-            else:
-                counts = self.count[j]
-                spike = torch.repeat_interleave(torch.arange(len(j), device=j.device), counts)
-                index = torch.arange(len(spike), device=j.device) - (counts.cumsum(0) - counts - self.first[j])[spike]
-                weight, column, sample = self.weight[index], self.columns[index], b[spike]
-                delay = 0 if self.delay is None else self.delay[index]
-                some = None if some is None else some[spike]
-            place = (((step + delay) % slots) * batch + sample) * size + column
-            weight = weight if some is None else weight * some
-            onto.view(-1).index_add_(0, place.expand(weight.shape).reshape(-1), weight.reshape(-1))
-
-    def _convolve(self, geometry: Convolution, spikes: Tensor, state: State) -> None:
-        if not bool(spikes.any()):
-            return
-        value = spikes if self.graded else spikes != 0
-        images = value.to(torch.float64).reshape(-1, *geometry.shape)  # integers below 2^53 are exact
-        options = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
-        sums = functional.conv2d(images, self.weight.to(torch.float64), None, *options)
-        pending = state.pending[self.target]
-        pending[(state.step + 1) % len(pending)] += ((sums.flatten(1).to(torch.int64) + M) % (2 * M) - M).to(
-            torch.int32
-        )
+def _arriving(state: State, name: str) -> dict[str, Tensor]:
+    """What arrives at each port of a population in this step; it is on its way no more."""
+    arrived = {}
+    for (target, port), pending in state.pending.items():
+        if target == name:
+            slot = pending[state.step % len(pending)]
+            arrived[port] = slot.clone()
+            slot.zero_()
+    return arrived
 
 
 def _rasters(network: HardwareNetwork, spikes: Tensor | Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
@@ -263,20 +157,3 @@ def _rasters(network: HardwareNetwork, spikes: Tensor | Mapping[str, Tensor]) ->
         shapes = ", ".join(f"{name} {tuple(each.shape)}" for name, each in found.items())
         raise ValueError(f"spikes: expected as many steps and samples of each, on one device, got {shapes}")
     return found, spikes[names[0]].dim() == 3
-
-
-def _started(network: HardwareNetwork, batch: int, device: torch.device) -> State:
-    """Before the first step."""
-    u, v, pending, waiting = {}, {}, {}, {}
-    for each in network.neurons:
-        assert isinstance(each, LIFNeurons)
-        u[each.name], v[each.name] = (x.to(device).repeat(batch, 1) for x in (each.u, each.v))
-        slots = 2 + max((projection.max_delay for projection in network.onto(each.name)), default=0)
-        pending[each.name] = torch.zeros(slots, batch, each.size, dtype=torch.int32, device=device)
-        waiting[each.name] = torch.zeros(batch, each.size, dtype=torch.int32, device=device)
-    return State(0, u, v, pending, waiting)
-
-
-def _copied(state: State) -> State:
-    parts = (state.u, state.v, state.pending, state.waiting)
-    return State(state.step, *({name: x.clone() for name, x in part.items()} for part in parts), dict(state.overflows))

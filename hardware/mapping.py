@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from eventnet.hardware.clustering import ClusteringReport, cluster_time_constants
-from eventnet.hardware.network import HardwareNetwork, LIFNeurons
+from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.network import HardwareNetwork
 from eventnet.hardware.placement import Overfull, Piece, per_core, place, place_layers
 from eventnet.hardware.profiles import PROFILES, Limit, Profile, profile
 from eventnet.hardware.rules import RULES, Violation, violation

@@ -11,14 +11,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from eventnet.hardware.checks import check_name, check_number, integers
 
-__all__ = ["Convolution", "Dense", "HardwareNetwork", "Inputs", "LIFNeurons", "Population", "Projection", "Sparse"]
+__all__ = ["Convolution", "Dense", "HardwareNetwork", "Inputs", "Population", "Projection", "Sparse", "Stepper"]
 
 Ints = Any  # an integer, or an array of integers: a list, an ndarray or a tensor
 
@@ -29,17 +29,41 @@ SIGN_MODES = ("mixed", "excitatory", "inhibitory")
 # ---- populations -----------------------------------------------------------------------------------------------------------
 
 
+class Stepper(Protocol):
+    """A population at work: its arithmetic, with its parameters on a device. The state is that of a batch, by name, ``(B, N)``."""
+
+    def start(self, batch: int) -> dict[str, Tensor]:
+        """The state before the first step, among it ``u`` and ``v``, which a simulation records."""
+
+    def step(self, t: int, arrived: Mapping[str, Tensor], state: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """Move the state on by step t, the first of which is 1, with what ``arrived`` at each port: the spikes, and how many numbers
+        overflowed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Population:
     """Neurons of one kind, under a name."""
 
     kind: ClassVar[str] = ""
+    kinds: ClassVar[dict[str, type[Population]]] = {}  # all there are, by name
     name: str
     size: int
+
+    def __init_subclass__(cls) -> None:
+        Population.kinds[cls.kind] = cls
 
     def __post_init__(self) -> None:
         check_name("a population", self.name)
         check_number(f"{self.name}.size", self.size, 1, 2**31 - 1)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Where projections end, by name, and how many numbers arrive there in a step."""
+        return {"": self.size}
+
+    def stepper(self, device: torch.device) -> Stepper:
+        """The population at work."""
+        raise NotImplementedError(f"neurons of kind {self.kind!r} have no arithmetic")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,68 +71,6 @@ class Inputs(Population):
     """Units that spike when they are told to, from outside."""
 
     kind = "inputs"
-
-
-@dataclass(frozen=True, eq=False)
-class LIFNeurons(Population):
-    """Loihi's leaky integrate-and-fire neurons; see ``eventnet.hardware.loihi`` for their equations.
-
-    Args:
-        name, size: of the population.
-        du, dv: decays of the current, -1 to 4095 (-1: none), and of the voltage, 0 to 4096, in 1/4096 per step.
-        vth: threshold in units of 64, 0 to 131,071.
-        bias_mant, bias_exp: ``bias = bias_mant << bias_exp``; -4096 to 4095 and -7 to 7 (``>>`` if negative).
-        u, v: current and voltage before the first step.
-        reset_interval, reset_offset: if given, u and v are set to 0 before each step t (the first is 1) with
-            ``t % reset_interval == reset_offset`` (Lava's LIFReset).
-        refractory: steps after a spike in which v stays 0. Lava has no fixed-point model of it: nothing to compare with.
-
-    One integer, or one for each neuron.
-
-    Example:
-        >>> LIFNeurons("hidden", 3, du=409, dv=[204, 204, 102], vth=1000).dv
-        tensor([204, 204, 102], dtype=torch.int32)
-    """
-
-    kind = "lif"
-    du: Ints = 4095
-    dv: Ints = 0
-    vth: Ints = 10
-    bias_mant: Ints = 0
-    bias_exp: Ints = 0
-    u: Ints = 0
-    v: Ints = 0
-    reset_interval: int | None = None
-    reset_offset: int = 0
-    refractory: Ints = 0
-
-    RANGES: ClassVar[Mapping[str, tuple[int, int]]] = {
-        "du": (-1, 4095),
-        "dv": (0, 4096),
-        "vth": (0, 131_071),
-        "bias_mant": (-4096, 4095),
-        "bias_exp": (-7, 7),
-        "u": (-(2**23) + 1, 2**23 - 1),
-        "v": (-(2**23) + 1, 2**23 - 1),
-        "refractory": (0, 2**20),
-    }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, (low, high) in self.RANGES.items():
-            value = integers(f"{self.name}.{name}", getattr(self, name), low, high, shape=(self.size,))
-            object.__setattr__(self, name, value)
-        if self.reset_interval is not None:
-            check_number(f"{self.name}.reset_interval", self.reset_interval, 1, 2**31 - 1)
-            object.__setattr__(self, "reset_offset", self.reset_offset % self.reset_interval)
-
-    @property
-    def bias(self) -> Tensor:
-        """What a step adds to v, ``(size,)``."""
-        exponent = self.bias_exp
-        return torch.where(
-            exponent >= 0, self.bias_mant << exponent.clamp(min=0), self.bias_mant >> (-exponent).clamp(min=0)
-        )
 
 
 # ---- projections -----------------------------------------------------------------------------------------------------------
@@ -120,7 +82,7 @@ class Projection:
 
     ``weight_exp`` shifts what a step's spikes add up to (the sum, not each weight); ``weight_bits`` and ``sign_mode`` cut the
     weights down to what the synapses hold (``effective``). ``message_bits`` 0: a spike counts as 1, whatever its value;
-    otherwise its value multiplies the weights.
+    otherwise its value multiplies the weights. ``port``: of the target, where it has more than one.
     """
 
     kind: ClassVar[str] = ""
@@ -131,6 +93,7 @@ class Projection:
     weight_bits: int = field(default=8, kw_only=True)
     sign_mode: str | None = field(default=None, kw_only=True)
     message_bits: int = field(default=0, kw_only=True)
+    port: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         for end in (self.source, self.target):
@@ -308,7 +271,6 @@ def cut(weight: Tensor, sign_mode: str, bits: int) -> Tensor:
 
 # ---- the network -----------------------------------------------------------------------------------------------------------
 
-POPULATIONS: Mapping[str, type[Population]] = {each.kind: each for each in (Inputs, LIFNeurons)}
 PROJECTIONS: Mapping[str, type[Projection]] = {each.kind: each for each in (Dense, Sparse, Convolution)}
 
 
@@ -326,6 +288,7 @@ class HardwareNetwork:
         ValueError: sizes do not fit, a number is out of range, a name is unknown or used twice.
 
     Example:
+        >>> from eventnet.hardware.lif import LIFNeurons
         >>> network = HardwareNetwork(
         ...     [Inputs("input", 2), LIFNeurons("hidden", 3, vth=100)],
         ...     [Dense("input", "hidden", [[100, 50, 0], [0, 50, 100]]), Dense("hidden", "hidden", torch.eye(3).int())],
@@ -357,7 +320,10 @@ class HardwareNetwork:
                     raise ValueError(f"{each.name}: no population {end!r}; there are {', '.join(names)}")
             if isinstance(self[each.target], Inputs):
                 raise ValueError(f"{each.name}: expected a target that is no Inputs")
-            each.check_sizes(self[each.source].size, self[each.target].size)
+            ports = self[each.target].ports
+            if each.port not in ports:
+                raise ValueError(f"{each.name}: no port {each.port!r}; {each.target} has {', '.join(map(repr, ports))}")
+            each.check_sizes(self[each.source].size, ports[each.port])
 
     def __getitem__(self, name: str) -> Population:
         for each in self.populations:

@@ -280,7 +280,9 @@ def _synapses(layer: LIF, which: str, draft: Draft) -> list[Group]:
     bad = ~(np.isfinite(delay) & (delay >= 0))
     if bad.any():
         raise ValueError(f"{name}: expected finite seconds >= 0, got {delay[bad][0]:g}")
-    return _grouped(signal, delay, name, draft)
+    whole = to_steps(delay, draft.rules.dt) * draft.rules.dt
+    on_grid = np.abs(delay - whole) <= np.finfo(np.float32).eps * whole  # but for the rounding of float32
+    return _grouped(signal, np.where(on_grid, whole, delay), name, draft)
 
 
 def _grouped(signal: np.ndarray, delay: np.ndarray, name: str, draft: Draft) -> list[Group]:
@@ -312,9 +314,8 @@ def _grouped(signal: np.ndarray, delay: np.ndarray, name: str, draft: Draft) -> 
 
 def _of_sources(delay: np.ndarray, there: np.ndarray, rounded: np.ndarray) -> np.ndarray:
     """``(in,)`` delays: exact where all synapses of a source agree, else rounded to steps."""
-    least, most = (pick(delay, axis=0, where=there, initial=start) for pick, start in ((np.min, np.inf), (np.max, 0.0)))
-    on_grid = np.abs(most - rounded) <= np.finfo(np.float32).eps * rounded  # but for the rounding of float32
-    return np.where((least == most) & ~on_grid, most, rounded)
+    least, most = delay.min(0, where=there, initial=np.inf), delay.max(0, where=there, initial=0.0)
+    return np.where(least == most, most, rounded)
 
 
 def _largest(difference: np.ndarray, where: np.ndarray) -> float:

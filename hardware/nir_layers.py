@@ -42,21 +42,29 @@ def to_layers(flat: Flat, rules: Rules, dtype: torch.dtype | None) -> nn.Sequent
         kind = type(node).__name__
         if kind in REFUSED:
             raise ValueError(f"to_model: node {name!r} ({kind}) {REFUSED[kind]}; from_nir(...) runs it in steps")
-    neurons = [name for name in flat.order if flat.kind(name) in ("CubaLIF", "CubaLI")]
+    left = {
+        name: [_branch(flat, source, name) for source in flat.sources(name)]
+        for name in flat.order
+        if flat.kind(name) in ("CubaLIF", "CubaLI")
+    }
     layers, previous = [], flat.input
-    for name in neurons:
-        branches = [_branch(flat, source, name) for source in flat.sources(name)]
-        forward = [each for each in branches if each.source == previous]
-        recurrent = [each for each in branches if each.source == name]
-        others = sorted({each.source for each in branches} - {previous, name})
-        if others or not forward:
+    while left:
+        name = next((name for name, branches in left.items() if previous in {each.source for each in branches}), None)
+        if name is None:
             raise ValueError(
-                f"to_model: {name!r} hears {', '.join(others) or 'itself alone'} beside the layer before it, {previous!r}: "
+                f"to_model: nothing hears {previous!r}, but {', '.join(left)} are left: expected a chain of layers"
+            )
+        branches = left.pop(name)
+        others = sorted({each.source for each in branches} - {previous, name})
+        if others:
+            raise ValueError(
+                f"to_model: {name!r} hears {', '.join(others)} beside the layer before it, {previous!r}: "
                 "eventnet's layers form a chain, without paths that skip one or lead back"
             )
+        forward, recurrent = ([each for each in branches if each.source == end] for end in (previous, name))
         layers.append(_layer(flat, name, forward, recurrent, rules, dtype))
         previous = name
-    if not neurons or flat.sources(flat.output) != [previous]:
+    if not layers or flat.sources(flat.output) != [previous]:
         found = ", ".join(flat.sources(flat.output))
         raise ValueError(f"to_model: expected the last neurons, {previous!r}, to be the output, got {found!r}")
     return nn.Sequential(*layers)

@@ -335,7 +335,7 @@ def place(network: HardwareNetwork, profile: Profile) -> tuple[list[Piece], list
     """Neurons to cores; see the top of this file. Each neuron is in one piece, those that fit on no core too.
 
     Example:
-        >>> from eventnet.hardware.network import Inputs, LIFNeurons
+        >>> from eventnet.hardware.lif import LIFNeurons; from eventnet.hardware.network import Inputs
         >>> from eventnet.hardware.profiles import profile
         >>> network = HardwareNetwork(
         ...     [Inputs("input", 700), LIFNeurons("hidden", 256)],

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from eventnet import LI, LIF, Events
-from eventnet.hardware.network import MAX_DELAY, Dense, HardwareNetwork, Inputs, LIFNeurons, Projection
+from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.network import MAX_DELAY, Dense, HardwareNetwork, Inputs, Projection
 
 __all__ = ["Log", "Scale", "layers_of", "quantize", "rasterize"]
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eventnet.hardware.network import Dense, HardwareNetwork, LIFNeurons, Population, Projection, Sparse
+from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.network import Dense, HardwareNetwork, Population, Projection, Sparse
 from eventnet.hardware.placement import Synapses
 from eventnet.hardware.profiles import LIMITS, Profile
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, LIFNeurons, Projection, Sparse
+from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, Projection, Sparse
 
 SIGNS = {"mixed": (-300, 300), "excitatory": (-20, 300), "inhibitory": (-300, 20), None: (-300, 300)}
 

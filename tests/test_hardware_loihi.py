@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from eventnet.hardware.files import load_network, save_network
 from eventnet.hardware.lava import to_lava
+from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
-from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, LIFNeurons, Sparse
+from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, Sparse
 
 HERE = Path(__file__).resolve().parent
 RECORDED = sorted((HERE / "recorded").glob("lava_*.npz"))

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.mapping import PROFILES, Limit, check, cluster_time_constants, profile
-from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, LIFNeurons, Population, Sparse
+from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, Population, Sparse
 from eventnet.hardware.placement import Synapses, place
 from eventnet.hardware.rules import bits_needed
 

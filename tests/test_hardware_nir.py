@@ -204,7 +204,7 @@ def models(draw):
         for name, there, sources in (("delay", True, num_in), ("recurrent_delay", recurrent, num)):
             if there and draw(st.booleans()):
                 shape = {"synaptic": (sources, num), "axonal": (sources, 1), "dendritic": (1, num)}[kind]
-                given[name] = torch.randint(0, 4, shape, generator=generator) * DT
+                given[name] = torch.randint(0, 4, shape, generator=generator).double() * DT
         given |= {"threshold": drawn(0.5, 1.5), "reset": drawn(-0.3, 0.3), "dtype": dtype}
         layers.append(LIF(num_in, num, recurrent=recurrent, delay_kind=kind, **given))
     if draw(st.booleans()):

@@ -152,6 +152,9 @@ class SpikingRecipe(Recipe):
     delay_kind: str = setting(
         "synaptic", "one delay per connection (synaptic), source (axonal) or target (dendritic)", choices=DELAY_KINDS
     )
+    longest_delay: float | None = setting(
+        None, "delays are not learnt beyond this, as for a chip whose buffers end there; none: no limit", "s", "> 0"
+    )
     tau_mem: float = setting(20e-3, "membrane time constant of the hidden layers", "s", "> 0")
     tau_syn: float = setting(5e-3, "synaptic time constant of the hidden layers", "s", "> 0")
     tau_spread: float = setting(

@@ -126,6 +126,10 @@ class SpikingNetwork(Network):
                 losses.lift_silent_(layer.weight, fired, self.recipe.lift)
         if self._bounded:
             constrain_(self)
+        if self.recipe.longest_delay is not None:
+            for name, parameter in self.hidden.named_parameters():
+                if name.endswith("delay"):
+                    parameter.detach().clamp_(max=self.recipe.longest_delay)
 
     def step_size(self, name: str) -> float:
         """Weights and delays have their own; any other parameter one in proportion to its initial size, so that 5e-3 moves a time
