@@ -99,7 +99,7 @@ class LIFNeurons(Population):
 
 
 class LIFStepper:
-    """LIF neurons at work; their state is ``u``, ``v`` and, where there is a refractory period, ``waiting``: what is left of it."""
+    """LIF neurons at work; their state is ``u``, ``v`` and, if they are ever refractory, ``waiting``: the steps left."""
 
     def __init__(self, neurons: LIFNeurons, device: torch.device) -> None:
         self.u, self.v = neurons.u.to(device), neurons.v.to(device)

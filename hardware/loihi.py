@@ -39,7 +39,7 @@ class State:
     neurons: dict[str, dict[str, Tensor]]  # of each population, ``(B, N)`` by name
     pending: dict[
         tuple[str, str], Tensor
-    ]  # on its way to a port, (slots, B, N): slot s arrives in the steps t with t % slots == s
+    ]  # on its way to a port, (slots, B, N): slot s arrives where step % slots == s
     overflows: dict[str, int] = field(default_factory=dict)  # currents wrapped and voltages clipped so far
 
     def copy(self) -> State:

@@ -30,14 +30,14 @@ SIGN_MODES = ("mixed", "excitatory", "inhibitory")
 
 
 class Stepper(Protocol):
-    """A population at work: its arithmetic, with its parameters on a device. The state is that of a batch, by name, ``(B, N)``."""
+    """A population at work: its arithmetic, with its parameters on a device. The state is that of a batch: ``(B, N)`` each."""
 
     def start(self, batch: int) -> dict[str, Tensor]:
         """The state before the first step, among it ``u`` and ``v``, which a simulation records."""
 
     def step(self, t: int, arrived: Mapping[str, Tensor], state: dict[str, Tensor]) -> tuple[Tensor, int]:
-        """Move the state on by step t, the first of which is 1, with what ``arrived`` at each port: the spikes, and how many numbers
-        overflowed."""
+        """Move the state on by step t, the first of which is 1, with what ``arrived`` at each port: the spikes, and how many
+        numbers overflowed."""
 
 
 @dataclass(frozen=True, eq=False)

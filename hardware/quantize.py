@@ -1,7 +1,7 @@
 """From a trained network to integers: LIF and LI layers as populations and projections of a hardware graph.
 
-With steps of dt seconds, ``alpha = e^(-dt/tau_syn)``, ``beta = e^(-dt/tau_mem)`` and what a current of 1 V adds to the voltage in a
-step, ``K = tau_syn / (tau_syn - tau_mem) (alpha - beta)``, a scale S per population (for all of its synapses alike) gives
+With steps of dt seconds, ``alpha = e^(-dt/tau_syn)``, ``beta = e^(-dt/tau_mem)`` and what a current of 1 V adds to the voltage in
+a step, ``K = tau_syn / (tau_syn - tau_mem) (alpha - beta)``, a scale S per population (for all of its synapses alike) gives
 
     weight = 2 round(W S / 2^e / 2)  in -256 ... 254 (even: every simulator of Loihi agrees on these),   weight_exp = e
     du = round(4096 (1 - alpha)) - 1,   dv = round(4096 (1 - beta)),   vth = round((threshold - reset) S / K)
@@ -55,8 +55,8 @@ class Log:
 
 
 def layers_of(model: nn.Module | list[nn.Module] | tuple[nn.Module, ...]) -> list[LIF | LI]:
-    """The layers of a chain, from the input to the output: of a list, an ``nn.Sequential``, or a module with ``hidden`` layers and
-    a ``readout``.
+    """The layers of a chain, from the input to the output: of a list, an ``nn.Sequential``, or a module with ``hidden`` layers
+    and a ``readout``.
 
     Raises:
         TypeError: something else, or a layer that the chip has no neurons for; it is named.
@@ -298,8 +298,8 @@ def _delay(what: str, delay: Tensor, dt: float, from_input: bool, errors: dict[s
     steps = (exact - late).round().clamp(min=0)
     if float(steps.max()) > MAX_DELAY:
         raise ValueError(
-            f"{what}: {float(delay.max()):.4g} s is {int(steps.max())} steps of {dt:.4g} s; expected at most {MAX_DELAY}: take steps "
-            f"of {float(delay.max()) / MAX_DELAY:.4g} s or longer, or bound the delays in training"
+            f"{what}: {float(delay.max()):.4g} s is {int(steps.max())} steps of {dt:.4g} s; expected at most {MAX_DELAY}: take "
+            f"steps of {float(delay.max()) / MAX_DELAY:.4g} s or longer, or bound the delays in training"
         )
     error = (steps + late - exact) * dt
     errors[f"{prefix}delay_worst_s"], errors[f"{prefix}delay_mean_s"] = float(error.abs().max()), float(error.mean())

@@ -1,6 +1,6 @@
 """Records what Lava 0.10.0 does with a few random networks, for machines that have no Lava: ``python tests/record_lava.py``.
 
-Writes ``tests/recorded/lava_N.safetensors`` (the network) and ``lava_N.npz`` (its input, and Lava's spikes, currents and voltages).
+Writes ``tests/recorded/lava_N.safetensors`` (the network) and ``lava_N.npz`` (its input and Lava's spikes, currents and voltages)
 """
 
 import subprocess
