@@ -1,0 +1,356 @@
+"""Is the exported network the trained one? What was lost, where they part, and four gates.
+
+    L0  the files load
+    L1  what the files say is the network that was simulated, bit for bit
+    L2  its accuracy is within a tolerance of the trained network's, on the same samples
+    L3  Lava 0.10.0 does the same as the simulation, every spike, current and voltage, on a few samples
+
+A gate that was not run says so; it has not passed. What is left out or approximated is listed by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import eventnet
+from eventnet import LIF, Events, metrics
+from eventnet.hardware.calibrate import far, filtered, seen
+from eventnet.hardware.files import write_files
+from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.loihi import Record, simulate
+from eventnet.hardware.mapping import check
+from eventnet.hardware.network import Convolution, Projection, Sparse
+from eventnet.hardware.quantize import layers_of, names_of
+
+__all__ = ["Gate", "ParityReport", "accuracy_gate", "interval", "lava_gate", "measure"]
+
+SAMPLES = 16  # whose dynamics are compared
+LAGS = range(-2, 3)
+FAR = 10e-3  # seconds of the filter that spikes are compared through
+LAVA_SECONDS = 120  # that a sample may take
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One question and its answer; ``passed`` is None where it was not asked."""
+
+    name: str
+    passed: bool | None
+    text: str
+
+    def __str__(self) -> str:
+        mark = {True: "passed", False: "FAILED", None: "not run"}[self.passed]
+        return f"{self.name}  {mark}: {self.text}"
+
+
+@dataclass
+class ParityReport:
+    """What ``measure`` found; ``facts`` are plain values, ``pictures`` what a page draws."""
+
+    facts: dict[str, Any]
+    gates: list[Gate] = field(default_factory=list)
+    pictures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """No gate failed."""
+        return all(gate.passed is not False for gate in self.gates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        gates = [{"name": gate.name, "passed": gate.passed, "text": gate.text} for gate in self.gates]
+        return {**self.facts, "gates": gates, "ok": self.ok}
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``parity.json`` and ``parity.html``, a page that needs nothing else."""
+        from eventnet.hardware.parity_page import page
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        plain = json.dumps(self.to_dict(), indent=2, default=_plain) + "\n"
+        write_files({folder / "parity.json": plain.encode(), folder / "parity.html": page(self).encode()})
+
+
+@torch.no_grad()
+def measure(
+    deployment: Any,
+    model: nn.Module | list[nn.Module],
+    events: Events,
+    labels: Tensor | None = None,
+    *,
+    chip: str = "loihi2",
+) -> ParityReport:
+    """Compare a deployment with the model that it was compiled from.
+
+    Args:
+        deployment: of ``compile``.
+        model: the trained network.
+        events, labels: samples that were not used before; labels per sample, or per step (-100: none).
+        chip: a profile of ``eventnet.hardware.mapping`` whose limits are checked.
+    """
+    network = deployment.network
+    layers = layers_of(model)
+    some = events[: min(SAMPLES, events.batch_size)]
+    record = simulate(network, deployment.raster(some))
+    assert isinstance(record, Record)
+    decision = deployment.run(events)
+    placement = check(network, chip)
+    dynamics, pictures = _dynamics(deployment, layers, some, record)
+    facts: dict[str, Any] = {
+        "identity": {
+            "eventnet": eventnet.__version__,
+            "torch": torch.__version__,
+            "target": "Loihi's arithmetic as of Lava 0.10.0",
+            "chip": chip,
+            "step_s": network.dt,
+            "network_sha256": fingerprint({f"{k}": each.weight for k, each in enumerate(network.projections)}),
+            "model_sha256": fingerprint(
+                {f"{k}.{n}": p for k, layer in enumerate(layers) for n, p in layer.state_dict().items()}
+            ),
+        },
+        "lost": list(deployment.log.lost),
+        "parameters": deployment.log.errors,
+        "dynamics": dynamics,
+        "overflows": decision.overflows,
+        "resources": {name: x for name, x in placement.to_dict().items() if name != "cores"},
+        "counts": _counts(deployment, decision, events),
+    }
+    if labels is not None:
+        facts["accuracy"] = _accuracy(deployment, model, layers, events, labels, decision.scores)
+    pictures["weights"] = _weights(deployment, layers)
+    return ParityReport(facts, [], pictures)
+
+
+# ---- gates -----------------------------------------------------------------------------------------------------------------
+
+
+def accuracy_gate(facts: Mapping[str, Any], tolerance: float) -> Gate:
+    """L2: the loss of accuracy is at most ``tolerance``."""
+    if "accuracy" not in facts:
+        return Gate("L2", None, "no labels were given")
+    loss = facts["accuracy"]["trained"]["share"] - facts["accuracy"]["chip"]["share"]
+    return Gate(
+        "L2",
+        loss <= tolerance,
+        f"accuracy {facts['accuracy']['trained']['share']:.2%} trained, {facts['accuracy']['chip']['share']:.2%} on the chip: "
+        f"{loss:+.2%} lost, at most {tolerance:.2%} expected",
+    )
+
+
+def lava_gate(script: Path, samples: int) -> Gate:
+    """L3: the script's own check, in a process of its own, under a time limit."""
+    import importlib.util
+
+    if importlib.util.find_spec("lava") is None:
+        return Gate("L3", None, "Lava is not installed (make lava)")
+    command = [sys.executable, str(script), "--check", "--samples", str(samples)]
+    try:
+        found = subprocess.run(
+            command, capture_output=True, text=True, timeout=60 + LAVA_SECONDS * samples, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Gate("L3", False, f"Lava did not come to an end within {60 + LAVA_SECONDS * samples} s")
+    lines = found.stdout.strip().splitlines()
+    if found.returncode == 0:
+        return Gate("L3", True, f"Lava 0.10.0: {lines[-1]}")
+    return Gate("L3", False, next((line for line in lines if "differ" in line), found.stderr.strip()[-300:]))
+
+
+# ---- what is compared ------------------------------------------------------------------------------------------------------
+
+
+def _dynamics(
+    deployment: Any, layers: list[Any], events: Events, record: Record
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of each spiking layer: spikes, lag, distance and the first difference; and the spikes of the first sample, for a picture."""
+    found, pictures, dt = {}, {"rasters": {}, "dt": deployment.network.dt}, deployment.network.dt
+    incoming = events
+    for name, layer in zip(names_of(layers), layers, strict=True):
+        if not isinstance(layer, LIF):
+            break
+        told = layer(incoming)
+        chip = (record.spikes[name] != 0).float()
+        trained = seen(told, dt, len(chip))
+        overlap = {lag: float((trained * chip.roll(-lag, 0)).sum()) for lag in LAGS}
+        lag = max(overlap, key=lambda k: (overlap[k], -abs(k)))
+        found[name] = {
+            "spikes_trained": told.num_events / events.batch_size,
+            "spikes_chip": float(chip.sum()) / events.batch_size,
+            "lag_steps": lag,
+            "distance": far(chip.roll(-lag, 0), filtered(trained, dt, FAR), dt, FAR),
+            "first_divergence": _divergence(deployment, name, trained, chip.roll(-lag, 0), record),
+        }
+        here = told.sample(0)
+        pictures["rasters"][name] = {
+            "trained": (here.times.tolist(), here.units.tolist()),
+            "chip": tuple(x.tolist() for x in chip[:, 0].nonzero(as_tuple=True)),
+        }
+        if found[name]["first_divergence"] and "trace" not in pictures:
+            pictures["trace"] = _trace(deployment, name, layer, incoming, record, found[name]["first_divergence"])
+        incoming = told
+    return found, pictures
+
+
+def _divergence(deployment: Any, name: str, trained: Tensor, chip: Tensor, record: Record) -> dict[str, Any] | None:
+    """The first step at which a spike is there in one and not in the other, and how far the chip's neuron was above threshold."""
+    different = (trained > 0) != (chip > 0)
+    if not bool(different.any()):
+        return None
+    step, sample, neuron = (int(k) for k in different.nonzero()[0])
+    margin = float(_above(deployment, name, record)[step, sample, neuron])
+    return {
+        "step": step,
+        "sample": sample,
+        "neuron": neuron,
+        "fired_on": "chip" if bool(chip[step, sample, neuron]) else "trained",
+        "chip_above_threshold": margin,
+    }
+
+
+def _above(deployment: Any, name: str, record: Record) -> Tensor:
+    """How far v was above its threshold before a reset, as a share of the threshold: ``(T, B, N)``."""
+    neurons: LIFNeurons = deployment.network[name]
+    v, threshold = record.v[name], (neurons.vth << 6).double()
+    before = torch.cat([neurons.v.expand_as(v[:1]), v[:-1]]).long()
+    full = torch.div(before * (4096 - neurons.dv.long()), 4096, rounding_mode="trunc") + record.u[name] + neurons.bias
+    return full / threshold - 1
+
+
+def _trace(
+    deployment: Any, name: str, layer: LIF, incoming: Events, record: Record, where: Mapping[str, Any], around: int = 40
+) -> dict[str, Any]:
+    """Both voltages, as shares of the threshold, around a step; times in seconds."""
+    dt, neurons = deployment.network.dt, deployment.network[name]
+    first, last = max(0, where["step"] - around), min(len(record.v[name]), where["step"] + around)
+    times = torch.arange(first, last) * dt
+    chip = record.v[name][first:last, where["sample"], where["neuron"]] / (neurons.vth[where["neuron"]] << 6)
+    found = {"name": name, **where, "times": times.tolist(), "chip": chip.tolist()}
+    if bool((neurons.refractory == 0).all()):  # of the others the layer has no voltage
+        _, voltage = layer(incoming[where["sample"] : where["sample"] + 1], return_voltage=True)
+        span = (layer.threshold - layer.reset).expand(layer.out_features)[where["neuron"]]
+        trained = (
+            voltage.at(times)[0, :, where["neuron"]] - layer.reset.expand(layer.out_features)[where["neuron"]]
+        ) / span
+        found["trained"] = trained.tolist()
+    return found
+
+
+def _accuracy(
+    deployment: Any, model: Any, layers: list[Any], events: Events, labels: Tensor, scores: Tensor
+) -> dict[str, Any]:
+    """Of both, with Wilson's 95 % intervals, and how often they say the same."""
+    trained = deployment.reading.predict(_trained_scores(deployment, model, layers, events))
+    chip = deployment.reading.predict(scores)
+    counted = int((labels != metrics.IGNORED).sum())
+    found = {
+        name: interval(round(metrics.accuracy(said, labels) * counted), counted)
+        for name, said in (("trained", trained), ("chip", chip))
+    }
+    return {
+        **found,
+        "labels": counted,
+        "agreement": metrics.accuracy(chip, torch.where(labels == metrics.IGNORED, labels, trained)),
+    }
+
+
+def _trained_scores(deployment: Any, model: Any, layers: list[Any], events: Events) -> Tensor:
+    """Scores of the trained layers, read as the deployment is."""
+    reading = deployment.reading
+    for layer in layers[:-1]:
+        events = layer(events)
+    out = layers[-1](events)
+    if reading.kind == "first_spike":
+        return out.first_times()
+    if reading.kind == "count":
+        return out.counts()
+    if reading.kind == "at":
+        steps = round(events.duration.max().item() / reading.step)
+        return out.at(torch.arange(1, steps + 1, dtype=events.dtype) * reading.step)
+    return out.integral(reading.decay) if reading.kind == "integral" else getattr(out, reading.kind)()
+
+
+def interval(right: int, total: int) -> dict[str, Any]:
+    """A share and Wilson's 95 % interval of it.
+
+    Example:
+        >>> {name: round(x, 3) for name, x in interval(8, 10).items()}
+        {'share': 0.8, 'low': 0.49, 'high': 0.943}
+    """
+    z, share = 1.959964, right / max(total, 1)
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return {"share": share, "low": middle - half, "high": middle + half}
+
+
+def _counts(deployment: Any, decision: Any, events: Events) -> dict[str, Any]:
+    """Spikes of each population and synaptic operations of each projection, per sample."""
+    network = deployment.network
+    spikes = {name: float(x.double().mean()) for name, x in decision.spikes.items()}
+    record = simulate(network, deployment.raster(events[:SAMPLES]), record=())
+    assert isinstance(record, Record)
+    operations = {}
+    for each in network.projections:
+        sent = (record.spikes[each.source] != 0).sum(0).double()
+        operations[each.name] = float((sent * fan_out(each, network[each.source].size)).sum() / len(sent))
+    return {
+        "spikes_per_sample": spikes,
+        "synaptic_operations_per_sample": operations,
+        "samples": min(SAMPLES, events.batch_size),
+    }
+
+
+def fan_out(projection: Projection, size: int) -> Tensor:
+    """Synapses of each source neuron whose weight is not zero, ``(source,)``."""
+    weight = projection.effective()
+    if isinstance(projection, Sparse):
+        return torch.bincount(projection.rows.long(), (weight != 0).double(), minlength=size)
+    if isinstance(projection, Convolution):  # each place of the kernel that lands within the target
+        ones = torch.ones(1, *projection.out_shape, dtype=torch.float64)
+        there = (weight != 0).double()
+        geometry: dict[str, Any] = {
+            "stride": projection.stride,
+            "padding": projection.padding,
+            "dilation": projection.dilation,
+        }
+        back = nn.functional.conv_transpose2d(ones, there, groups=projection.groups, **geometry)
+        full = torch.zeros(1, *projection.shape, dtype=torch.float64)
+        full[:, :, : back.shape[2], : back.shape[3]] = back[:, :, : projection.shape[1], : projection.shape[2]]
+        return full.flatten()
+    return (weight != 0).sum(1).double()
+
+
+def _weights(deployment: Any, layers: list[Any]) -> dict[str, Any]:
+    """Of each projection, weights before and after as volts, for histograms."""
+    found: dict[str, Any] = {}
+    for name, layer in zip(names_of(layers), layers, strict=True):
+        for each in deployment.network.onto(name):
+            before = layer.recurrent_weight if each.source == name else layer.weight
+            scale = deployment.log.errors[name]["scale"] / 2.0**each.weight_exp
+            found[each.name] = {"before": before.detach().flatten(), "after": each.weight.flatten() / scale}
+    return found
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and numbers."""
+    digest = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(x.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no plain value")
