@@ -1,4 +1,4 @@
-"""The command line: ``eventnet train | evaluate | recipes | kernels | demo``.
+"""The command line: ``eventnet train | evaluate | export | recipes | kernels | demo``.
 
 What an option is called, its type, unit and default come from the recipe; Lightning is loaded when training
 starts.
@@ -119,6 +119,59 @@ def evaluate(
             **_activity(found),
         }
     )
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    to: Annotated[str, typer.Option(help="loihi, lava or nir.")] = "loihi",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write into. " + escape("[default: RUN/TO]"), show_default=False)
+    ] = None,
+    dt: Annotated[float, typer.Option(help="Length of a step of the chip (s).")] = 1e-3,
+    try_dt: Annotated[
+        str | None, typer.Option(help="Show what other lengths cost, such as 2e-3,5e-4 (s).", show_default=False)
+    ] = None,
+    calibration: Annotated[int, typer.Option(help="Training samples that the integers are fitted to.")] = 64,
+    finetune: Annotated[int, typer.Option(help="Epochs of training through the chip's integers.")] = 0,
+    tolerance: Annotated[float, typer.Option(help="Accuracy that may be lost.")] = 0.01,
+    samples: Annotated[int, typer.Option(help="Samples that the files check themselves with, in Lava too.")] = 3,
+    limit: Annotated[
+        int | None, typer.Option(help="Compare on so many samples of the test part; all by default.", show_default=False)
+    ] = None,
+    chip: Annotated[str, typer.Option(help="Chip whose limits are checked.")] = "loihi2",
+    data_root: DataRoot = None,
+) -> None:
+    """Carry the network of a run to a chip, and check that it is still the same; the exit code is 1 if it is not."""
+    from eventnet.hardware.command import carry
+    from eventnet.training import batches, checkpoint
+    from eventnet.training.run import data_of
+
+    network, _ = checkpoint.load_model(run)
+    splits, recipe = data_of(run, data_root), network.recipe
+    try:
+        report = carry(
+            network.eval(),
+            splits,
+            to,
+            run / to if out is None else out,
+            batches=batches.Batches(splits.train, recipe.batch_size, shuffle=True, seed=recipe.seed),
+            dt=dt,
+            try_dt=[] if try_dt is None else [float(x) for x in try_dt.split(",")],
+            calibration=calibration,
+            epochs=finetune,
+            limit=limit,
+            tolerance=tolerance,
+            samples=samples,
+            chip=chip,
+            say=lambda text: _out().print(text, highlight=False, markup=False, soft_wrap=True),
+        )
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(str(error)) from error
+    _show({gate.name: str(gate).removeprefix(f"{gate.name}  ") for gate in report.gates})
+    _show({"report": str((run / to if out is None else out) / "parity.html")})
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from eventnet.hardware import lif  # noqa: F401, so that its kind of population is known
+from eventnet.hardware import egru, lif  # noqa: F401, so that their kinds of population are known
 from eventnet.hardware.network import PROJECTIONS, HardwareNetwork, Population
 
 __all__ = ["load_network", "save_network", "write_files"]

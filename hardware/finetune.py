@@ -14,14 +14,15 @@ Source: Nagel, Fournarakis, Bondarenko & Blankevoort, "Overcoming oscillations i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from eventnet import Events
+from eventnet import Events, metrics
 from eventnet.hardware.deployment import Deployment
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
@@ -29,7 +30,7 @@ from eventnet.hardware.network import Dense, HardwareNetwork, Inputs
 from eventnet.hardware.quantize import FULL
 from eventnet.hardware.reading import Reader
 
-__all__ = ["QuantizedTwin"]
+__all__ = ["QuantizedTwin", "finetune"]
 
 HEIGHT, HALF_WIDTH = 0.5, 0.5  # of the triangle that is the derivative of a spike
 MEMORY, TURNS = 0.98, 0.02  # of the running mean of a weight's turns, and the share of steps that freezes it
@@ -48,7 +49,7 @@ class QuantizedTwin(nn.Module):
         >>> model, events = nn.Sequential(LIF(4, 3), LI(3, 2)), Events.from_list([([0.01], [2])], num_units=4, duration=0.1)
         >>> deployment = compile(model, calibration=events)
         >>> twin = QuantizedTwin(deployment)
-        >>> bool((twin(events) == deployment.run(events).scores).all())
+        >>> torch.equal(twin(events), deployment.run(events).scores)
         True
     """
 
@@ -125,8 +126,6 @@ def on_grid(weight: Tensor) -> Tensor:
 
 
 def _with(projection: Any, weight: Tensor) -> Dense:
-    import dataclasses
-
     return dataclasses.replace(projection, weight=on_grid(weight.detach()).to(torch.int32))
 
 
@@ -257,3 +256,62 @@ def _of_input(grad_a: Tensor, weight: Tensor, delay: Tensor | None) -> Tensor:
         shifted[: len(later) - d] = later[d:]
         found += shifted @ (weight * (delay == d)).T
     return found
+
+
+def finetune(
+    deployment: Deployment,
+    batches: Iterable[tuple[Events, Tensor]],
+    *,
+    epochs: int = 3,
+    learning_rate: float = 0.25,
+    validation: tuple[Events, Tensor] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Deployment:
+    """Train the weights through the chip's integers; returns the best of the start and each epoch.
+
+    Args:
+        deployment: of ``compile``.
+        batches: events and labels, gone through once per epoch; of training data.
+        epochs, learning_rate: of Adam, in units of the integer grid; it falls to zero along a cosine.
+        validation: chosen by; without it the last epoch is kept.
+        say: told how each epoch went.
+
+    Example:
+        >>> events = Events.from_list([([0.01, 0.03], [2, 1]), ([0.02], [0])], num_units=4, duration=0.1)
+        >>> deployment = compile([LIF(4, 3), LI(3, 2)], calibration=events)
+        >>> finetune(deployment, [(events, torch.tensor([0, 1]))], epochs=1).network.num_synapses > 0
+        True
+    """
+    twin = QuantizedTwin(deployment)
+    batches = batches if isinstance(batches, Sized) else list(batches)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * len(batches)))
+    best, chosen = deployment, -1.0 if validation is None else share_right(deployment, *validation)
+    if validation is not None:
+        say(f"before fine-tuning: validation accuracy {chosen:.2%}")
+    for epoch in range(epochs):
+        if hasattr(batches, "set_epoch"):
+            batches.set_epoch(epoch)
+        total, samples = 0.0, 0
+        for events, labels in batches:
+            scores = twin(events)
+            loss = nn.functional.cross_entropy(scores.flatten(0, -2), labels.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            twin.after_step_()
+            total, samples = total + loss.item() * len(labels), samples + len(labels)
+        line = f"fine-tuning, epoch {epoch + 1}/{epochs}: loss {total / max(1, samples):.3f}"
+        line += f", {twin.frozen_share():.1%} of the weights frozen"
+        if validation is None:
+            best = twin.deploy()
+        elif (right := share_right(twin.deploy(), *validation)) > chosen:
+            best, chosen = twin.deploy(), right
+        say(line if validation is None else f"{line}, validation accuracy {right:.2%}")
+    return best
+
+
+def share_right(deployment: Deployment, events: Events, labels: Tensor) -> float:
+    """Accuracy on labelled samples."""
+    return metrics.accuracy(deployment.predict(events), labels)

@@ -9,15 +9,20 @@ Source: lava-nc 0.10.0 (BSD-3), the last release; ``make lava`` installs it besi
 
 from __future__ import annotations
 
-import importlib.util
+import ast
+import functools
 import io
 import textwrap
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from eventnet.hardware.egru import EGRUUnits
 from eventnet.hardware.files import write_files
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
@@ -32,10 +37,12 @@ from eventnet.hardware.network import (
     guessed_sign,
 )
 
-__all__ = ["to_lava"]
+__all__ = ["rebuilt", "to_lava"]
 
 SCRIPT, ARRAYS, EXPECTED = "lava_network.py", "arrays.npz", "expected.npz"
 TEMPLATE = Path(__file__).with_name("lava_template.py")
+EGRU_PROCESS = Path(__file__).with_name("lava_egru.py")  # outside stock Lava, so the script brings it along
+PORTS = {"": "a_in", "input": "a_in", "recurrent": "r_in"}  # of a process by those of its population
 
 
 def to_lava(network: HardwareNetwork, folder: str | Path, spikes: Tensor | Mapping[str, Tensor]) -> Path:
@@ -79,6 +86,13 @@ def _script(network: HardwareNetwork, lines: list[str]) -> str:
     inputs = ", ".join(f'"{each.name}"' for each in network.inputs)
     body = textwrap.indent("\n".join(lines), "    ")
     parts = {"    ...  # PROCESSES": body, "{}  # NEURONS": f"{{{names}}}", '("input",)  # INPUTS': f"({inputs},)"}
+    if any(isinstance(each, EGRUUnits) for each in network.populations):
+        source = EGRU_PROCESS.read_text(encoding="utf-8")
+        imports, classes = source[source.index("\nfrom lava") + 1 :].rstrip().split("\n\n\n", 1)
+        imports = imports.replace("\n", "  # noqa: E402\n") + "  # noqa: E402"
+        parts |= {"...  # OWN PROCESSES": f"{imports}\n\n\n{classes}\n\n", "{}  # MODELS": "{EGRU: PyEGRU}  # MODELS"}
+    else:
+        parts |= {"...  # OWN PROCESSES\n\n": ""}
     for mark, text in parts.items():
         if template.count(mark) != 1:
             raise RuntimeError(f"{TEMPLATE.name}: expected the mark {mark!r} once")
@@ -96,6 +110,8 @@ def _population(each: Population, arrays: dict[str, np.ndarray]) -> list[str]:
     """The lines that make a population's process."""
     if isinstance(each, Inputs):
         return [f'neurons_{each.name} = source.RingBuffer(data=rasters["{each.name}"])']
+    if isinstance(each, EGRUUnits):
+        return _egru(each, arrays)
     if not isinstance(each, LIFNeurons):
         raise ValueError(f"{each.name}: Lava 0.10.0 has no process for neurons of kind {each.kind!r}")
     if bool(each.refractory.any()):
@@ -113,6 +129,15 @@ def _population(each: Population, arrays: dict[str, np.ndarray]) -> list[str]:
         process = "LIFReset"
         options += [f"reset_interval={each.reset_interval}", f"reset_offset={each.reset_offset}"]
     return [f"neurons_{each.name} = {process}({', '.join(options)})"]
+
+
+def _egru(each: EGRUUnits, arrays: dict[str, np.ndarray]) -> list[str]:
+    """The lines that make the process of EGRU units."""
+    options = [f"shape=({each.size},)", f"payload_bits={each.payload_bits}", f"start={each.start}"]
+    for name in [f"{end}_{part}" for end in ("input", "recurrent") for part in each.RANGES] + ["threshold", "table"]:
+        arrays[f"{each.name}.{name}"] = getattr(each, name).numpy()
+        options.append(f'{name}=arrays["{each.name}.{name}"]')
+    return [f"neurons_{each.name} = EGRU({', '.join(options)})"]
 
 
 def _projection(k: int, each: Projection, network: HardwareNetwork, arrays: dict[str, np.ndarray]) -> list[str]:
@@ -155,10 +180,95 @@ def _projection(k: int, each: Projection, network: HardwareNetwork, arrays: dict
     return [
         f"{name} = {process}({', '.join([weight, *options])})  # {each.name}",
         f"{before}.connect({name}.s_in)",
-        f"{after}.connect(neurons_{each.target}.a_in)",
+        f"{after}.connect(neurons_{each.target}.{PORTS[each.port]})",
     ]
 
 
-def is_there() -> bool:
-    """Whether Lava can be imported here (not done: it takes a second, and a change to Python's dataclasses)."""
-    return importlib.util.find_spec("lava") is not None
+# ---- back from the script --------------------------------------------------------------------------------------------------
+
+
+def rebuilt(script: str | Path) -> HardwareNetwork:
+    """The hardware graph that a script builds, read from its text: its processes are taken down, none of Lava is run.
+
+    Raises:
+        ValueError: the script is not one of ``to_lava``, or was cut short.
+    """
+    script = Path(script)
+    try:
+        tree = ast.parse(script.read_text(encoding="utf-8"))
+        arrays = dict(np.load(script.with_name(ARRAYS), allow_pickle=False))
+        expected = np.load(script.with_name(EXPECTED), allow_pickle=False)
+        sizes = {
+            name.partition(".")[2]: expected[name].shape[2] for name in expected.files if name.startswith("spikes.")
+        }
+    except (SyntaxError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{script}: cannot be read ({error})") from error
+    wanted = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
+    if not {"build", "matrix"} <= set(wanted):
+        raise ValueError(f"{script}: expected the functions build and matrix of a script of eventnet")
+    made: list[_Process] = []
+    kinds = ("Dense", "DelayDense", "Sparse", "DelaySparse", "Conv", "LIF", "LIFReset")
+    names: dict[str, Any] = {kind: functools.partial(_Process, made, kind) for kind in kinds}
+    names |= {"source": SimpleNamespace(RingBuffer=functools.partial(_Process, made, "Inputs")), "np": np}
+    names |= {"SignMode": SimpleNamespace(MIXED="mixed", EXCITATORY="excitatory", INHIBITORY="inhibitory")}
+    names["csr_matrix"] = lambda parts, shape: (*parts, shape)
+    code = compile(ast.Module([wanted["build"], wanted["matrix"]], []), str(script), "exec")
+    exec(code, names)
+    neurons = names["build"](arrays, {name: name for name in sizes})
+    known = {id(process): name for name, process in neurons.items()}
+    known |= {id(each): each.options["data"] for each in made if each.kind == "Inputs"}
+    populations = [_as_population(known[id(each)], each, sizes) for each in made if id(each) in known]
+    projections = [_as_projection(each, known) for each in made if id(each) not in known]
+    return HardwareNetwork(populations, projections, dt=1.0)
+
+
+class _Process:
+    """Stands for a process of Lava: remembers how it was made and what it was connected to."""
+
+    def __init__(self, made: list[_Process], kind: str, **options: Any) -> None:
+        self.kind, self.options = kind, options
+        self.before: _Process | None = None
+        self.after: _Process | None = None
+        made.append(self)
+
+    s_in = a_in = s_out = a_out = property(lambda self: self)
+
+    def reshape(self, *shape: Any) -> _Process:
+        return self
+
+    transpose = reshape
+
+    def connect(self, other: _Process) -> None:
+        if self.kind in ("LIF", "LIFReset", "Inputs"):
+            other.before = self
+        else:
+            self.after = other
+
+
+def _as_population(name: str, process: _Process, sizes: Mapping[str, int]) -> Population:
+    if process.kind == "Inputs":
+        return Inputs(name, sizes[name])
+    return LIFNeurons(name, process.options["shape"][0], **{k: x for k, x in process.options.items() if k != "shape"})
+
+
+def _as_projection(process: _Process, known: Mapping[int, str]) -> Projection:
+    given = process.options
+    ends = known[id(process.before)], known[id(process.after)]
+    options: dict[str, Any] = {"message_bits": given["num_message_bits"]}
+    if process.kind == "Conv":
+        weight = given["weight"].transpose(0, 3, 2, 1)[:, :, ::-1, ::-1].copy()
+        options |= {name: given[name][::-1] for name in ("stride", "padding", "dilation")}
+        return Convolution(*ends, weight, shape=given["input_shape"][::-1], groups=given["groups"], **options)
+    options |= {
+        "weight_exp": given["weight_exp"],
+        "weight_bits": given["num_weight_bits"],
+        "sign_mode": given["sign_mode"],
+    }
+    if process.kind.endswith("Dense"):
+        return Dense(
+            *ends, given["weights"].T.copy(), delay=given["delays"].T.copy() if "delays" in given else None, **options
+        )
+    weight, (columns, rows), _ = given["weights"]
+    return Sparse(
+        *ends, weight, rows=rows, columns=columns, delay=given["delays"][0] if "delays" in given else None, **options
+    )

@@ -176,13 +176,13 @@ def _exporter(layer: Any, name: str) -> Callable[[Any, Draft], None]:
         return _node
     if isinstance(layer, EGRU):
         raise TypeError(f"{name}: EGRU cannot travel in NIR: the format has no node of gated units")
-    export = EXPORTERS.get(type(layer))
-    if export is None:
-        known = ", ".join(kind.__name__ for kind in EXPORTERS)
-        raise TypeError(
-            f"{name}: NIR has no node for {type(layer).__name__}; expected one of {known}, or a node of nir"
-        )
-    return export
+    for kind, export in EXPORTERS.items():
+        if (
+            isinstance(layer, kind) and type(layer).forward is kind.forward
+        ):  # pruned and parametrized ones are of a subclass
+            return export
+    known = ", ".join(kind.__name__ for kind in EXPORTERS)
+    raise TypeError(f"{name}: NIR has no node for {type(layer).__name__}; expected one of {known}, or a node of nir")
 
 
 # ---- layers ----------------------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def _node(node: nir.NIRNode, draft: Draft) -> None:
     draft.append(type(node).__name__.lower(), node)
 
 
-EXPORTERS: Mapping[type, Callable[[Any, Draft], None]] = {
+EXPORTERS: Mapping[type[nn.Module], Callable[[Any, Draft], None]] = {
     LIF: _lif,
     LI: _li,
     nn.Linear: _linear,

@@ -19,6 +19,7 @@ from eventnet.hardware.nir_simulate import Rules, to_steps
 __all__ = ["check_against", "stepped"]
 
 TOLERANCE = 1e-9  # of the largest voltage: both sides are float64, and sum in another order
+OF_READOUT = ("weight", "tau_mem", "tau_syn", "bias")
 STEPS = 50  # beyond the longest delay
 
 
@@ -102,42 +103,48 @@ def _applied(layer: torch.nn.Module, signal: Tensor) -> Tensor:
 
 def _run(layer: LIF | LI, arriving: Tensor, dt: float) -> Run:
     steps, batch, num = arriving.shape[0], arriving.shape[1], layer.out_features
-    given = layer.arguments() if isinstance(layer, LIF) else dict(layer.named_parameters())
+    given = layer.arguments() if isinstance(layer, LIF) else {name: getattr(layer, name) for name in OF_READOUT}
     tau_mem, tau_syn, bias = (given[name].detach().double() for name in ("tau_mem", "tau_syn", "bias"))
     threshold = given.get("threshold", torch.tensor(torch.inf)).detach().double()  # that of a readout is never reached
     reset = given.get("reset", torch.tensor(0.0)).detach().double()
-    forward, recurrent = _Synapses(given, "", dt), _Synapses(given, "recurrent_", dt)
+    forward, recurrent = (_Synapses(given, which, dt, steps, batch) for which in ("", "recurrent_"))
     current = torch.zeros(batch, num, dtype=torch.float64)
     voltage = torch.where(bias >= threshold, reset, bias).expand(batch, num)
     spikes = torch.zeros(steps, batch, num, dtype=torch.float64)
     voltages, above = torch.zeros_like(spikes), torch.zeros_like(spikes)
     for t in range(steps):
-        current = (1 - dt / tau_syn) * current + forward.at(t, arriving) + recurrent.at(t, spikes)
+        forward.send(t, arriving[t])
+        current = (1 - dt / tau_syn) * current + forward.at(t) + recurrent.at(t)
         voltage = voltage + dt / tau_mem * (bias - voltage + current)
         above[t] = voltage - threshold
         spikes[t] = (above[t] > 0).double()
+        recurrent.send(t, spikes[t])
         voltage = torch.where(above[t] > 0, reset, voltage)
         voltages[t] = voltage
     return (spikes if isinstance(layer, LIF) else voltages), voltages, above
 
 
 class _Synapses:
-    """Sums of what arrives: each synapse looks up its own source, its own delay ago."""
+    """What arrives when: each spike's weights are put down for the steps at which they arrive, synapse by synapse."""
 
-    def __init__(self, given: dict[str, Any], which: str, dt: float) -> None:
+    def __init__(self, given: dict[str, Any], which: str, dt: float, steps: int, batch: int) -> None:
         weight = given.get(f"{which}weight")
-        self.weight = None if weight is None else weight.detach().double()
-        if self.weight is None:
+        if weight is None:
+            self.weight = None
             return
-        mask = given.get(f"{which}mask")
-        self.weight = self.weight if mask is None else self.weight * mask
+        self.weight = weight.detach().double() * given.get(f"{which}mask", 1.0)
         delay = torch.as_tensor(given.get(f"{which}delay", 0.0)).detach()
         count = torch.as_tensor(to_steps(delay.cpu(), dt)).expand(self.weight.shape)
-        self.steps = count.clamp(min=1) if which else count
+        self.delay = count.clamp(min=1) if which else count
+        self.arrivals = torch.zeros(steps + int(self.delay.max()), batch, self.weight.shape[1], dtype=torch.float64)
 
-    def at(self, t: int, spikes: Tensor) -> Tensor | float:
-        if self.weight is None:
-            return 0.0
-        when = t - self.steps
-        sent = spikes[when.clamp(min=0), :, torch.arange(len(when))[:, None]]  # (in, out, B)
-        return torch.einsum("jnb,jn->bn", sent, self.weight * (when >= 0))
+    def send(self, t: int, spikes: Tensor) -> None:
+        """Put down what the spikes ``(B, in)`` of step t bring."""
+        if self.weight is not None:
+            sample, unit = spikes.nonzero(as_tuple=True)
+            where = (t + self.delay[unit], sample[:, None], torch.arange(self.weight.shape[1]))
+            self.arrivals.index_put_(where, spikes[sample, unit][:, None] * self.weight[unit], accumulate=True)
+
+    def at(self, t: int) -> Tensor | float:
+        """``(B, out)`` what arrives in step t."""
+        return 0.0 if self.weight is None else self.arrivals[t]

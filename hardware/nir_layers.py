@@ -49,11 +49,12 @@ def to_layers(flat: Flat, rules: Rules, dtype: torch.dtype | None) -> nn.Sequent
     }
     layers, previous = [], flat.input
     while left:
-        name = next((name for name, branches in left.items() if previous in {each.source for each in branches}), None)
-        if name is None:
+        following = [name for name, branches in left.items() if previous in {each.source for each in branches}]
+        if not following:
             raise ValueError(
                 f"to_model: nothing hears {previous!r}, but {', '.join(left)} are left: expected a chain of layers"
             )
+        name = following[0]
         branches = left.pop(name)
         others = sorted({each.source for each in branches} - {previous, name})
         if others:

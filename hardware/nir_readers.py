@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eventnet.hardware.nir_import import Imported
-from eventnet.hardware.nir_simulate import Flat, Rules
+from eventnet.hardware.nir_simulate import Flat, Rules, reached
 
 if TYPE_CHECKING:
     import nir
@@ -67,17 +67,19 @@ def _flattened(flat: Flat) -> Iterator[str]:
 
 
 def _norse(flat: Flat, rules: Rules) -> Iterator[str]:
-    yield from _unread(flat, (*LINEAR, "Linear", "LIF", "CubaLIF"))
+    yield from _unread(flat, (*LINEAR, "Linear", "IF", "LIF", "CubaLIF"))
     yield from _flattened(flat)
-    for name, kind, node in _nodes(flat, ("LIF", "CubaLIF")):
+    for name, kind, node in _nodes(flat, ("IF", "LIF", "CubaLIF")):
         if node.v_reset.any() and rules.reset == "to_value":
             yield f"{name}.v_reset: resets to 0"
         if kind == "CubaLIF" and node.v_leak.any():
             yield f"{name}.v_leak: is also added to the current"
         if kind == "LIF" and (node.r != 1).any():
             yield f"{name}.r: is 1"
+        if kind == "IF" and (node.r * rules.dt != 1).any():
+            yield f"{name}.r: is 1, and dt 1 s"
     for name in flat.order:
-        if len([a for a in flat.sources(name) if (a, name) not in flat.late]) > 1:
+        if len(set(flat.sources(name)) - reached(name, flat.edges)) > 1:  # of a way back it makes the same as we do
             yield f"{name}: what comes on several ways may come a step late"
 
 

@@ -26,7 +26,7 @@ from eventnet.hardware.nir_files import NEURONS, RESETTING
 if TYPE_CHECKING:
     import nir
 
-__all__ = ["Flat", "Rules", "Traces", "flatten", "simulate"]
+__all__ = ["Flat", "Rules", "Traces", "flatten", "reached", "simulate", "to_steps"]
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "reset": ("to_value", "subtract"),
@@ -266,8 +266,8 @@ def flatten(graph: nir.NIRGraph) -> Flat:
         if len(found) != 1:
             raise ValueError(f"expected a graph with one {kind}, got {len(found)}: {', '.join(found) or 'none'}")
         ends.append(found[0])
-    reached = {name: _reached(name, edges) for name in nodes}
-    late = frozenset((a, b) for a, b in edges if type(nodes[a]).__name__ in NEURONS and a in reached[b])
+    ahead = {name: reached(name, edges) for name in nodes}
+    late = frozenset((a, b) for a, b in edges if type(nodes[a]).__name__ in NEURONS and a in ahead[b])
     sources = {name: [a for a, b in edges if b == name and (a, b) not in late] for name in nodes}
     try:
         order = tuple(TopologicalSorter(sources).static_order())
@@ -307,7 +307,7 @@ def _spliced(graph: nir.NIRGraph, prefix: str) -> tuple[dict[str, nir.NIRNode], 
     return nodes, edges
 
 
-def _reached(start: str, edges: Iterable[tuple[str, str]]) -> set[str]:
+def reached(start: str, edges: Iterable[tuple[str, str]]) -> set[str]:
     """The nodes that edges lead to from ``start``."""
     targets: dict[str, list[str]] = {}
     for a, b in edges:

@@ -173,7 +173,7 @@ def lava_gate(script: Path, samples: int) -> Gate:
 def _dynamics(
     deployment: Any, layers: list[Any], events: Events, record: Record
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of each spiking layer: spikes, lag, distance and the first difference; and the spikes of the first sample, for a picture."""
+    """Of each spiking layer: spikes, lag, distance and the first difference; and the first sample's spikes, for a picture."""
     found, pictures, dt = {}, {"rasters": {}, "dt": deployment.network.dt}, deployment.network.dt
     incoming = events
     for name, layer in zip(names_of(layers), layers, strict=True):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eventnet.hardware.egru import PLACES, EGRUUnits
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, Projection, Sparse
 
@@ -89,3 +90,40 @@ def random_convolution(seed: int) -> tuple[HardwareNetwork, Tensor]:
     populations = [Inputs("image", int(np.prod(shape))), hidden, LIFNeurons("output", 3, du=300, dv=100, vth=300)]
     spikes = draw.random((20, 1, int(np.prod(shape)))) < 0.2
     return HardwareNetwork(populations, [convolution, dense], dt=1e-3), torch.from_numpy(spikes.astype(np.int32))
+
+
+def random_egru(seed: int) -> tuple[HardwareNetwork, Tensor]:
+    """Two layers of EGRU units and an output that never fires, and input ``(T, 1, N)``, graded or not."""
+    draw = np.random.default_rng(seed)
+    sizes = {"input": int(draw.integers(1, 9)), **{f"hidden_{k}": int(draw.integers(1, 9)) for k in range(2)}, "output": 3}
+    message = 8 if draw.random() < 0.7 else 0
+    layers, projections, below = [], [], ("input", message)
+    for k in range(2):
+        name, size = f"hidden_{k}", sizes[f"hidden_{k}"]
+        layers.append(egru(name, size, k + 2, draw))
+        for port, (source, bits) in (("input", below), ("recurrent", (name, layers[-1].payload_bits))):
+            weight = draw.integers(-300, 300, (sizes[source], 3 * size))
+            exponent = int(draw.choice([0, 0, 0, -2, 1]))
+            projections.append(Dense(source, name, weight, port=port, message_bits=bits, weight_exp=exponent))
+        below = name, layers[-1].payload_bits
+    weight = draw.integers(-300, 300, (sizes["hidden_1"], 3))
+    projections.append(Dense("hidden_1", "output", weight, message_bits=below[1], weight_exp=-5))
+    output = LIFNeurons("output", 3, du=4095, dv=int(draw.choice([4096, 410])), vth=131_071)
+    steps = int(draw.integers(10, 30))
+    spikes = draw.random((steps, 1, sizes["input"])) < draw.uniform(0.1, 0.8)
+    values = spikes * (draw.integers(-255, 256, spikes.shape) if message else 1)
+    network = HardwareNetwork([Inputs("input", sizes["input"]), *layers, output], projections, dt=1e-3)
+    return network, torch.from_numpy(values.astype(np.int32))
+
+
+def egru(name: str, size: int, start: int, draw: np.random.Generator) -> EGRUUnits:
+    """EGRU units whose pre-activations reach over the tables' whole range, or beyond; some with tables of their own."""
+    gain = {}
+    for end in ("input", "recurrent"):
+        gain[f"{end}_multiplier"] = draw.integers(2**13, 2**15, 3 * size)
+        gain[f"{end}_shift"] = draw.integers(14, 20, 3 * size)
+        gain[f"{end}_bias"] = draw.integers(-(2**13), 2**13, 3 * size)
+    odd = draw.integers(-(2**15), 2**15 + 1, (3, PLACES)) if draw.random() < 0.2 else None
+    threshold = draw.choice([0, 2**15], size) if draw.random() < 0.1 else draw.integers(0, 2**14, size)
+    bits = int(draw.choice([8, 8, 1, 12, 15]))
+    return EGRUUnits(name, size, threshold=threshold, payload_bits=bits, start=start, table=odd, **gain)

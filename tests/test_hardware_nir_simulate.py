@@ -239,30 +239,28 @@ def test_a_step_longer_than_a_time_constant():
 # ---- eventnet's layers in continuous time ----------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def test_small_steps_come_to_eventnets_own_spike_times():
     torch.manual_seed(1)
-    model = nn.Sequential(LIF(4, 5, delay=(0.0, 3e-3), bias=0.2), LIF(5, 3, recurrent=True), LI(3, 2))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("weight"):
-                parameter.mul_(16.0)
+    delay = torch.randint(0, 30, (4, 5)) * 1e-4
+    model = nn.Sequential(LIF(4, 5, delay=delay, bias=0.2), LIF(5, 3, recurrent=True))
+    for name, parameter in model.named_parameters():
+        if name.endswith(".weight"):  # the recurrent ones stay small: no storm of spikes
+            parameter.mul_(12.0)
     times = torch.tensor([1e-3, 3e-3, 4e-3, 8e-3, 9e-3, 13e-3])
     events = Events.from_list([(times, [0, 2, 1, 3, 0, 2])], num_units=4, duration=0.03)
-    with torch.no_grad():
-        spikes, voltage = model[0](events), model(events)
+    first = model[0](events)
+    expected = {"layer_0_neuron": first, "layer_1_neuron.lif": model[1](first)}
     errors = []
-    for step in (1e-4, 2e-5):  # forward Euler, and delays in whole steps: errors in proportion to dt
-        net = from_nir(to_nir(model, dt=step, max_delay_groups=200))
-        readout, traces = net(events.to_dense(step), return_traces=True)
-        found = Events.from_dense(traces.spikes["layer_0_neuron"], step)
-        assert found.units.tolist() == spikes.units.tolist() and spikes.num_events > 4
-        exact = voltage.at(
-            step * torch.arange(1, len(readout) + 1, dtype=torch.float64).clamp(max=events.duration / step)
-        )
-        late = (found.times + step - spikes.times).abs().max()
-        errors.append((float(late), float((readout.transpose(0, 1) - exact).abs().max() / exact.abs().max())))
-    (late, off), (late_again, off_again) = errors
-    assert late_again < late / 4 < 1.5e-4 and off_again < off / 3 < 0.05, errors
+    for step in (1e-4, 2e-5):
+        _, traces = from_nir(to_nir(model, dt=step))(events.to_dense(step), return_traces=True)
+        errors.append(0.0)
+        for name, exact in expected.items():
+            found = Events.from_dense(traces.spikes[name], step)
+            assert torch.equal(found.counts(), exact.counts()) and exact.num_events > 3
+            mine, theirs = (each.times[np.lexsort((each.times, each.units))] for each in (found, exact))
+            errors[-1] = max(errors[-1], float((mine + step - theirs).abs().max()))
+    assert errors[1] < 3e-4 and errors[1] < errors[0] / 4, errors  # forward Euler: in proportion to dt
 
 
 def test_to_model_gives_the_layers_back():

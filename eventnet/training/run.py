@@ -126,15 +126,19 @@ def evaluate(
     folder = Path(folder)
     if part is not None and part not in PARTS:
         raise RecipeError(f"part: expected {', '.join(PARTS)}, got {part!r}{nearest(part, PARTS)}")
-    config = _read_config(folder)
     if part is None and not (folder / RESULT).is_file():
         raise CheckpointError(
             f"{folder}: this run is not finished, and the test part is for its end; part='validation' measures what it "
             "has learnt so far, part='test' insists"
         )
     network, _ = load_model(folder)
-    splits = load_data(network.recipe, data_root or config.get("data_root"))
-    return evaluate_network(network, getattr(splits, part or "test"))
+    return evaluate_network(network, getattr(data_of(folder, data_root), part or "test"))
+
+
+def data_of(folder: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> data.Splits:
+    """The data that a run was trained on; ``data_root`` if it lies elsewhere by now."""
+    config = _read_config(Path(folder))
+    return load_data(recipe_of(folder), data_root or config.get("data_root"))
 
 
 def _check_accelerator(name: str) -> None:

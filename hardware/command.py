@@ -1,0 +1,100 @@
+"""What ``eventnet export`` does: compile a trained network, show what steps cost, fine-tune if asked, write the files, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eventnet import Events, metrics
+from eventnet.hardware.deployment import Deployment, compile
+from eventnet.hardware.export import export
+from eventnet.hardware.finetune import finetune
+from eventnet.hardware.parity import ParityReport
+
+__all__ = ["carry", "step_costs"]
+
+Say = Callable[[str], None]
+
+
+def carry(
+    model: nn.Module,
+    splits: Any,
+    target: str,
+    folder: str | Path,
+    *,
+    batches: Iterable[tuple[Events, Tensor]] = (),
+    dt: float = 1e-3,
+    try_dt: Sequence[float] = (),
+    calibration: int = 64,
+    epochs: int = 0,
+    limit: int | None = None,
+    say: Say = lambda text: None,
+    **options: Any,
+) -> ParityReport:
+    """Carry a trained network to a target, and compare the two on the test part of its data.
+
+    Args:
+        model: the trained network.
+        splits: its data, with parts ``train``, ``validation`` and ``test`` of ``(Events, label)``.
+        target, folder: as of ``export``, which gets all further options.
+        batches: of training data, to fine-tune with for so many ``epochs``.
+        dt: seconds of a step; ``try_dt``: others whose cost is shown, on the validation part.
+        calibration: training samples that the scales are searched on, evenly from all.
+        limit: at most so many samples of the test part (and of the validation part), evenly from all.
+        say: told what is being done.
+    """
+    typical, _ = some(splits.train, calibration)
+    validation = some(splits.validation, limit)
+    if try_dt:
+        costs = step_costs(model, typical, *validation, [dt, *(other for other in try_dt if other != dt)])
+        say("step length, on the validation part: " + "; ".join(str_of(cost) for cost in costs))
+    say(f"compiling for steps of {dt * 1e3:g} ms")
+    deployment = compile(model, calibration=typical, dt=dt)
+    if epochs:
+        deployment = finetune(deployment, batches, epochs=epochs, validation=validation, say=say)
+    report = export(deployment, model, target, folder, *some(splits.test, limit), say=say, **options)
+    return report
+
+
+def step_costs(
+    model: nn.Module, calibration: Events, events: Events, labels: Tensor, dts: Iterable[float]
+) -> list[dict[str, Any]]:
+    """What each step length costs: accuracy and spikes of the network compiled for it, or why it cannot be.
+
+    Example:
+        >>> from eventnet import LI, LIF
+        >>> events = Events.from_list([([0.01, 0.02], [2, 0])], num_units=4, duration=0.1)
+        >>> [cost["dt"] for cost in step_costs([LIF(4, 3), LI(3, 2)], events, events, torch.tensor([0]), [1e-3, 2e-3])]
+        [0.001, 0.002]
+    """
+    found: list[dict[str, Any]] = []
+    for dt in dts:
+        try:
+            deployment: Deployment = compile(model, calibration=calibration, dt=dt)
+        except ValueError as error:
+            found.append({"dt": dt, "refused": str(error)})
+            continue
+        decision = deployment.run(events)
+        told = {name: float(n.double().mean()) for name, n in decision.spikes.items() if name != "input"}
+        right = metrics.accuracy(deployment.reading.predict(decision.scores), labels)
+        found.append({"dt": dt, "accuracy": right, "spikes_per_sample": sum(told.values())})
+    return found
+
+
+def str_of(cost: dict[str, Any]) -> str:
+    """A step length and its cost, in words."""
+    if "refused" in cost:
+        return f"{cost['dt'] * 1e3:g} ms refused ({cost['refused']})"
+    return f"{cost['dt'] * 1e3:g} ms {cost['accuracy']:.2%}, {cost['spikes_per_sample']:.0f} spikes"
+
+
+def some(part: Any, limit: int | None) -> tuple[Events, Tensor]:
+    """Samples of a part of a data set, evenly from all if there are more than the limit."""
+    size = len(part)
+    chosen = torch.arange(size) if limit is None or limit >= size else torch.linspace(0, size - 1, limit).long()
+    events, labels = part.__getitems__(chosen.tolist())
+    return events, labels

@@ -1,0 +1,208 @@
+"""Parts of a page that needs nothing beside it: no script, no font, no other file. It reads on a phone, on paper and in the dark.
+
+Text is escaped where it becomes ``Html``; what is ``Html`` already stays as it is. matplotlib is imported when a picture is made,
+and only its object interface: no window, no global state.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Html",
+    "canvas",
+    "code",
+    "document",
+    "escape",
+    "figure",
+    "figures",
+    "items",
+    "number",
+    "paragraph",
+    "section",
+    "table",
+]
+
+# A picture is as wide as a phone, or as half a page: its letters are then those of the text, which a wide one's would not be.
+WIDTH, HEIGHT = 4.2, 2.3  # inches
+BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#B8BCC2", "#22272E"  # as of eventnet.plots
+
+# Pictures keep a white ground in the dark. The dark colours are for screens only: paper is white whatever the screen was.
+CSS = """
+:root{color-scheme:light dark;--ink:#22272e;--soft:#59616c;--line:#d5d9de;--ground:#fff;--good:#00694f;--bad:#a83600;
+--open:#745700}
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e6e8eb;--soft:#a6aeb8;--line:#3d444d;--ground:#15181c;
+--good:#4fd1a5;--bad:#ff9466;--open:#e6c04d}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:1rem;max-width:54rem;background:var(--ground);color:var(--ink);
+font:1rem/1.5 system-ui,sans-serif;overflow-wrap:break-word}
+h1{font-size:1.6rem;line-height:1.25;margin:.5rem 0}
+h2{font-size:1.2rem;margin:2.2rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
+p,ul{max-width:42rem;margin:.6rem 0}
+ul{padding-left:1.2rem}
+.soft,figcaption,caption{color:var(--soft);font-size:.9rem}
+.good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--open)}
+.good,.bad,.open{font-weight:600}
+.answer{border:2px solid;border-radius:8px;padding:.7rem 1rem;font-size:1.1rem;max-width:none}
+.scroll{overflow-x:auto;margin:.8rem 0}
+table{border-collapse:collapse;min-width:min(100%,24rem);font-variant-numeric:tabular-nums}
+caption{text-align:left;padding-bottom:.3rem}
+th,td{padding:.35rem 1.2rem .35rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+td{min-width:4.5rem}
+th{font-weight:600}
+thead th{color:var(--soft)}
+code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));gap:1rem;margin:.8rem 0}
+figure{margin:0}
+svg{display:block;width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:8px}
+svg *{stroke-linejoin:round;stroke-linecap:butt}
+@page{margin:15mm}
+@media print{:root{color-scheme:light}
+body{padding:0;max-width:none;font-size:10pt}
+.figures{grid-template-columns:1fr 1fr}
+.scroll{overflow:visible}
+th,td{padding-right:.7rem}
+h2{break-after:avoid}
+figure,tr,.answer{break-inside:avoid}}
+"""
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------------
+
+
+class Html(str):
+    """Text that is HTML: escaped, and with every tag closed."""
+
+
+def escape(value: object) -> Html:
+    """What is not ``Html`` yet, with its special characters escaped.
+
+    Example:
+        >>> escape("a < b"), escape(escape("a < b"))
+        ('a &lt; b', 'a &lt; b')
+    """
+    return value if isinstance(value, Html) else Html(html.escape(str(value)))
+
+
+def number(value: Any, unit: str = "") -> str:
+    """A value as text, to four digits; what is no number as it is.
+
+    Example:
+        >>> [number(x) for x in (844810.75, 0.0125, math.inf, None, "blocks")], number(12.5, "%")
+        (['844,811', '0.0125', '∞', '–', 'blocks'], '12.5 %')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and not math.isfinite(value):
+        text = "not a number" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    elif isinstance(value, int | float):
+        text = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    else:
+        return str(value)
+    return f"{text} {unit}".rstrip()
+
+
+def paragraph(text: object, kind: str = "") -> Html:
+    """A paragraph; ``kind``: soft, good, bad, open or answer, several apart by spaces."""
+    return Html(f'<p class="{escape(kind)}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>")
+
+
+def items(lines: Iterable[object]) -> Html:
+    """A list."""
+    return Html("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>")
+
+
+def code(text: object) -> Html:
+    """Text that a line may break anywhere in, as a hash needs."""
+    return Html(f"<code>{escape(text)}</code>")
+
+
+def table(header: Sequence[object], rows: Iterable[Sequence[object]], caption: str) -> Html:
+    """A table that scrolls by itself where it is wider than the page; the first cell of a row is its name. No header: ``()``."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' if cell else "<td></td>" for cell in header)
+    head = f"<thead><tr>{head}</tr></thead>\n" if header else ""
+    body = ""
+    for name, *cells in rows:
+        body += f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(x)}</td>" for x in cells) + "</tr>\n"
+    return Html(  # a region with a name and a tab stop: the keyboard can scroll it too
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
+        f"<caption>{escape(caption)}</caption>\n{head}<tbody>{body}</tbody></table></div>"
+    )
+
+
+def section(heading: str, *parts: Html) -> Html:
+    """Parts under a heading, which gives them their address."""
+    address = re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
+    return Html(f'<section id="{address}"><h2>{escape(heading)}</h2>\n' + "\n".join(parts) + "</section>")
+
+
+def document(title: str, *parts: Html) -> str:
+    """The whole page."""
+    pieces = re.split(r"(<svg.*?</svg>)", "\n".join(parts), flags=re.DOTALL)  # every second one is a picture
+    body = "".join(_own_ids(piece, f"p{k // 2}") if k % 2 else piece for k, piece in enumerate(pieces))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+    )
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------------
+
+
+def canvas(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """An empty picture, inches, in the style of ``eventnet.plots``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    picture = Figure((width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08), facecolor="white")
+    FigureCanvasAgg(picture)
+    axis = picture.subplots()
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(GREY)
+    axis.tick_params(colors=INK, labelsize=9, color=GREY)
+    for label in (axis.xaxis.label, axis.yaxis.label):
+        label.set(color=INK, fontsize=9.5)
+    return picture, axis
+
+
+def figure(picture: Figure, alt: str, caption: object = "") -> Html:
+    """A picture within the page; ``alt``: what it shows, for those who do not see it."""
+    caption = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return Html(f"<figure>{_svg(picture, alt)}{caption}</figure>")
+
+
+def figures(*some: Html) -> Html:
+    """Pictures beside each other, or below where the page is narrow."""
+    return Html('<div class="figures">' + "".join(some) + "</div>")
+
+
+def _svg(picture: Figure, alt: str) -> str:
+    """Without what a page has no use for: sizes, sources, comments, digits beyond a hundredth of a point."""
+    file = StringIO()
+    picture.savefig(file, format="svg", dpi=200, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    head, _, rest = file.getvalue().partition("<svg")[2].partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    rest = re.sub(r"<!--.*?-->|<style.*?</style>", "", rest, flags=re.DOTALL)
+    rest = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), rest)
+    return f'<svg role="img" aria-label="{escape(alt)}" {box[0] if box else ""}>{rest.strip()}'
+
+
+def _own_ids(svg: str, prefix: str) -> str:
+    """Ids are a page's, not a picture's: those that the picture refers to get a prefix, the others go."""
+    used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    names = {name: f"{prefix}-{k}" for k, name in enumerate(used)}  # matplotlib's differ from run to run
+    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{names[found[1]]}"' if found[1] in names else "", svg)
+    return re.sub(r'(href="|url\()#([^")]+)', lambda found: f"{found[1]}#{names[found[2]]}", svg)

@@ -1,0 +1,327 @@
+"""A parity report as a page that needs nothing beside it: whether the exported network is the trained one, and what differs.
+
+The answer comes first, then what it rests on. A fact that the report does not have leaves its section empty but for the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eventnet.hardware import parity_pictures as pictures
+from eventnet.hardware.page import (
+    Html,
+    code,
+    document,
+    escape,
+    figure,
+    figures,
+    items,
+    number,
+    paragraph,
+    section,
+    table,
+)
+from eventnet.hardware.parity_pictures import COLOURS, STAGES
+from eventnet.hardware.profiles import LIMITS
+
+if TYPE_CHECKING:
+    from eventnet.hardware.parity import Gate, ParityReport
+
+__all__ = ["page"]
+
+Facts = Mapping[str, Any]
+
+TITLE = "Is the exported network the trained one?"
+QUESTIONS = {
+    "L0": "The files load",
+    "L1": "The files say what was simulated, bit for bit",
+    "L2": "The accuracy is within a tolerance of the trained network's",
+    "L3": "Lava does the same as the simulation, spike for spike",
+}
+PASSED = {True: ("passed", "good"), False: ("FAILED", "bad"), None: ("not run", "open")}
+
+# What the errors of a parameter are called, and the factor to the unit in the words.
+PARAMETERS: Mapping[str, tuple[str, float]] = {
+    "scale": ("scale (1/V)", 1),
+    "weight_exp": ("exponent of the weights", 1),
+    "tau_syn": ("tau_syn, largest error (%)", 100),
+    "tau_mem": ("tau_mem, largest error (%)", 100),
+    "threshold": ("threshold, largest error (%)", 100),
+    "weight_sqnr_db": ("weights, SQNR (dB)", 1),
+    "weight_clipped": ("weights clipped (%)", 100),
+    "delay_worst_s": ("delays, largest error (s)", 1),
+    "delay_mean_s": ("delays, mean error (s)", 1),
+}
+IDENTITY = {
+    "step_s": "step (s)",
+    "network_sha256": "SHA-256 of the network on the chip",
+    "model_sha256": "SHA-256 of the trained model",
+}
+
+
+def page(report: ParityReport) -> str:
+    """The report as HTML.
+
+    Example:
+        >>> from eventnet.hardware.parity import Gate, ParityReport
+        >>> text = page(ParityReport({"lost": []}, [Gate("L0", True, "2 files")]))
+        >>> "<h1>Is the exported network the trained one?</h1>" in text, "Not known" in text
+        (True, True)
+    """
+    facts, drawn = report.facts, report.pictures
+    return document(
+        TITLE,
+        _headline(report.gates),
+        section("Gates", _gates(report.gates)),
+        section("Accuracy per stage", *_accuracy(facts.get("accuracy"))),
+        section("What was lost", *_lost(facts.get("lost"))),
+        section("Errors of the parameters", *_parameters(facts.get("parameters"))),
+        section("Dynamics", *_dynamics(facts)),
+        section("Spikes", *_rasters(drawn.get("rasters"), drawn.get("dt") or _step(facts))),
+        section("Voltage where they part", *_trace(drawn.get("trace"), facts)),
+        section("Weights", *_weights(drawn.get("weights"))),
+        section("Counts per sample", *_counts(facts.get("counts"))),
+        section("Resources on the chip", *_resources(facts.get("resources"))),
+        section("Identity", *_identity(facts.get("identity"))),
+    )
+
+
+def _absent(why: str) -> list[Html]:
+    return [paragraph(f"Left out: {why}.", "soft")]
+
+
+def _percent(share: float) -> str:
+    return number(100 * share, "%")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+# ---- the answer ------------------------------------------------------------------------------------------------------------
+
+
+def _headline(gates: Sequence[Gate]) -> Html:
+    """Yes only where every gate passed, or all but Lava's, which needs an installation of its own."""
+    failed = [gate.name for gate in gates if gate.passed is False]
+    missing = [gate.name for gate in gates if gate.passed is None]
+    missing = sorted([*missing, *(QUESTIONS.keys() - {gate.name for gate in gates})])
+    if failed:
+        kind, answer = "bad", f"No. Failed: {_listed(failed)}."
+    elif not missing:
+        kind, answer = "good", "Yes. All gates passed."
+    elif missing == ["L3"]:
+        kind, answer = "good", "Yes, as far as it was checked. Not run: L3, the comparison with Lava."
+    else:
+        kind, answer = "open", f"Not known. Gates not run: {_listed(missing)}."
+    return Html(f"<header><h1>{TITLE}</h1>\n{paragraph(answer, f'answer {kind}')}</header>")
+
+
+def _gates(gates: Sequence[Gate]) -> Html:
+    """All four, whether they were asked or not, and any others."""
+    found = [(gate.name, gate.passed, gate.text) for gate in gates]
+    names = {name for name, _, _ in found}
+    found += [(name, None, "was not asked for") for name in QUESTIONS if name not in names]
+    rows = []
+    for name, passed, text in sorted(found, key=lambda each: each[0]):
+        mark, kind = PASSED[passed]
+        question = Html(f"{escape(QUESTIONS[name])}<br>") if name in QUESTIONS else Html()
+        what = Html(f'{question}<span class="soft">{escape(text)}</span>')
+        rows.append((name, Html(f'<span class="{kind}">{mark}</span>'), what))
+    return table(("gate", "answer", "question, and what was found"), rows, "A gate that was not run has not passed.")
+
+
+# ---- accuracy and losses ---------------------------------------------------------------------------------------------------
+
+
+def _accuracy(accuracy: Facts | None) -> list[Html]:
+    """A picture, the same as a table, and what else was counted."""
+    stages = {name: x for name, x in (accuracy or {}).items() if isinstance(x, Mapping)}
+    if accuracy is None or not stages:
+        return _absent("no labels were given")
+    text = {name: f"{x['share']:.2%} ({x['low']:.2%} to {x['high']:.2%})" for name, x in stages.items()}
+    told = "; ".join(f"{STAGES.get(name, name)} {x}" for name, x in text.items())
+    picture = pictures.accuracy(stages)
+    caption = "Dots: share of the labels that are right. Bars: Wilson's 95 % interval."
+    rows = [(STAGES.get(name, name), x) for name, x in text.items()]
+    words = {"agreement": "both say the same", "labels": "labels"}
+    for name, x in accuracy.items():
+        if name not in stages:
+            rows.append((words.get(name, name), _percent(x) if name == "agreement" else number(x)))
+    return [
+        figures(figure(picture, f"Accuracy per stage with 95 % intervals: {told}", caption)),
+        table(("stage", "accuracy (95 % interval)"), rows, "The same in numbers"),
+    ]
+
+
+def _lost(lost: Sequence[str] | None) -> list[Html]:
+    if lost is None:
+        return _absent("the report does not say")
+    return [items(lost) if lost else paragraph("Nothing.")]
+
+
+def _by_name(facts: Mapping[str, Facts], lines: Mapping[str, Callable[[Facts], str]], caption: str) -> Html:
+    """A column for each name, a row for each line: narrow where names are few, as they are."""
+    rows = [(label, *(value(x) for x in facts.values())) for label, value in lines.items()]
+    return table(("", *facts), rows, caption)
+
+
+def _parameters(errors: Mapping[str, Facts] | None) -> list[Html]:
+    if not errors:
+        return _absent("the report has no errors of parameters")
+
+    def label_of(key: str) -> tuple[str, float]:
+        base = key.removeprefix("recurrent_")
+        label, factor = PARAMETERS.get(base, (key, 1))
+        return (f"recurrent {label}" if base != key and base in PARAMETERS else label), factor
+
+    def value_of(key: str, factor: float) -> Callable[[Facts], str]:
+        return lambda x: number(x[key] * factor if key in x else None)
+
+    keys = dict.fromkeys(key for x in errors.values() for key in x)  # in the order of the quantiser
+    lines = {label: value_of(key, factor) for key in keys for label, factor in [label_of(key)]}
+    return [_by_name(errors, lines, "Integers beside the trained numbers, per population; a dash: it has none")]
+
+
+# ---- dynamics --------------------------------------------------------------------------------------------------------------
+
+
+def _step(facts: Facts) -> float | None:
+    """Seconds of a step."""
+    return (facts.get("identity") or {}).get("step_s")
+
+
+def _dynamics(facts: Facts) -> list[Html]:
+    layers, step = facts.get("dynamics"), _step(facts)
+    if not layers:
+        return _absent("the network has no spiking layer that could be compared")
+    lines: dict[str, Callable[[Facts], str]] = {
+        "spikes per sample, trained": lambda x: number(x["spikes_trained"]),
+        "spikes per sample, on the chip": lambda x: number(x["spikes_chip"]),
+        "lag of the chip (steps)": lambda x: number(x["lag_steps"]),
+        "distance (0: the same spikes)": lambda x: number(x["distance"]),
+        "first divergence": lambda x: _where(x["first_divergence"], step),
+    }
+    parts = [_by_name(layers, lines, "Per layer, over the samples that were compared")]
+    overflows = {name: n for name, n in (facts.get("overflows") or {}).items() if n}
+    if overflows:
+        some = ", ".join(f"{name} {n:,}" for name, n in overflows.items())
+        parts.append(
+            paragraph(f"Currents that wrapped or voltages that were clipped, times in all samples: {some}.", "bad")
+        )
+    elif "overflows" in facts:
+        parts.append(paragraph("No current wrapped and no voltage was clipped."))
+    return parts
+
+
+def _where(found: Facts | None, step: float | None) -> str:
+    """Where the first spike is that only one of both has."""
+    if not found:
+        return "none"
+    when = f" ({number(1e3 * found['step'] * step, 'ms')})" if step else ""
+    only = "on the chip only" if found["fired_on"] == "chip" else "in the trained network only"
+    text = f"step {found['step']:,}{when}, sample {found['sample']}, neuron {found['neuron']}: a spike {only}"
+    above = found.get("chip_above_threshold")
+    if above is not None:
+        text += f"; the chip's voltage was {_percent(abs(above))} {'above' if above >= 0 else 'below'} the threshold"
+    return text
+
+
+def _rasters(layers: Mapping[str, Facts] | None, step: float | None) -> list[Html]:
+    """Of the first sample; both pictures of a layer have the same axes."""
+    if not layers or not step:
+        return _absent("the report keeps no spikes")
+    shown = []
+    for name, layer in layers.items():
+        steps, units = layer["chip"]
+        chip = ([k * step for k in steps], units)
+        trained = layer["trained"]
+        end = max([*trained[0], *chip[0], step])
+        top = max([*trained[1], *chip[1], 0])
+        for where, spikes in (("trained", trained), ("chip", chip)):
+            caption = f"{name}, {STAGES[where]}: {len(spikes[0]):,} spikes of {len(set(spikes[1])):,} neurons"
+            picture = pictures.raster(spikes, COLOURS[where], end, top)
+            shown.append(figure(picture, f"Spikes over time: {caption}", caption))
+    return [paragraph("The first sample that was compared."), figures(*shown)]
+
+
+def _trace(trace: Facts | None, facts: Facts) -> list[Html]:
+    """Both voltages around the first spike that only one of them has."""
+    layers = facts.get("dynamics") or {}
+    if not trace:
+        same = layers and not any(x.get("first_divergence") for x in layers.values())
+        return _absent("no spike differs in the samples that were compared" if same else "the report keeps no voltages")
+    step = _step(facts)
+    caption = f"{trace['name']}: {_where(trace, step)}."
+    parts = [figures(figure(pictures.trace(trace, step), f"Voltages of one neuron over time. {caption}", caption))]
+    if "trained" not in trace:
+        parts.append(paragraph("The chip's alone: a layer with refractory periods tells no voltage.", "soft"))
+    return parts
+
+
+# ---- weights, counts, chip, identity ---------------------------------------------------------------------------------------
+
+
+def _weights(projections: Mapping[str, Facts] | None) -> list[Html]:
+    if not projections:
+        return _absent("the report keeps no weights")
+    shown = []
+    for name, x in projections.items():
+        before, after = (torch.as_tensor(x[key]).detach().double().cpu().flatten() for key in ("before", "after"))
+        before, after = before[before.isfinite()], after[after.isfinite()]
+        caption = f"{name}: {len(before):,} weights"
+        shown.append(
+            figure(pictures.histogram(before, after), f"Histogram before and after rounding of {caption}", caption)
+        )
+    return [figures(*shown)]
+
+
+def _counts(counts: Facts | None) -> list[Html]:
+    if not counts:
+        return _absent("nothing was counted")
+    spikes, operations = counts.get("spikes_per_sample", {}), counts.get("synaptic_operations_per_sample", {})
+    samples = f", over {number(counts['samples'])} samples" if "samples" in counts else ""
+    return [
+        table(("population", "spikes"), [(name, number(x)) for name, x in spikes.items()], "Spikes per sample"),
+        table(
+            ("projection", "operations"),
+            [(name, number(x)) for name, x in operations.items()],
+            f"Synaptic operations per sample{samples}",
+        ),
+    ]
+
+
+def _resources(found: Facts | None) -> list[Html]:
+    """Whether it fits; what does not and what to do; and what the answer rests on that no source states."""
+    if not found:
+        return _absent("no chip was asked for")
+    cores, profile = f"{number(found.get('num_cores'))} cores", found.get("profile", "the chip")
+    if found.get("ok"):
+        parts = [paragraph(f"Fits on {profile}: {cores}.", "good")]
+    else:
+        parts = [paragraph(f"Does not fit on {profile}; placed regardless, it takes {cores}.", "bad")]
+    rows = []
+    for x in found.get("violations", ()):
+        where = x["layer"] if x.get("neuron") is None else f"{x['layer']}, neuron {x['neuron']}"
+        such = f" ({x['count']:,} such)" if x.get("count", 1) > 1 else ""
+        rows.append(
+            (where, LIMITS.get(x["limit"], x["limit"]), number(x["found"]) + such, number(x["allowed"]), x["remedy"])
+        )
+    if rows:
+        parts.append(table(("where", "limit", "found", "allowed", "what to do"), rows, "What does not fit"))
+    unverified = found.get("unverified") or {}
+    limits = [(LIMITS.get(name, name), number(x["value"]), x["source"]) for name, x in unverified.items()]
+    if limits:
+        caption = "Limits that no source was found for; a dash: the number is not known, nothing was checked"
+        parts.append(table(("limit", "taken", "source"), limits, caption))
+    return parts
+
+
+def _identity(identity: Facts | None) -> list[Html]:
+    if not identity:
+        return _absent("the report does not say what was compared")
+    rows = [(IDENTITY.get(name, name), code(x) if "sha" in name else number(x)) for name, x in identity.items()]
+    return [table((), rows, "What was compared, and with what")]
