@@ -19,7 +19,7 @@ function at 257 places, 1/16 apart, from -8 to 8; between two places the line th
 line is at most 4e-4 off; 1024 places without it would be 8e-3 off, in four times the memory.
 
 Each projection is a hop of a step, so a layer runs that many steps after the float one. Its biases would move it from the first
-step on: before step ``start`` the units do nothing. Lava 0.10.0 has no such neuron, NIR 1.0 no such node.
+step on: before ``first_step`` the units do nothing. Lava 0.10.0 has no such neuron, NIR 1.0 no such node.
 
 Source: Subramoney, Nazeer, Schöne, Mayr & Kappel, "Efficient recurrent architectures through activity sparsity and sparse
 back-propagation through time" (ICLR 2023).
@@ -85,7 +85,7 @@ class EGRUUnits(Population):
         recurrent_multiplier, recurrent_shift, recurrent_bias: ``m_h``, ``s_h`` and ``b_h``, alike.
         threshold: 0 to 2^15, of each unit.
         payload_bits: of what is told, 1 to 15.
-        start: the first step in which the units act.
+        first_step: the first step in which the units act.
         table: of r, z and n, ``(3, 257)``; ``tables()`` if not given.
 
     Each is one integer, or one for each gate and unit ``(3 size,)``; thresholds ``(size,)``.
@@ -105,7 +105,7 @@ class EGRUUnits(Population):
     recurrent_bias: Ints = 0
     threshold: Ints = 0
     payload_bits: int = 8
-    start: int = 1
+    first_step: int = 1
     table: Ints = None
 
     RANGES: ClassVar[Mapping[str, tuple[int, int]]] = {
@@ -124,7 +124,7 @@ class EGRUUnits(Population):
             object.__setattr__(self, "table", tables())
         self._keep("table", -ONE, ONE, (3, PLACES))
         check_number(f"{self.name}.payload_bits", self.payload_bits, 1, 15)
-        check_number(f"{self.name}.start", self.start, 1, 2**31 - 1)
+        check_number(f"{self.name}.first_step", self.first_step, 1, 2**31 - 1)
         if self.size << (8 + self.payload_bits) > 2**31:
             raise ValueError(
                 f"{self.name}: what {self.size} units tell with {self.payload_bits} bits may add up to more than 32 bits: "
@@ -148,7 +148,7 @@ class EGRUStepper:
     where the functions are flat."""
 
     def __init__(self, units: EGRUUnits, device: torch.device) -> None:
-        self.size, self.begin, self.bits = units.size, units.start, units.payload_bits
+        self.size, self.first, self.bits = units.size, units.first_step, units.payload_bits
         self.ends = {
             end: tuple(getattr(units, f"{end}_{name}").to(device, torch.int64) for name in units.RANGES)
             for end in ("input", "recurrent")
@@ -162,7 +162,7 @@ class EGRUStepper:
 
     def step(self, t: int, arrived: Mapping[str, Tensor], state: dict[str, Tensor]) -> tuple[Tensor, int]:
         """One step of the equations above."""
-        if t < self.begin:
+        if t < self.first:
             return torch.zeros_like(state["v"]), 0
         (x_r, x_z, x_n), (h_r, h_z, h_n) = (self._scaled(end, arrived[end]).chunk(3, 1) for end in self.ends)
         r, z = self._look(0, x_r + h_r), self._look(1, x_z + h_z)

@@ -46,6 +46,8 @@ class QuantizedTwin(nn.Module):
     Parameters: ``weights[k]`` of projection k of the network, in units of the integer grid.
 
     Example:
+        >>> from eventnet import LI, LIF
+        >>> from eventnet.hardware.deployment import compile
         >>> model, events = nn.Sequential(LIF(4, 3), LI(3, 2)), Events.from_list([([0.01], [2])], num_units=4, duration=0.1)
         >>> deployment = compile(model, calibration=events)
         >>> twin = QuantizedTwin(deployment)
@@ -277,6 +279,8 @@ def finetune(
         say: told how each epoch went.
 
     Example:
+        >>> from eventnet import LI, LIF
+        >>> from eventnet.hardware.deployment import compile
         >>> events = Events.from_list([([0.01, 0.03], [2, 1]), ([0.02], [0])], num_units=4, duration=0.1)
         >>> deployment = compile([LIF(4, 3), LI(3, 2)], calibration=events)
         >>> finetune(deployment, [(events, torch.tensor([0, 1]))], epochs=1).network.num_synapses > 0

@@ -133,7 +133,7 @@ def _population(each: Population, arrays: dict[str, np.ndarray]) -> list[str]:
 
 def _egru(each: EGRUUnits, arrays: dict[str, np.ndarray]) -> list[str]:
     """The lines that make the process of EGRU units."""
-    options = [f"shape=({each.size},)", f"payload_bits={each.payload_bits}", f"start={each.start}"]
+    options = [f"shape=({each.size},)", f"payload_bits={each.payload_bits}", f"first_step={each.first_step}"]
     for name in [f"{end}_{part}" for end in ("input", "recurrent") for part in each.RANGES] + ["threshold", "table"]:
         arrays[f"{each.name}.{name}"] = getattr(each, name).numpy()
         options.append(f'{name}=arrays["{each.name}.{name}"]')

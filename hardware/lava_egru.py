@@ -58,13 +58,13 @@ class PyEGRU(PyLoihiProcessModel):
     recurrent_bias: np.ndarray = LavaPyType(np.ndarray, np.int64)
     threshold: np.ndarray = LavaPyType(np.ndarray, np.int64)
     payload_bits: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    start: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    first_step: np.ndarray = LavaPyType(np.ndarray, np.int64)
     table: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
     def run_spk(self):
         """One step."""
         below, own = self.a_in.recv().astype(np.int64), self.r_in.recv().astype(np.int64)
-        if self.time_step < self.start[0]:
+        if self.time_step < self.first_step[0]:
             self.s_out.send(np.zeros(self.v.shape, np.int32))
             return
         x = self.scaled(below, self.input_multiplier, self.input_shift, self.input_bias)

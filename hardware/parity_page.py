@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eventnet.hardware import parity_pictures as pictures
+from eventnet.hardware.mapping.profiles import LIMITS
 from eventnet.hardware.page import (
     Html,
     code,
@@ -25,7 +26,6 @@ from eventnet.hardware.page import (
     table,
 )
 from eventnet.hardware.parity_pictures import COLOURS, STAGES
-from eventnet.hardware.profiles import LIMITS
 
 if TYPE_CHECKING:
     from eventnet.hardware.parity import Gate, ParityReport
@@ -203,9 +203,12 @@ def _dynamics(facts: Facts) -> list[Html]:
         "spikes per sample, on the chip": lambda x: number(x["spikes_chip"]),
         "lag of the chip (steps)": lambda x: number(x["lag_steps"]),
         "distance (0: the same spikes)": lambda x: number(x["distance"]),
-        "first divergence": lambda x: _where(x["first_divergence"], step),
     }
-    parts = [_by_name(layers, lines, "Per layer, over the samples that were compared")]
+    parts = [
+        _by_name(layers, lines, "Per layer, over the samples that were compared"),
+        paragraph("The first spike that differs:"),
+        items(f"{name}: {_where(x['first_divergence'], step)}" for name, x in layers.items()),
+    ]
     overflows = {name: n for name, n in (facts.get("overflows") or {}).items() if n}
     if overflows:
         some = ", ".join(f"{name} {n:,}" for name, n in overflows.items())
@@ -218,12 +221,12 @@ def _dynamics(facts: Facts) -> list[Html]:
 
 
 def _where(found: Facts | None, step: float | None) -> str:
-    """Where the first spike is that only one of both has."""
+    """The first step in which only one of both has a spike."""
     if not found:
         return "none"
     when = f" ({number(1e3 * found['step'] * step, 'ms')})" if step else ""
-    only = "on the chip only" if found["fired_on"] == "chip" else "in the trained network only"
-    text = f"step {found['step']:,}{when}, sample {found['sample']}, neuron {found['neuron']}: a spike {only}"
+    only = "on the chip only" if found["fired_on"] == "chip" else "of the trained network only"
+    text = f"step {found['step']:,}{when}, sample {found['sample']}, neuron {found['neuron']}: then a spike {only}"
     above = found.get("chip_above_threshold")
     if above is not None:
         text += f"; the chip's voltage was {_percent(abs(above))} {'above' if above >= 0 else 'below'} the threshold"

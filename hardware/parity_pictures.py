@@ -64,10 +64,12 @@ def trace(found: Mapping[str, Any], step: float | None) -> Figure:
     """Voltages as shares of the threshold around the step where they part; ``trained`` may be missing."""
     picture, axis = canvas(height=2.8)
     times = [1e3 * t for t in found["times"]]
-    for name in ("chip", "trained"):  # where both are the same, the dashes let the chip's be seen below
+    dashes = (
+        (0, (5, 2)) if "trained" in found else "-"
+    )  # where both are the same, the trained one's is seen between them
+    for name, style in (("trained", "-"), ("chip", dashes)):
         if name in found:
-            line = (0, (5, 2)) if name == "trained" and "chip" in found else "-"
-            axis.plot(times, found[name], color=COLOURS[name], linewidth=1.6, linestyle=line, label=STAGES[name])
+            axis.plot(times, found[name], color=COLOURS[name], linewidth=1.6, linestyle=style, label=STAGES[name])
     axis.axhline(1, color=GREY, linewidth=1, zorder=0)
     if step:
         axis.axvline(1e3 * step * found["step"], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), label="they part")
@@ -89,8 +91,8 @@ def histogram(before: Tensor, after: Tensor) -> Figure:
     width = level * max(1, math.ceil((high - low) / (BINS * level)))
     first, last = math.floor(low / width), math.ceil(high / width)
     edges = [k * width - level / 2 for k in range(first, last + 2)]
-    axis.hist(after.tolist(), edges, histtype="stepfilled", alpha=0.45, color=COLOURS["chip"], label="after")
-    axis.hist(before.tolist(), edges, histtype="step", linewidth=1.6, color=COLOURS["trained"], label="before")
+    axis.hist(after.numpy(), edges, histtype="stepfilled", alpha=0.45, color=COLOURS["chip"], label="after")
+    axis.hist(before.numpy(), edges, histtype="step", linewidth=1.6, color=COLOURS["trained"], label="before")
     axis.set_xlabel("weight (V)")
     axis.set_ylabel("synapses")
     axis.legend(frameon=False, fontsize=9, labelcolor=INK)

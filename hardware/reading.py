@@ -15,7 +15,7 @@ from torch import Tensor
 
 __all__ = ["KINDS", "Reading", "Reader"]
 
-KINDS = ("max", "mean", "integral", "at", "first_spike", "count")
+KINDS = ("max", "mean", "integral", "at", "last", "step_mean", "first_spike", "count")
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Reading:
     """How the outputs are read.
 
     Args:
-        kind: ``"max"``, ``"mean"`` or ``"integral"`` of the voltage, or its samples ``"at"`` the end of every ``step``; or the time of
-            the ``"first_spike"``, or the ``"count"`` of spikes.
+        kind: ``"max"``, ``"mean"`` or ``"integral"`` of the voltage, or its samples ``"at"`` the end of every ``step``, or the
+            ``"last"`` of those of each dt, or their mean, ``"step_mean"``; or the time of the ``"first_spike"``, or the ``"count"``
+            of spikes.
         factor: of the scores.
         decay: of the integral, seconds: V counts ``e^(-t/decay)`` and the integral is divided by it; None: alike at all times.
         step: seconds between two samples.
         volts, offset: of each output: ``V = volts v + offset``.
+        lag: steps by which the outputs are late.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Reading:
     step: float | None = None
     volts: tuple[float, ...] = field(default=())
     offset: tuple[float, ...] = field(default=())
+    lag: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -78,8 +81,8 @@ class Reader:
 
     def add(self, v: Tensor, spikes: Tensor) -> None:
         """Voltages and spikes ``(T, B, N)`` of the next steps."""
-        step = torch.arange(self.done, self.done + len(v), device=v.device)[:, None]
-        there = step <= self.steps.to(v.device)
+        step = torch.arange(self.done, self.done + len(v), device=v.device)[:, None] - self.reading.lag
+        there = (step >= 0) & (step <= self.steps.to(v.device))
         part = getattr(self, "_" + self.reading.kind)(v, spikes, step, there)
         merge: Callable[[Tensor, Tensor], Tensor] = {"max": torch.maximum, "first_spike": torch.minimum}.get(
             self.reading.kind, torch.add
@@ -112,11 +115,18 @@ class Reader:
         return (self._volts(v) * (self._trapezoid(step, there) * fading * self.dt)[:, :, None]).sum(0)
 
     def _at(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
-        samples = self.samples.to(v.device)
+        samples = self.samples.to(v.device) + self.reading.lag
         here = (samples >= self.done) & (samples < self.done + len(v))
         found = torch.zeros(v.shape[1], len(samples), v.shape[2], dtype=torch.float64, device=v.device)
         found[:, here] = self._volts(v)[samples[here] - self.done].transpose(0, 1)
         return found
+
+    def _last(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
+        return (self._volts(v) * (step == self.steps.to(v.device))[:, :, None]).sum(0)
+
+    def _step_mean(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
+        counted = (there & (step > 0))[:, :, None]
+        return (self._volts(v) * counted).sum(0) / self.steps.to(v.device).clamp(min=1)[:, None]
 
     def _first_spike(self, v: Tensor, spikes: Tensor, step: Tensor, there: Tensor) -> Tensor:
         fired = (spikes != 0) & there[:, :, None]

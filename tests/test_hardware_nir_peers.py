@@ -15,7 +15,7 @@ from torch import nn
 
 from eventnet import LI, LIF
 from eventnet.hardware.nir import from_nir, write_nir
-from eventnet.hardware.nir_readers import lost_by_readers
+from eventnet.hardware.nir.readers import lost_by_readers
 
 pytest.importorskip("nirtorch")
 DT = 1e-4  # snnTorch has no other

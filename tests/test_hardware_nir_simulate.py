@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from eventnet import LI, LIF, Events
 from eventnet.hardware.nir import from_nir, to_nir
-from eventnet.hardware.nir_files import differences
+from eventnet.hardware.nir.files import differences
 
 DT = 1e-3
 GIVEN = {"dt": DT, "reset": "to_value"}

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from eventnet import LI, LIF
-from eventnet.hardware.nir_import import Imported
-from eventnet.hardware.nir_simulate import Rules, to_steps
+from eventnet.hardware.nir.importing import Imported
+from eventnet.hardware.nir.simulate import Rules, to_steps
 
 __all__ = ["check_against", "stepped"]
 

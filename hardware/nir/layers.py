@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eventnet import LI, LIF
-from eventnet.hardware.nir_simulate import Flat, Rules
+from eventnet.hardware.nir.simulate import Flat, Rules
 
 __all__ = ["to_layers"]
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eventnet.hardware.nir_files import NEURONS, RESETTING
+from eventnet.hardware.nir.files import NEURONS, RESETTING
 
 if TYPE_CHECKING:
     import nir

@@ -1,7 +1,7 @@
 """Whether a network fits on a chip, how it is split over its cores, and if it does not: where, by how much, what to do.
 
-Checked are the limits of a profile (``eventnet.hardware.profiles``); neurons are placed and counted as
-``eventnet.hardware.placement`` says. Not checked: refractory periods and biases, the wiring between cores, the traffic of
+Checked are the limits of a profile (``eventnet.hardware.mapping.profiles``); neurons are placed and counted as
+``eventnet.hardware.mapping.placement`` says. Not checked: refractory periods and biases, the wiring between cores, the traffic of
 spikes, and on Speck the sizes and strides of kernels. A network that passes fits by these rules, which are those of published
 documents and software; only the chip's own compiler knows.
 """
@@ -15,25 +15,13 @@ from typing import Any
 
 import torch
 
-from eventnet.hardware.clustering import ClusteringReport, cluster_time_constants
 from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.mapping.placement import Overfull, Piece, per_core, place, place_layers
+from eventnet.hardware.mapping.profiles import Profile, profile
+from eventnet.hardware.mapping.rules import RULES, Violation, violation
 from eventnet.hardware.network import HardwareNetwork
-from eventnet.hardware.placement import Overfull, Piece, per_core, place, place_layers
-from eventnet.hardware.profiles import PROFILES, Limit, Profile, profile
-from eventnet.hardware.rules import RULES, Violation, violation
 
-__all__ = [
-    "PROFILES",
-    "ClusteringReport",
-    "Limit",
-    "Piece",
-    "Placement",
-    "Profile",
-    "Violation",
-    "check",
-    "cluster_time_constants",
-    "profile",
-]
+__all__ = ["Placement", "check"]
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from eventnet.hardware.mapping.profiles import Profile
 from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Population, Projection, Sparse
-from eventnet.hardware.profiles import Profile
 
 __all__ = ["Overfull", "Piece", "Synapses", "per_core", "place", "place_layers"]
 
@@ -336,7 +336,7 @@ def place(network: HardwareNetwork, profile: Profile) -> tuple[list[Piece], list
 
     Example:
         >>> from eventnet.hardware.lif import LIFNeurons; from eventnet.hardware.network import Inputs
-        >>> from eventnet.hardware.profiles import profile
+        >>> from eventnet.hardware.mapping.profiles import profile
         >>> network = HardwareNetwork(
         ...     [Inputs("input", 700), LIFNeurons("hidden", 256)],
         ...     [Dense(name, "hidden", torch.full((size, 256), 2)) for name, size in (("input", 700), ("hidden", 256))],

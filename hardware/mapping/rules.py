@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.mapping.placement import Synapses
+from eventnet.hardware.mapping.profiles import LIMITS, Profile
 from eventnet.hardware.network import Dense, HardwareNetwork, Population, Projection, Sparse
-from eventnet.hardware.placement import Synapses
-from eventnet.hardware.profiles import LIMITS, Profile
 
 __all__ = ["RULES", "Violation", "bits_needed", "violation"]
 

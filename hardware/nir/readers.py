@@ -1,7 +1,7 @@
 """What other tools lose when they read a NIR graph, by name.
 
 Found by running their importers (Norse 1.1.0, snnTorch 1.0.0, Sinabs 3.1.3, all through NIRTorch 2.6) against
-``nir_simulate``; ``tests/test_hardware_nir_peers.py`` repeats it. Where nothing is named their spikes are ours, step for step,
+``simulate``; ``tests/test_hardware_nir_peers.py`` repeats it. Where nothing is named their spikes are ours, step for step,
 at the same dt.
 """
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eventnet.hardware.nir_import import Imported
-from eventnet.hardware.nir_simulate import Flat, Rules, reached
+from eventnet.hardware.nir.importing import Imported
+from eventnet.hardware.nir.simulate import Flat, Rules, reached
 
 if TYPE_CHECKING:
     import nir

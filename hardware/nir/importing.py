@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from torch import Tensor, nn
 
-from eventnet.hardware.nir_files import RESETTING, check_graph, read_graph
-from eventnet.hardware.nir_layers import to_layers
-from eventnet.hardware.nir_simulate import CHOICES, Flat, Rules, Traces, flatten, simulate, to_steps
+from eventnet.hardware.nir.files import RESETTING, check_graph, read_graph
+from eventnet.hardware.nir.layers import to_layers
+from eventnet.hardware.nir.simulate import CHOICES, Flat, Rules, Traces, flatten, simulate, to_steps
 
 if TYPE_CHECKING:
     import nir
@@ -92,7 +92,7 @@ def from_nir(
 
     The format says nothing of dt, reset kind, order, or what a spike is as a signal. Files of eventnet say them as metadata. For
     others dt and, where neurons spike, reset have to be given; order ("current_first") and convention ("step") are assumed.
-    What is given goes before what the file says. See ``nir_simulate.Rules`` for the values.
+    What is given goes before what the file says. See ``simulate.Rules`` for the values.
 
     Raises:
         FileNotFoundError: no such file.

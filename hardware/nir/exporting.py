@@ -11,7 +11,7 @@
 
 Either way an event adds ``weight`` to eventnet's current, which is r I. Weights are ``(out, in)`` in NIR, ``(in, out)`` here.
 What the format cannot say is written as metadata of the graph (``dt``, ``reset``, ``order``, ``convention``, ``start``, see
-``nir_simulate.Rules``), and ``write_nir`` simulates the file it wrote. All numbers are float64, so that float32 parameters
+``simulate.Rules``), and ``write_nir`` simulates the file it wrote. All numbers are float64, so that float32 parameters
 come back as they were. Gated units, refractory periods and initial states have no node: they are refused by name.
 """
 
@@ -27,10 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from eventnet import EGRU, LI, LIF
-from eventnet.hardware.nir_check import check_against
-from eventnet.hardware.nir_files import check_graph, write_graph
-from eventnet.hardware.nir_import import Imported, from_nir
-from eventnet.hardware.nir_simulate import Rules, to_steps
+from eventnet.hardware.nir.check import check_against
+from eventnet.hardware.nir.files import check_graph, write_graph
+from eventnet.hardware.nir.importing import Imported, from_nir
+from eventnet.hardware.nir.simulate import Rules, to_steps
 
 if TYPE_CHECKING:
     import nir
@@ -104,7 +104,7 @@ def write_nir(
     """Write a model, or a graph, to a NIR file, whole or not at all, and check the file before it takes its place.
 
     The file is read again: it must hold every number of the graph. Of a model, it is then simulated, and must give the spikes
-    and voltages that the layers' own equations give in steps of dt (``nir_check``).
+    and voltages that the layers' own equations give in steps of dt (``check``).
 
     Args:
         path: of the file; an older one is replaced.

@@ -1,0 +1,288 @@
+"""From a trained EGRU and its linear readout to integers: populations and projections of a hardware graph.
+
+Each row of a weight matrix (a gate of a unit) has a scale of its own, S = 254 / max|row|, so that
+
+    weight = 2 round(W S / 2)  in -256 ... 254 (even: every simulator of Loihi agrees on these)
+    multiplier / 2^shift = 2^12 / (S K),    bias = round(2^12 b),    threshold = round(2^15 threshold)
+
+where K is what stands for 1 in what arrives: 2^bits of what units tell, 255 over the largest value of graded input, 1 of plain
+events. Readout: neurons that integrate and never fire, all with one scale S and the exponent e of weights at which the voltages
+of the calibration batch, and half as much again, fit in 24 bits. With what their voltage keeps in a step, d (the trace's decay;
+0 without a trace), a logit is ``v (1 - d) / (64 S 2^e 2^bits) + bias``.
+
+What the units do at inference is all there is: dropout and drop-connect are for training; zoneout is in the table of z. Linear
+embeddings of the input, and of the output, are multiplied into the weights behind and before them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eventnet import EGRU, Events
+from eventnet.hardware.egru import ONE, PRE_ONE, EGRUUnits, tables
+from eventnet.hardware.lif import LIFNeurons
+from eventnet.hardware.loihi import simulate
+from eventnet.hardware.network import Dense, HardwareNetwork, Inputs, Projection
+from eventnet.hardware.quantize import FULL, TOP, Log
+from eventnet.hardware.reading import Reading
+from eventnet.layers.egru_steps import within
+
+__all__ = ["Gated", "binned", "gated_of", "quantize_gated"]
+
+KINDS = {"last": "last", "mean": "step_mean", "each": "at"}  # of readings, by those of gated recipes
+HEADROOM = 1.5  # of a readout's voltage beyond what the calibration batch showed
+EXPONENTS = range(0, -8, -1)  # of its weights, tried in this order
+GRADED = 255  # of the largest value of graded input
+
+
+@dataclass(frozen=True)
+class Gated:
+    """The parts of a gated network: the units, the seconds of a step, and the weights around them, ``(out, in)``."""
+
+    units: EGRU
+    step: float
+    embedding: Tensor | None
+    weight_out: Tensor
+    bias_out: Tensor
+    kind: str  # of its reading
+
+    @property
+    def weight_in(self) -> Tensor:
+        """Of the first layer, of the input's own units."""
+        weight = _exact(self.units.weight_ih_l0)
+        return weight if self.embedding is None else weight @ self.embedding
+
+
+def gated_of(model: Any) -> Gated | None:
+    """The parts of a gated network, or None if it is none: a list or ``nn.Sequential`` of an ``EGRU`` and an ``nn.Linear``, or a
+    module with ``hidden``, ``readout``, perhaps an ``embedding``, and a recipe.
+
+    Raises:
+        ValueError: nothing says how long a step is; units of both directions.
+    """
+    if isinstance(model, nn.Sequential | list | tuple) and len(model) == 2:
+        units, readout = model
+    else:
+        units, readout = getattr(model, "hidden", None), getattr(model, "readout", None)
+    if not (isinstance(units, EGRU) and isinstance(readout, nn.Linear)):
+        return None
+    recipe = getattr(model, "recipe", None)
+    step = getattr(recipe, "step", units.step)
+    if step is None:
+        raise ValueError("EGRU: nothing says how many seconds a step lasts: expected EGRU(..., step=1e-3)")
+    if units.bidirectional:
+        raise ValueError("EGRU: units of both directions need the whole sequence first, and a chip has none: expected one")
+    for name, value in [*units.named_parameters(), *(("readout." + name, x) for name, x in readout.named_parameters())]:
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name}: expected finite numbers, got some that are not")
+    weight_out, embedding = _exact(readout.weight), getattr(model, "embedding", None)
+    bias_out = weight_out.new_zeros(len(weight_out)) if readout.bias is None else _exact(readout.bias)
+    if embedding is not None:
+        embedding = _exact(embedding.weight)
+        if getattr(recipe, "tied", False):
+            weight_out, bias_out = embedding.t() @ weight_out, embedding.t() @ bias_out + _exact(model.bias)
+    kind = "last" if recipe is None else KINDS[recipe.readout]
+    return Gated(units, float(step), embedding, weight_out, bias_out, kind)
+
+
+def binned(events: Events, dt: float, values: float | None, late: int) -> Tensor:
+    """Events as a gated layer counts them, ``(T + late, B, N)`` int32: step t holds ``t dt <= time < (t + 1) dt``; the ``late``
+    steps after them are empty.
+
+    ``values``: a value of 1 becomes this integer; None: events have none.
+    """
+    dense = events.to_dense(dt) * (1.0 if values is None else values)
+    return nn.functional.pad(dense.round().to(torch.int32), (0, 0, 0, 0, 0, late))
+
+
+@torch.no_grad()
+def quantize_gated(
+    model: Any, calibration: Events, *, reading: Reading | str | None = None, payload_bits: int = 8
+) -> tuple[HardwareNetwork, Log, Reading, dict[str, float]]:
+    """The integers of a gated network, an account of the error, how it is read, and how far each layer's events are then from
+    the trained one's (squares, relative to its own).
+
+    Args:
+        model: see ``gated_of``.
+        calibration: a batch of typical input, not of the test set.
+        reading: a ``Reading``, or its kind, "last", "step_mean" or "at" (every step); by default the recipe's, or "last".
+        payload_bits: of what units tell each other.
+
+    Raises:
+        ValueError: a number is not finite or beyond what a unit holds; a readout that integer units have not.
+
+    Example:
+        >>> events = Events.from_list([([0.001, 0.004], [2, 0])], num_units=4, duration=0.008)
+        >>> network, log, reading, _ = quantize_gated([EGRU(4, 8, step=1e-3), torch.nn.Linear(8, 3)], events)
+        >>> [each.name for each in network.populations], reading.kind, reading.lag
+        (['input', 'hidden_0', 'output'], 'last', 1)
+    """
+    gated = gated_of(model)
+    if gated is None:
+        raise TypeError(f"{type(model).__name__}: expected an EGRU and an nn.Linear behind it")
+    dt = gated.step
+    if reading is None or isinstance(reading, str):
+        kind = reading or gated.kind
+        reading = Reading(kind, step=dt if kind == "at" else None)
+    if reading.kind not in KINDS.values():
+        raise ValueError(f"readout {reading.kind!r} of gated units: expected one of {', '.join(KINDS.values())}")
+    log, units = Log(), gated.units
+    values, bits = _input(calibration, dt, log)
+    notes = {"binned": True} if values is None else {"binned": True, "values": values}
+    populations: list[Any] = [Inputs("input", gated.weight_in.shape[1])]
+    projections: list[Projection] = []
+    known = 1.0 if values is None else values  # what stands for 1
+    for k in range(units.num_layers):
+        layer, synapses = _layer(gated, k, populations[-1].name, known, bits, payload_bits, log)
+        populations.append(layer)
+        projections += synapses
+        known, bits = 2.0**payload_bits, payload_bits
+    hidden = HardwareNetwork(populations, projections, dt, notes)
+    raster = binned(calibration, dt, values, units.num_layers)
+    record, state = simulate(hidden, raster, record=(), return_state=True)
+    distances = _compare(gated, calibration, record.spikes, known, log)
+    for name, times in state.overflows.items():
+        log.errors[name]["beyond_table"] = times / max(1, 3 * record.spikes[name].numel())
+    output, synapses, volts = _output(gated, populations[-1], record.spikes[populations[-1].name], known, log)
+    network = HardwareNetwork([*populations, output], [*projections, synapses], dt, notes)
+    offset = tuple(gated.bias_out.tolist())
+    reading = dataclasses.replace(reading, volts=(volts,) * len(offset), offset=offset, lag=units.num_layers)
+    return network, log, reading, distances
+
+
+# ---- parts of a network ------------------------------------------------------------------------------------------------------
+
+
+def _input(events: Events, dt: float, log: Log) -> tuple[float | None, int]:
+    """What a value of 1 becomes, and the bits of the input's messages: None and 0 where all events are alike."""
+    dense = events.to_dense(dt)
+    largest = float(dense.abs().max()) if dense.numel() else 0.0
+    if events.values is None:
+        if largest > 1:
+            log.lost.append(f"up to {largest:.0f} input events of one unit in a step of {dt:g} s: told as one graded spike")
+        return None, 16 if largest > 1 else 0
+    whole = bool((dense == dense.round()).all()) and largest <= GRADED
+    values = 1.0 if whole or not largest else GRADED / largest
+    error = float((dense * values - (dense * values).round()).abs().max())
+    if error > 1e-3:
+        log.lost.append(f"values of input events rounded to integers, {values:.4g} for 1: by up to {error:.2g} of one")
+    return values, 16
+
+
+def _layer(
+    gated: Gated, k: int, source: str, known: float, bits: int, payload_bits: int, log: Log
+) -> tuple[EGRUUnits, list[Projection]]:
+    """A layer's population and its two projections."""
+    units, name = gated.units, f"hidden_{k}"
+    numbers: dict[str, Any] = {}
+    projections: list[Projection] = []
+    log.errors[name] = {}
+    below = gated.weight_in if k == 0 else _exact(getattr(units, f"weight_ih_l{k}"))
+    own = _exact(getattr(units, f"weight_hh_l{k}"))
+    ends = (("input", "ih", source, below, known, bits), ("recurrent", "hh", name, own, 2.0**payload_bits, payload_bits))
+    for port, short, end, weight, one, message_bits in ends:
+        whole, multiplier, shift = _rows(f"{name}.{port}", weight, one)
+        numbers[f"{port}_multiplier"], numbers[f"{port}_shift"] = multiplier, shift
+        bias = _exact(getattr(units, f"bias_{short}_l{k}")) if units.bias else torch.zeros(len(weight))
+        numbers[f"{port}_bias"] = (PRE_ONE * bias).round().to(torch.int32)
+        found = whole * (multiplier * one / PRE_ONE / 2.0**shift)[:, None]
+        log.errors[name][f"{port}_weight_sqnr_db"] = _sqnr(weight, found)
+        synapses = Dense(end, name, whole.t().to(torch.int32), port=port, message_bits=message_bits, sign_mode="mixed")
+        projections.append(synapses)
+    threshold = _exact(getattr(units, f"threshold_l{k}"))
+    if float(threshold.min()) < 0 or float(threshold.max()) > 1:
+        raise ValueError(
+            f"{name}: thresholds of {float(threshold.min()):.4g} to {float(threshold.max()):.4g}; expected 0 to 1, where "
+            "eventnet.constrain_ keeps them"
+        )
+    layer = EGRUUnits(
+        name,
+        units.hidden_size,
+        threshold=(ONE * threshold).round().to(torch.int32),
+        payload_bits=payload_bits,
+        first_step=k + 2,  # a step after the input's first, and one more for each layer below
+        table=tables(units.zoneout),
+        **numbers,
+    )
+    return layer, projections
+
+
+def _rows(name: str, weight: Tensor, one: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Integers of a matrix ``(3H, in)``, and of each row the multiplier and shift back to pre-activations."""
+    largest = weight.abs().amax(1)
+    scale = torch.where(largest > 0, FULL / largest, 1.0)
+    whole = (2 * (weight * scale[:, None] / 2).round()).clamp(-256, FULL)
+    back = PRE_ONE / (scale * one)
+    shift = (15 - torch.frexp(back).exponent).clamp(1, 40)  # the multiplier then has 15 bits
+    multiplier = (back * 2.0**shift).round()
+    if float(multiplier.max()) > 2**15:
+        raise ValueError(f"{name}: a weight of {float(largest.max()):.4g} is too large beside an input of 1")
+    return whole, torch.where(largest > 0, multiplier, 0).clamp(max=2**15 - 1).to(torch.int32), shift.to(torch.int32)
+
+
+def _output(
+    gated: Gated, layer: EGRUUnits, told: Tensor, known: float, log: Log
+) -> tuple[LIFNeurons, Projection, float]:
+    """The output population, what it hears of the last layer, and the volts of its voltage."""
+    decay = gated.units.trace_decay or 0.0
+    dv = round(4096 * (1 - decay))
+    if dv < 1:
+        raise ValueError(f"trace_decay is {decay}: the chip's nearest is 1; expected at most {1 - 1 / 4096:.6g}")
+    weight, keep = gated.weight_out, 1 - dv / 4096
+    scale = FULL / (float(weight.abs().max()) or 1.0)
+    voltage, reach = torch.zeros(told.shape[1], len(weight), dtype=torch.float64), 0.0
+    for sums in told.double() @ (weight.t() * scale):
+        voltage = keep * voltage + sums
+        reach = max(reach, HEADROOM * float(voltage.abs().max()))
+    exponent = next((e for e in EXPONENTS if reach * 2.0**e <= TOP), EXPONENTS[-1])
+    scale *= min(1.0, TOP / max(reach * 2.0**exponent, 1.0))
+    whole = (2 * (weight * scale / 2).round()).clamp(-256, FULL)
+    log.errors["output"] = {
+        "scale": scale,
+        "weight_exp": float(exponent),
+        "weight_sqnr_db": _sqnr(weight, whole / scale),
+        "trace_decay": abs(keep - decay),
+    }
+    neurons = LIFNeurons("output", len(weight), du=4095, dv=dv, vth=TOP)
+    options = {"weight_exp": exponent, "message_bits": layer.payload_bits, "sign_mode": "mixed"}
+    synapses = Dense(layer.name, "output", whole.t().to(torch.int32), **options)
+    return neurons, synapses, (1 - keep) / (64 * scale * 2.0**exponent * known)
+
+
+def _compare(gated: Gated, events: Events, told: dict[str, Tensor], known: float, log: Log) -> dict[str, float]:
+    """How the integers' events differ from the trained layers', on the calibration batch."""
+    units, training = gated.units, gated.units.training
+    dense = events.to_dense(gated.step).to(units.weight_ih_l0)
+    x = dense if gated.embedding is None else dense @ gated.embedding.to(dense).t()
+    units.eval()
+    try:
+        steps = units(x.transpose(0, 1) if units.batch_first else x, return_steps=True)[2]
+    finally:
+        units.train(training)
+    distances = {}
+    there = within(events.num_steps(gated.step), len(dense))[:, :, None]
+    for k, done in enumerate(steps):
+        exact, found = done.y.double(), told[f"hidden_{k}"][k + 1 :][: len(dense)].double() / known
+        errors = log.errors[f"hidden_{k}"]
+        errors["told_sqnr_db"] = _sqnr(exact * there, found * there)
+        apart = ((exact != 0) != (found != 0)) & there
+        errors["events_that_differ"] = float(apart.sum()) / max(1, int(((exact != 0) & there).sum()))
+        square = float((exact * there).square().sum())
+        distances[f"hidden_{k}"] = float(((exact - found) * there).square().sum()) / max(square, 1e-12)
+    return distances
+
+
+def _exact(value: Tensor) -> Tensor:
+    return value.detach().double().cpu()
+
+
+def _sqnr(exact: Tensor, found: Tensor) -> float:
+    """Signal to quantisation noise, in decibel."""
+    noise = float((exact - found).square().sum())
+    return math.inf if noise == 0 else 10 * math.log10(max(float(exact.square().sum()), 1e-300) / noise)
