@@ -136,41 +136,19 @@ def export(
     finetune: Annotated[int, typer.Option(help="Epochs of training through the chip's integers.")] = 0,
     tolerance: Annotated[float, typer.Option(help="Accuracy that may be lost.")] = 0.01,
     samples: Annotated[int, typer.Option(help="Samples that the files check themselves with, in Lava too.")] = 3,
+    steps: Annotated[int, typer.Option(help="How many of their first steps.")] = 200,
     limit: Annotated[
-        int | None, typer.Option(help="Compare on so many samples of the test part; all by default.", show_default=False)
+        int | None,
+        typer.Option(help="Compare on so many samples of the test part; all by default.", show_default=False),
     ] = None,
     chip: Annotated[str, typer.Option(help="Chip whose limits are checked.")] = "loihi2",
     data_root: DataRoot = None,
 ) -> None:
     """Carry the network of a run to a chip, and check that it is still the same; the exit code is 1 if it is not."""
-    from eventnet.hardware.command import carry
-    from eventnet.training import batches, checkpoint
-    from eventnet.training.run import data_of
-
-    network, _ = checkpoint.load_model(run)
-    splits, recipe = data_of(run, data_root), network.recipe
-    try:
-        report = carry(
-            network.eval(),
-            splits,
-            to,
-            run / to if out is None else out,
-            batches=batches.Batches(splits.train, recipe.batch_size, shuffle=True, seed=recipe.seed),
-            dt=dt,
-            try_dt=[] if try_dt is None else [float(x) for x in try_dt.split(",")],
-            calibration=calibration,
-            epochs=finetune,
-            limit=limit,
-            tolerance=tolerance,
-            samples=samples,
-            chip=chip,
-            say=lambda text: _out().print(text, highlight=False, markup=False, soft_wrap=True),
-        )
-    except (ValueError, TypeError, OSError) as error:
-        raise UserError(str(error)) from error
-    _show({gate.name: str(gate).removeprefix(f"{gate.name}  ") for gate in report.gates})
-    _show({"report": str((run / to if out is None else out) / "parity.html")})
-    if not report.ok:
+    options: dict[str, Any] = {"dt": dt, "calibration": calibration, "epochs": finetune, "tolerance": tolerance}
+    options |= {"samples": samples, "steps": steps, "limit": limit, "chip": chip, "data_root": data_root}
+    options["try_dt"] = [] if try_dt is None else [float(x) for x in try_dt.split(",")]
+    if not _export(run, to, run / to if out is None else out, **options):
         raise typer.Exit(1)
 
 
@@ -221,8 +199,14 @@ def demo(
     folder = fresh_folder(RUNS / "demo") if out is None else out
     _run(find("digits"), folder)
     console.print(
+        "\nThe same network on a neuromorphic chip, 8-bit weights, steps of 0.25 ms, simulated bit for bit:",
+        soft_wrap=True,
+    )
+    _export(folder, "loihi", folder / "loihi", dt=0.25e-3)
+    console.print(
         "\nTry next:\n"
         f"  eventnet evaluate {folder} --part validation\n"
+        f"  eventnet export {folder} --to nir\n"
         "  eventnet train digits --hidden 100,100 --epochs 20\n"
         "  eventnet train yinyang",
         highlight=False,
@@ -337,6 +321,29 @@ def _run(recipe: Recipe | None, folder: Path, **options: Any) -> None:
             "plots": "  ".join(path.name for path in result.plots) + f"  in {result.folder / 'plots'}",
         }
     )
+
+
+def _export(run: Path, to: str, out: Path, data_root: Path | None = None, **options: Any) -> bool:
+    """Carry a run's network to a target, show the gates; whether none failed."""
+    from eventnet.hardware.command import carry
+    from eventnet.training import checkpoint
+    from eventnet.training.batches import Batches
+    from eventnet.training.run import data_of
+
+    network, _ = checkpoint.load_model(run)
+    splits, recipe = data_of(run, data_root), network.recipe
+    shuffled = Batches(splits.train, recipe.batch_size, shuffle=True, seed=recipe.seed)
+    try:
+        report = carry(network.eval(), splits, to, out, batches=shuffled, say=_say, **options)
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(str(error)) from error
+    _show({gate.name: str(gate).removeprefix(f"{gate.name}  ") for gate in report.gates})
+    _show({"files": str(out), "report": str(out / "parity.html")})
+    return report.ok
+
+
+def _say(text: str) -> None:
+    _out().print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _best(result: Result) -> dict[str, str]:

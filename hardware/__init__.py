@@ -1,7 +1,19 @@
 """Trained networks on neuromorphic hardware: fixed-point twins, exporters, mapping, energy, parity reports.
 
 The directory is called `hardware`, the package `eventnet.hardware`. It knows eventnet, not the reverse.
+
+- ``compile``: a trained model as a network of integers, a ``Deployment``.
+- ``export``: that into a folder, for Loihi's arithmetic, Lava or NIR, with a report that says whether it is still the same.
+- ``eventnet.hardware.loihi.simulate``: a graph of plain integers, run bit for bit as Lava 0.10.0 does.
+- ``eventnet.hardware.nir``: NIR files. ``eventnet.hardware.mapping``: does it fit on a chip?
 """
 
 if __name__ != "eventnet.hardware":
     raise ImportError("hardware/ is eventnet.hardware: install eventnet, then import eventnet.hardware")
+
+from eventnet.hardware.deployment import Deployment, compile
+from eventnet.hardware.export import export
+from eventnet.hardware.finetune import QuantizedTwin, finetune
+from eventnet.hardware.network import HardwareNetwork
+
+__all__ = ["Deployment", "HardwareNetwork", "QuantizedTwin", "compile", "export", "finetune"]

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from eventnet import LI, LIF, Events
 from eventnet.hardware.calibrate import calibrate
+from eventnet.hardware.egru_quantize import binned, gated_of, quantize_gated
 from eventnet.hardware.files import load_network, save_network
 from eventnet.hardware.lava import to_lava
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork
 from eventnet.hardware.quantize import Log, Scale, gain, layers_of, names_of, quantize, rasterize
 from eventnet.hardware.reading import Reader, Reading
+
+if TYPE_CHECKING:
+    from eventnet.hardware.parity import ParityReport
 
 __all__ = ["Decision", "Deployment", "compile"]
 
@@ -42,6 +46,7 @@ class Deployment:
     reading: Reading
     log: Log = field(default_factory=Log)
     distances: Mapping[str, float] = field(default_factory=dict)
+    model: Any = field(default=None, repr=False)  # that it was compiled from; not saved
 
     def run(self, events: Events) -> Decision:
         """Simulate the chip on events, bit for bit.
@@ -67,11 +72,36 @@ class Deployment:
 
     def raster(self, events: Events) -> Tensor:
         """The events as the chip is told them: ``(T, B, N)`` int32."""
-        return rasterize(events, self.network.dt, self.network.notes.get("values"))
+        values = self.network.notes.get("values")
+        if self.network.notes.get("binned"):
+            return binned(events, self.network.dt, values, late=self.reading.lag + 1)
+        return rasterize(events, self.network.dt, values)
 
-    def to_lava(self, folder: str | Path, events: Events) -> Path:
-        """Write a Lava script with these samples to check itself with; see ``eventnet.hardware.lava.to_lava``."""
-        return to_lava(self.network, folder, self.raster(events))
+    def to_lava(self, folder: str | Path, events: Events, steps: int | None = None) -> Path:
+        """Write a Lava script with these samples (their first steps) to check itself with; see ``hardware.lava.to_lava``."""
+        return to_lava(self.network, folder, self.raster(events)[:steps])
+
+    def to_nir(self, path: str | Path) -> None:
+        """Write the trained layers as a NIR file in steps of this network's dt; see ``hardware.nir.write_nir``."""
+        from eventnet.hardware.nir import write_nir
+
+        write_nir(layers_of(self._trained()), path, dt=self.network.dt)
+
+    def report(self, events: Events, labels: Tensor | None = None, *, chip: str = "loihi2") -> ParityReport:
+        """How this network differs from the trained one, on samples that were not used before; see ``hardware.parity``.
+
+        The gates come with ``eventnet.hardware.export``, which writes files and reads them again.
+        """
+        from eventnet.hardware.parity import measure
+
+        return measure(self, self._trained(), events, labels, chip=chip)
+
+    def _trained(self) -> Any:
+        if self.model is None:
+            raise ValueError(
+                "a deployment that was loaded from a file has no trained model: set deployment.model to it"
+            )
+        return self.model
 
     def save(self, path: str | Path) -> None:
         """Write everything into one file."""
@@ -107,17 +137,18 @@ def compile(
     target: str = "loihi",
     *,
     calibration: Events,
-    dt: float = 1e-3,
+    dt: float | None = None,
     reading: Reading | str | None = None,
     search: bool = True,
 ) -> Deployment:
     """A trained model as a network of integers.
 
     Args:
-        model: LIF layers, at the end LIF or LI: a list, an ``nn.Sequential``, or a network of ``eventnet.training``.
+        model: LIF layers, at the end LIF or LI, or an EGRU and an ``nn.Linear``: a list, an ``nn.Sequential``, or a network of
+            ``eventnet.training``.
         target: "loihi", the arithmetic of ``eventnet.hardware.loihi``.
         calibration: a batch of typical input, not of the test set.
-        dt: seconds of a step.
+        dt: seconds of a step; by default 1 ms, and of gated units their own.
         reading: what the classes are read from, a ``Reading`` or one of its kinds; by default what the model says itself, else
             the largest voltage of an LI layer and the first spike of an LIF layer.
         search: look for the scales on the calibration batch; otherwise the largest are taken.
@@ -132,7 +163,13 @@ def compile(
     """
     if target not in TARGETS:
         raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
-    layers, log = layers_of(model), Log()
+    gated = gated_of(model)
+    if gated is not None:
+        if dt not in (None, gated.step):
+            raise ValueError(f"dt: the units were trained with steps of {gated.step:g} s, expected those, got {dt!r}")
+        network, log, reading, distances = quantize_gated(model, calibration, reading=reading)
+        return Deployment(network, reading, log, distances, model)
+    layers, log, dt = layers_of(model), Log(), 1e-3 if dt is None else dt
     bits, values = _message(calibration, dt, log)
     scales: dict[str, Scale] = {}
     distances: dict[str, float] = {}
@@ -141,7 +178,7 @@ def compile(
     notes = {} if values is None else {"values": values}
     network, found = quantize(layers, dt, scales=scales, message_bits=bits, notes=notes)  # type: ignore[arg-type]
     log.errors, log.lost = found.errors, log.lost + found.lost
-    return Deployment(network, _reading(model, layers, reading, log, dt), log, distances)
+    return Deployment(network, _reading(model, layers, reading, log, dt), log, distances, model)
 
 
 def _message(events: Events, dt: float, log: Log) -> tuple[int, float | None]:

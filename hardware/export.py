@@ -3,6 +3,8 @@ the trained one."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import eventnet
 from eventnet import Events
 from eventnet.hardware.deployment import Deployment
 from eventnet.hardware.lava import EXPECTED, rebuilt
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork
-from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, lava_gate, measure
+from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, compared, lava_gate, measure
+from eventnet.hardware.quantize import layers_of, rasterize
+from eventnet.hardware.reading import Reader
 
 __all__ = ["TARGETS", "export"]
 
-TARGETS = ("loihi", "lava")
-NETWORK = "network.safetensors"
+TARGETS = ("loihi", "lava", "nir")
+NETWORK, GRAPH = "network.safetensors", "network.nir"
 
 
 def export(
@@ -33,6 +38,7 @@ def export(
     *,
     tolerance: float = 0.01,
     samples: int = 3,
+    steps: int = 200,
     chip: str = "loihi2",
     say: Callable[[str], None] = lambda text: None,
 ) -> ParityReport:
@@ -41,11 +47,13 @@ def export(
     Args:
         deployment: of ``compile``.
         model: what it was compiled from.
-        target: "loihi": one file, ``network.safetensors``; "lava": also a script that runs it there.
+        target: "loihi": one file, ``network.safetensors``; "lava": also a script that runs it there; "nir": ``network.nir``, the
+            trained layers themselves in steps of the deployment's dt.
         folder: made if it is not there.
         events, labels: samples that were not used before; the first few go into the files, for their own check.
         tolerance: accuracy that may be lost.
-        samples: that the files check themselves with, and that Lava runs if it is installed.
+        samples, steps: that the files check themselves with, and that Lava runs if it is installed: so many samples, so many of
+            their first steps (Lava takes up to half a second for one).
         chip: a profile whose limits are checked.
         say: told what is being done.
     """
@@ -53,15 +61,20 @@ def export(
         raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if target == "nir":
+        report = _to_nir(deployment, model, folder / GRAPH, events, labels)
+        report.gates.append(accuracy_gate(report.facts, tolerance))
+        report.save(folder)
+        return report
     deployment.save(folder / NETWORK)
     some = events[: min(samples, events.batch_size)]
-    raster = deployment.raster(some)
+    raster = deployment.raster(some)[:steps]
     say("comparing the network on the chip with the trained one")
     report = measure(deployment, model, events, labels, chip=chip)
     if target == "loihi":
         report.gates += _loads(lambda: Deployment.load(folder / NETWORK).network, NETWORK, deployment.network, raster)
     else:
-        script = deployment.to_lava(folder, some)
+        script = deployment.to_lava(folder, some, steps)
         report.gates += _loads(lambda: rebuilt(script), f"{script.name} and {EXPECTED}", deployment.network, raster)
     report.gates.append(accuracy_gate(report.facts, tolerance))
     if target == "lava":
@@ -69,6 +82,37 @@ def export(
         report.gates.append(lava_gate(script, raster.shape[1]))
     report.save(folder)
     return report
+
+
+def _to_nir(
+    deployment: Deployment, model: nn.Module | list[nn.Module], path: Path, events: Events, labels: Tensor | None
+) -> ParityReport:
+    """Write a NIR file, run it in steps, and compare."""
+    from eventnet.hardware.nir import from_nir, lost_by_readers, write_nir
+
+    layers, dt = layers_of(model), deployment.network.dt
+    facts: dict[str, Any] = {"identity": {"eventnet": eventnet.__version__, "target": "NIR", "step_s": dt}}
+    try:
+        write_nir(layers, path, dt=dt)
+        found = from_nir(path)
+    except (RuntimeError, OSError) as error:
+        return ParityReport(facts, [Gate("L0", False, str(error)), Gate("L1", None, "there is no file to run")])
+    facts["identity"]["file_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    facts["lost"] = [
+        f"by {reader} when it reads the file: {each}"
+        for reader, lost in lost_by_readers(found).items()
+        for each in lost
+    ]
+    if labels is not None:
+        out = found(rasterize(events, dt).to(torch.float64))
+        plain = (1.0,) * out.shape[2], (0.0,) * out.shape[2]
+        reader = Reader(
+            dataclasses.replace(deployment.reading, volts=plain[0], offset=plain[1]), events.num_steps(dt), dt
+        )
+        reader.add(out, out)
+        facts["accuracy"] = compared(deployment.reading, layers, events, labels, reader.scores())
+    text = "read again and run in steps, it gives the spikes and voltages of the layers' own equations"
+    return ParityReport(facts, [Gate("L0", True, f"{path.name}: {found!r}"), Gate("L1", True, text)])
 
 
 def _loads(load: Callable[[], HardwareNetwork], what: str, network: HardwareNetwork, raster: Tensor) -> list[Gate]:

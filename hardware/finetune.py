@@ -6,10 +6,7 @@ through what is rounded.
                ds/dV = height max(0, 1 - |V - threshold| / (half_width threshold)) / threshold
 
 in volts. Weights are kept as real numbers, rounded in the forward pass, and the gradient of the rounded one is theirs. Delays,
-decays and thresholds stay as they are. A weight that keeps jumping between two integers pulls its neurons to and fro without
-learning: once it has turned back too often it is frozen at the integer at which it was longer.
-
-Source: Nagel, Fournarakis, Bondarenko & Blankevoort, "Overcoming oscillations in quantization-aware training" (ICML 2022).
+decays and thresholds stay as they are. Weights that oscillate are frozen (``eventnet.hardware.integer_weights``).
 """
 
 from __future__ import annotations
@@ -24,20 +21,19 @@ from torch import Tensor, nn
 
 from eventnet import Events, metrics
 from eventnet.hardware.deployment import Deployment
+from eventnet.hardware.integer_weights import IntegerWeights, on_grid, with_weight
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import Dense, HardwareNetwork, Inputs
-from eventnet.hardware.quantize import FULL
 from eventnet.hardware.reading import Reader
 
 __all__ = ["QuantizedTwin", "finetune"]
 
 HEIGHT, HALF_WIDTH = 0.5, 0.5  # of the triangle that is the derivative of a spike
-MEMORY, TURNS = 0.98, 0.02  # of the running mean of a weight's turns, and the share of steps that freezes it
 GATHERED = 2**22  # synapses at a time
 
 
-class QuantizedTwin(nn.Module):
+class QuantizedTwin(IntegerWeights):
     """A deployed network whose weights can be trained: the same integers forward, a gradient backward.
 
     Args:
@@ -56,27 +52,13 @@ class QuantizedTwin(nn.Module):
     """
 
     def __init__(self, deployment: Deployment) -> None:
-        super().__init__()
+        super().__init__(deployment)
         if deployment.reading.kind == "first_spike":
             raise ValueError(
                 "a first spike on a grid has no gradient here: expected a readout of the voltage, or a count of spikes"
             )
         network = deployment.network
-        for each in network.projections:
-            if not isinstance(each, Dense):
-                raise TypeError(f"{each.name}: expected dense synapses, got {each.kind}")
-        self.deployment = deployment
-        self.weights = nn.ParameterList([nn.Parameter(each.weight.to(torch.float32)) for each in network.projections])
         self.stages = [_Stage(network, each) for each in network.neurons if isinstance(each, LIFNeurons)]
-        for k, weight in enumerate(self.weights):
-            for name, start in (
-                ("whole", weight.detach()),
-                ("turn", torch.zeros_like(weight)),
-                ("turns", torch.zeros_like(weight)),
-            ):
-                self.register_buffer(f"{name}_{k}", start.clone(), persistent=False)
-            self.register_buffer(f"mean_{k}", weight.detach().clone(), persistent=False)
-            self.register_buffer(f"frozen_{k}", torch.zeros_like(weight, dtype=torch.bool), persistent=False)
 
     def forward(self, events: Events) -> Tensor:
         """Scores as ``Deployment.run``, with a gradient to the weights."""
@@ -89,46 +71,6 @@ class QuantizedTwin(nn.Module):
         reader = Reader(reading, events.num_steps(network.dt), network.dt)
         reader.add(v, x)
         return reader.scores()
-
-    @torch.no_grad()
-    def after_step_(self) -> None:
-        """After each step of the optimiser: weights stay in range, and those that oscillate are frozen."""
-        for k, weight in enumerate(self.weights):
-            weight.clamp_(-256, FULL)
-            whole, turn, turns, mean, frozen = (
-                getattr(self, f"{n}_{k}") for n in ("whole", "turn", "turns", "mean", "frozen")
-            )
-            now = on_grid(weight)
-            moved = (now - whole).sign()
-            back = (moved != 0) & (moved == -turn)
-            turns.mul_(MEMORY).add_(back, alpha=1 - MEMORY)
-            mean.mul_(MEMORY).add_(now, alpha=1 - MEMORY)
-            turn.copy_(torch.where(moved != 0, moved, turn))
-            frozen |= turns > TURNS
-            weight.copy_(torch.where(frozen, on_grid(mean), weight))
-            whole.copy_(on_grid(weight))
-
-    def frozen_share(self) -> float:
-        """Share of the weights that are frozen."""
-        frozen = [getattr(self, f"frozen_{k}") for k in range(len(self.weights))]
-        return sum(int(x.sum()) for x in frozen) / max(1, sum(x.numel() for x in frozen))
-
-    def deploy(self) -> Deployment:
-        """The deployment with the weights as they are now."""
-        return Deployment(self._network(), self.deployment.reading, self.deployment.log, self.deployment.distances)
-
-    def _network(self) -> HardwareNetwork:
-        old = self.deployment.network
-        return old.changed(projections=[_with(each, w) for each, w in zip(old.projections, self.weights, strict=True)])
-
-
-def on_grid(weight: Tensor) -> Tensor:
-    """The nearest even integers from -256 to 254."""
-    return (2 * (weight / 2).round()).clamp(-256, FULL)
-
-
-def _with(projection: Any, weight: Tensor) -> Dense:
-    return dataclasses.replace(projection, weight=on_grid(weight.detach()).to(torch.int32))
 
 
 @dataclass(init=False)
@@ -154,7 +96,7 @@ class _Stage:
     def run(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Spikes, v before the reset, and the mini network's u."""
         source = self.network.projections[self.projections[0]].source
-        synapses = [_with(self.network.projections[k], w) for k, w in zip(self.projections, weights, strict=True)]
+        synapses = [with_weight(self.network.projections[k], w) for k, w in zip(self.projections, weights, strict=True)]
         mini = HardwareNetwork([Inputs(source, x.shape[2]), self.neurons], synapses, self.network.dt)
         spikes, u, v = (part[self.name] for part in simulate(mini, x.to(torch.int32), record=[self.name]))
         return spikes, u, v

@@ -49,17 +49,17 @@ h1{font-size:1.6rem;line-height:1.25;margin:.5rem 0}
 h2{font-size:1.2rem;margin:2.2rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
 p,ul{max-width:42rem;margin:.6rem 0}
 ul{padding-left:1.2rem}
-.soft,figcaption,caption{color:var(--soft);font-size:.9rem}
+.soft,figcaption{color:var(--soft);font-size:.9rem}
 .good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--open)}
 .good,.bad,.open{font-weight:600}
 .answer{border:2px solid;border-radius:8px;padding:.7rem 1rem;font-size:1.1rem;max-width:none}
-.scroll{overflow-x:auto;margin:.8rem 0}
+.scroll{overflow-x:auto;margin:.3rem 0 1rem}
 table{border-collapse:collapse;min-width:min(100%,24rem);font-variant-numeric:tabular-nums}
-caption{text-align:left;padding-bottom:.3rem}
 th,td{padding:.35rem 1.2rem .35rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 td{min-width:4.5rem}
 th{font-weight:600}
 thead th{color:var(--soft)}
+td .soft{overflow-wrap:anywhere}
 code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));gap:1rem;margin:.8rem 0}
 figure{margin:0}
@@ -71,8 +71,8 @@ body{padding:0;max-width:none;font-size:10pt}
 .figures{grid-template-columns:1fr 1fr}
 .scroll{overflow:visible}
 th,td{padding-right:.7rem}
-h2{break-after:avoid}
-figure,tr,.answer{break-inside:avoid}}
+h2,p{break-after:avoid}
+figure,table,.answer{break-inside:avoid}}
 """
 
 
@@ -135,9 +135,9 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]], caption: s
     body = ""
     for name, *cells in rows:
         body += f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(x)}</td>" for x in cells) + "</tr>\n"
-    return Html(  # a region with a name and a tab stop: the keyboard can scroll it too
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption>\n{head}<tbody>{body}</tbody></table></div>"
+    return Html(  # the caption is not the table's own, which would scroll away; a tab stop, so that the keyboard can scroll too
+        f'{paragraph(caption, "soft")}<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
+        f"<table>\n{head}<tbody>{body}</tbody></table></div>"
     )
 
 

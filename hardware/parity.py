@@ -32,6 +32,7 @@ from eventnet.hardware.loihi import Record, simulate
 from eventnet.hardware.mapping import check
 from eventnet.hardware.network import Convolution, Projection, Sparse
 from eventnet.hardware.quantize import layers_of, names_of
+from eventnet.hardware.reading import Reading
 
 __all__ = ["Gate", "ParityReport", "accuracy_gate", "interval", "lava_gate", "measure"]
 
@@ -127,7 +128,7 @@ def measure(
         "counts": _counts(deployment, decision, events),
     }
     if labels is not None:
-        facts["accuracy"] = _accuracy(deployment, model, layers, events, labels, decision.scores)
+        facts["accuracy"] = compared(deployment.reading, layers, events, labels, decision.scores)
     pictures["weights"] = _weights(deployment, layers)
     return ParityReport(facts, [], pictures)
 
@@ -246,27 +247,23 @@ def _trace(
     return found
 
 
-def _accuracy(
-    deployment: Any, model: Any, layers: list[Any], events: Events, labels: Tensor, scores: Tensor
-) -> dict[str, Any]:
-    """Of both, with Wilson's 95 % intervals, and how often they say the same."""
-    trained = deployment.reading.predict(_trained_scores(deployment, model, layers, events))
-    chip = deployment.reading.predict(scores)
+@torch.no_grad()
+def compared(reading: Reading, layers: list[Any], events: Events, labels: Tensor, scores: Tensor) -> dict[str, Any]:
+    """Accuracy of the trained layers and of scores of the exported network, with Wilson's 95 % intervals, and how often they
+    say the same."""
+    trained = reading.predict(trained_scores(reading, layers, events))
+    chip = reading.predict(scores)
     counted = int((labels != metrics.IGNORED).sum())
     found = {
         name: interval(round(metrics.accuracy(said, labels) * counted), counted)
         for name, said in (("trained", trained), ("chip", chip))
     }
-    return {
-        **found,
-        "labels": counted,
-        "agreement": metrics.accuracy(chip, torch.where(labels == metrics.IGNORED, labels, trained)),
-    }
+    same = metrics.accuracy(chip, torch.where(labels == metrics.IGNORED, labels, trained))
+    return {**found, "labels": counted, "agreement": same}
 
 
-def _trained_scores(deployment: Any, model: Any, layers: list[Any], events: Events) -> Tensor:
+def trained_scores(reading: Reading, layers: list[Any], events: Events) -> Tensor:
     """Scores of the trained layers, read as the deployment is."""
-    reading = deployment.reading
     for layer in layers[:-1]:
         events = layer(events)
     out = layers[-1](events)
@@ -275,9 +272,11 @@ def _trained_scores(deployment: Any, model: Any, layers: list[Any], events: Even
     if reading.kind == "count":
         return out.counts()
     if reading.kind == "at":
+        assert reading.step is not None
         steps = round(events.duration.max().item() / reading.step)
         return out.at(torch.arange(1, steps + 1, dtype=events.dtype) * reading.step)
-    return out.integral(reading.decay) if reading.kind == "integral" else getattr(out, reading.kind)()
+    found: Tensor = out.integral(reading.decay) if reading.kind == "integral" else getattr(out, reading.kind)()
+    return found
 
 
 def interval(right: int, total: int) -> dict[str, Any]:

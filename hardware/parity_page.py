@@ -93,8 +93,9 @@ def _absent(why: str) -> list[Html]:
     return [paragraph(f"Left out: {why}.", "soft")]
 
 
-def _percent(share: float) -> str:
-    return number(100 * share, "%")
+def _arrow(name: str) -> str:
+    """A projection's name, which a line may break at the arrow only."""
+    return name.replace("->", " → ")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -150,7 +151,7 @@ def _accuracy(accuracy: Facts | None) -> list[Html]:
     words = {"agreement": "both say the same", "labels": "labels"}
     for name, x in accuracy.items():
         if name not in stages:
-            rows.append((words.get(name, name), _percent(x) if name == "agreement" else number(x)))
+            rows.append((words.get(name, name), f"{x:.2%}" if name == "agreement" else number(x)))
     return [
         figures(figure(picture, f"Accuracy per stage with 95 % intervals: {told}", caption)),
         table(("stage", "accuracy (95 % interval)"), rows, "The same in numbers"),
@@ -199,13 +200,17 @@ def _dynamics(facts: Facts) -> list[Html]:
     if not layers:
         return _absent("the network has no spiking layer that could be compared")
     lines: dict[str, Callable[[Facts], str]] = {
-        "spikes per sample, trained": lambda x: number(x["spikes_trained"]),
-        "spikes per sample, on the chip": lambda x: number(x["spikes_chip"]),
-        "lag of the chip (steps)": lambda x: number(x["lag_steps"]),
-        "distance (0: the same spikes)": lambda x: number(x["distance"]),
+        "spikes, trained": lambda x: number(x["spikes_trained"]),
+        "spikes, on the chip": lambda x: number(x["spikes_chip"]),
+        "lag (steps)": lambda x: number(x["lag_steps"]),
+        "distance": lambda x: number(x["distance"]),
     }
     parts = [
-        _by_name(layers, lines, "Per layer, over the samples that were compared"),
+        _by_name(
+            layers,
+            lines,
+            "Spikes per sample, how late the chip is, and how far its spikes are from the trained ones (0: the same)",
+        ),
         paragraph("The first spike that differs:"),
         items(f"{name}: {_where(x['first_divergence'], step)}" for name, x in layers.items()),
     ]
@@ -229,7 +234,7 @@ def _where(found: Facts | None, step: float | None) -> str:
     text = f"step {found['step']:,}{when}, sample {found['sample']}, neuron {found['neuron']}: then a spike {only}"
     above = found.get("chip_above_threshold")
     if above is not None:
-        text += f"; the chip's voltage was {_percent(abs(above))} {'above' if above >= 0 else 'below'} the threshold"
+        text += f"; the chip's voltage was {abs(above):.2%} {'above' if above >= 0 else 'below'} the threshold"
     return text
 
 
@@ -275,7 +280,7 @@ def _weights(projections: Mapping[str, Facts] | None) -> list[Html]:
     for name, x in projections.items():
         before, after = (torch.as_tensor(x[key]).detach().double().cpu().flatten() for key in ("before", "after"))
         before, after = before[before.isfinite()], after[after.isfinite()]
-        caption = f"{name}: {len(before):,} weights"
+        caption = f"{_arrow(name)}: {len(before):,} weights"
         shown.append(
             figure(pictures.histogram(before, after), f"Histogram before and after rounding of {caption}", caption)
         )
@@ -291,7 +296,7 @@ def _counts(counts: Facts | None) -> list[Html]:
         table(("population", "spikes"), [(name, number(x)) for name, x in spikes.items()], "Spikes per sample"),
         table(
             ("projection", "operations"),
-            [(name, number(x)) for name, x in operations.items()],
+            [(_arrow(name), number(x)) for name, x in operations.items()],
             f"Synaptic operations per sample{samples}",
         ),
     ]
@@ -301,14 +306,14 @@ def _resources(found: Facts | None) -> list[Html]:
     """Whether it fits; what does not and what to do; and what the answer rests on that no source states."""
     if not found:
         return _absent("no chip was asked for")
-    cores, profile = f"{number(found.get('num_cores'))} cores", found.get("profile", "the chip")
+    cores, profile = number(found.get("num_cores")), found.get("profile", "the chip")
     if found.get("ok"):
-        parts = [paragraph(f"Fits on {profile}: {cores}.", "good")]
+        parts = [paragraph(f"Fits on {profile}. Cores: {cores}.", "good")]
     else:
-        parts = [paragraph(f"Does not fit on {profile}; placed regardless, it takes {cores}.", "bad")]
+        parts = [paragraph(f"Does not fit on {profile}. Cores that it would take: {cores}.", "bad")]
     rows = []
     for x in found.get("violations", ()):
-        where = x["layer"] if x.get("neuron") is None else f"{x['layer']}, neuron {x['neuron']}"
+        where = _arrow(x["layer"]) + (f", neuron {x['neuron']}" if x.get("neuron") is not None else "")
         such = f" ({x['count']:,} such)" if x.get("count", 1) > 1 else ""
         rows.append(
             (where, LIMITS.get(x["limit"], x["limit"]), number(x["found"]) + such, number(x["allowed"]), x["remedy"])

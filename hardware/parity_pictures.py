@@ -37,6 +37,7 @@ def accuracy(stages: Mapping[str, Mapping[str, float]]) -> Figure:
     # A "$" in a name is no formula.
     axis.set_yticks(range(len(stages)), [STAGES.get(name, name) for name in stages], parse_math=False)
     axis.set_ylim(len(stages) - 0.5, -0.7)
+    axis.margins(x=0.08)
     axis.set_xlabel("accuracy (%)")
     return picture
 
@@ -53,7 +54,7 @@ def raster(spikes: tuple[Sequence[float], Sequence[int]], colour: str, end: floa
     y = [value for n in units for value in (n - half, n + half, gap)]
     axis.plot(x, y, color=colour, linewidth=1.2, solid_capstyle="butt", rasterized=len(times) > MANY)
     axis.set_xlim(-10 * end, 1010 * end)  # ms, with a hundredth on each side
-    axis.set_ylim(-1 - half, top + 1 + half)
+    axis.set_ylim(-0.5 - half, top + 0.5 + half)
     axis.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     axis.set_xlabel("time (ms)")
     axis.set_ylabel("neuron")
