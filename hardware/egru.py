@@ -75,9 +75,9 @@ def tables(zoneout: float = 0.0) -> Tensor:
 class EGRUUnits(Population):
     """Event-based gated recurrent units; see ``help(eventnet.hardware.egru)`` for their equations.
 
-    Projections from below end at the port ``"input"``, those of the layer itself at ``"recurrent"``; both take ``3 size`` numbers,
-    in the order r, z, n. In a simulation, ``u`` is the pre-activation of n (everything that arrives is in it, but z), ``v`` is c at
-    the end of the step, and spikes are the values that are told. A unit that fires at a v that rounds to 0 is reset unheard.
+    Projections from below end at the port ``"input"``, those of the layer itself at ``"recurrent"``; both take ``3 size``
+    numbers, in the order r, z, n. In a simulation ``u`` is the pre-activation of n (of what arrives, only z is not in it), ``v``
+    is c at the end of the step, and spikes are the values that are told. A unit whose v rounds to 0 may fire unheard.
 
     Args:
         name, size: of the population.
@@ -164,10 +164,10 @@ class EGRUStepper:
         """One step of the equations above."""
         if t < self.first:
             return torch.zeros_like(state["v"]), 0
-        (x_r, x_z, x_n), (h_r, h_z, h_n) = (self._scaled(end, arrived[end]).chunk(3, 1) for end in self.ends)
-        r, z = self._look(0, x_r + h_r), self._look(1, x_z + h_z)
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = (self.scaled(end, arrived[end]).chunk(3, 1) for end in self.ends)
+        r, z = self.look(0, x_r + h_r), self.look(1, x_z + h_z)
         u = x_n + ((r * h_n + ONE // 2) >> 15)
-        n = self._look(2, u)
+        n = self.look(2, u)
         v = ((z * state["v"] + (ONE - z) * n + ONE // 2) >> 15).to(torch.int32)
         fired = v > self.threshold
         lost = 15 - self.bits
@@ -176,12 +176,12 @@ class EGRUStepper:
         beyond = sum(int((p.abs() > ONE).sum()) for p in (x_r + h_r, x_z + h_z, u))
         return told * fired, beyond
 
-    def _scaled(self, end: str, arrived: Tensor) -> Tensor:
+    def scaled(self, end: str, arrived: Tensor) -> Tensor:
         """What arrived at a port as a part of the pre-activations, ``(B, 3 size)`` int64."""
         multiplier, shift, bias = self.ends[end]
         return ((arrived * multiplier + (1 << (shift - 1))) >> shift) + bias
 
-    def _look(self, gate: int, u: Tensor) -> Tensor:
+    def look(self, gate: int, u: Tensor) -> Tensor:
         """A gate's table between its places."""
         table = self.table[gate]
         p = u.clamp(-ONE, ONE) + ONE

@@ -38,7 +38,7 @@ __all__ = ["Gated", "binned", "gated_of", "quantize_gated"]
 KINDS = {"last": "last", "mean": "step_mean", "each": "at"}  # of readings, by those of gated recipes
 HEADROOM = 1.5  # of a readout's voltage beyond what the calibration batch showed
 EXPONENTS = range(0, -8, -1)  # of its weights, tried in this order
-GRADED = 255  # of the largest value of graded input
+GRADED, MESSAGE_BITS = 255, 16  # of the largest value of graded input, and what a message of it may hold
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def gated_of(model: Any) -> Gated | None:
     if step is None:
         raise ValueError("EGRU: nothing says how many seconds a step lasts: expected EGRU(..., step=1e-3)")
     if units.bidirectional:
-        raise ValueError("EGRU: units of both directions need the whole sequence first, and a chip has none: expected one")
+        raise ValueError(
+            "EGRU: units of both directions need the whole sequence first, and a chip has none: expected one"
+        )
     for name, value in [*units.named_parameters(), *(("readout." + name, x) for name, x in readout.named_parameters())]:
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name}: expected finite numbers, got some that are not")
@@ -133,11 +135,11 @@ def quantize_gated(
     if reading.kind not in KINDS.values():
         raise ValueError(f"readout {reading.kind!r} of gated units: expected one of {', '.join(KINDS.values())}")
     log, units = Log(), gated.units
-    values, bits = _input(calibration, dt, log)
+    values = _values(calibration, dt, log)
     notes = {"binned": True} if values is None else {"binned": True, "values": values}
     populations: list[Any] = [Inputs("input", gated.weight_in.shape[1])]
     projections: list[Projection] = []
-    known = 1.0 if values is None else values  # what stands for 1
+    known, bits = (1.0 if values is None else values), MESSAGE_BITS  # what stands for 1
     for k in range(units.num_layers):
         layer, synapses = _layer(gated, k, populations[-1].name, known, bits, payload_bits, log)
         populations.append(layer)
@@ -159,20 +161,22 @@ def quantize_gated(
 # ---- parts of a network ------------------------------------------------------------------------------------------------------
 
 
-def _input(events: Events, dt: float, log: Log) -> tuple[float | None, int]:
-    """What a value of 1 becomes, and the bits of the input's messages: None and 0 where all events are alike."""
+def _values(events: Events, dt: float, log: Log) -> float | None:
+    """What an input event's value of 1 becomes; None where events have none."""
     dense = events.to_dense(dt)
     largest = float(dense.abs().max()) if dense.numel() else 0.0
     if events.values is None:
         if largest > 1:
-            log.lost.append(f"up to {largest:.0f} input events of one unit in a step of {dt:g} s: told as one graded spike")
-        return None, 16 if largest > 1 else 0
+            log.lost.append(
+                f"up to {largest:.0f} input events of one unit in a step of {dt:g} s: told as one graded spike"
+            )
+        return None
     whole = bool((dense == dense.round()).all()) and largest <= GRADED
     values = 1.0 if whole or not largest else GRADED / largest
     error = float((dense * values - (dense * values).round()).abs().max())
     if error > 1e-3:
         log.lost.append(f"values of input events rounded to integers, {values:.4g} for 1: by up to {error:.2g} of one")
-    return values, 16
+    return values
 
 
 def _layer(
@@ -185,7 +189,10 @@ def _layer(
     log.errors[name] = {}
     below = gated.weight_in if k == 0 else _exact(getattr(units, f"weight_ih_l{k}"))
     own = _exact(getattr(units, f"weight_hh_l{k}"))
-    ends = (("input", "ih", source, below, known, bits), ("recurrent", "hh", name, own, 2.0**payload_bits, payload_bits))
+    ends = (
+        ("input", "ih", source, below, known, bits),
+        ("recurrent", "hh", name, own, 2.0**payload_bits, payload_bits),
+    )
     for port, short, end, weight, one, message_bits in ends:
         whole, multiplier, shift = _rows(f"{name}.{port}", weight, one)
         numbers[f"{port}_multiplier"], numbers[f"{port}_shift"] = multiplier, shift

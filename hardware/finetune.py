@@ -11,7 +11,6 @@ decays and thresholds stay as they are. Weights that oscillate are frozen (``eve
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +20,12 @@ from torch import Tensor, nn
 
 from eventnet import Events, metrics
 from eventnet.hardware.deployment import Deployment
+from eventnet.hardware.egru import EGRUUnits
+from eventnet.hardware.egru_finetune import EGRUStage
 from eventnet.hardware.integer_weights import IntegerWeights, on_grid, with_weight
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
-from eventnet.hardware.network import Dense, HardwareNetwork, Inputs
+from eventnet.hardware.network import HardwareNetwork, Inputs, Population
 from eventnet.hardware.reading import Reader
 
 __all__ = ["QuantizedTwin", "finetune"]
@@ -37,7 +38,7 @@ class QuantizedTwin(IntegerWeights):
     """A deployed network whose weights can be trained: the same integers forward, a gradient backward.
 
     Args:
-        deployment: of LIF layers and an LI readout, or of a readout that counts spikes.
+        deployment: of LIF layers and an LI readout, or of a readout that counts spikes, or of EGRU units.
 
     Parameters: ``weights[k]`` of projection k of the network, in units of the integer grid.
 
@@ -58,7 +59,7 @@ class QuantizedTwin(IntegerWeights):
                 "a first spike on a grid has no gradient here: expected a readout of the voltage, or a count of spikes"
             )
         network = deployment.network
-        self.stages = [_Stage(network, each) for each in network.neurons if isinstance(each, LIFNeurons)]
+        self.stages = [_stage(network, each) for each in network.neurons]
 
     def forward(self, events: Events) -> Tensor:
         """Scores as ``Deployment.run``, with a gradient to the weights."""
@@ -66,8 +67,7 @@ class QuantizedTwin(IntegerWeights):
         network, reading = self.deployment.network, self.deployment.reading
         v = x
         for stage in self.stages:
-            v, spikes = _Integers.apply(stage, x, *(self.weights[k] for k in stage.projections))
-            x = spikes
+            v, x = stage.apply(x, *(self.weights[k] for k in stage.projections))
         reader = Reader(reading, events.num_steps(network.dt), network.dt)
         reader.add(v, x)
         return reader.scores()
@@ -93,6 +93,11 @@ class _Stage:
         self.alpha, self.beta = 1 - (neurons.du.double() + 1) / 4096, 1 - neurons.dv.double() / 4096
         self.threshold = (neurons.vth << 6).double()
 
+    def apply(self, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        """v and spikes ``(T, B, N)`` of what is heard, with a gradient to it and to the weights."""
+        told: tuple[Tensor, Tensor] = _Integers.apply(self, x, *weights)
+        return told
+
     def run(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Spikes, v before the reset, and the mini network's u."""
         source = self.network.projections[self.projections[0]].source
@@ -100,6 +105,15 @@ class _Stage:
         mini = HardwareNetwork([Inputs(source, x.shape[2]), self.neurons], synapses, self.network.dt)
         spikes, u, v = (part[self.name] for part in simulate(mini, x.to(torch.int32), record=[self.name]))
         return spikes, u, v
+
+
+def _stage(network: HardwareNetwork, neurons: Population) -> _Stage | EGRUStage:
+    """A population at work, with a gradient."""
+    if isinstance(neurons, EGRUUnits):
+        return EGRUStage(network, neurons)
+    if isinstance(neurons, LIFNeurons):
+        return _Stage(network, neurons)
+    raise TypeError(f"{neurons.name}: neurons of kind {neurons.kind!r} have no gradient; expected lif or egru")
 
 
 class _Integers(torch.autograd.Function):

@@ -108,6 +108,7 @@ def number(value: Any, unit: str = "") -> str:
         text = "not a number" if math.isnan(value) else "∞" if value > 0 else "−∞"
     elif isinstance(value, int | float):
         text = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        text = text.replace("-", "−")  # a line may break after a hyphen
     else:
         return str(value)
     return f"{text} {unit}".rstrip()

@@ -24,8 +24,8 @@ class Reading:
 
     Args:
         kind: ``"max"``, ``"mean"`` or ``"integral"`` of the voltage, or its samples ``"at"`` the end of every ``step``, or the
-            ``"last"`` of those of each dt, or their mean, ``"step_mean"``; or the time of the ``"first_spike"``, or the ``"count"``
-            of spikes.
+            ``"last"`` at the end of a dt, or the mean of those, ``"step_mean"``; or the time of the ``"first_spike"``, or the
+            ``"count"`` of spikes.
         factor: of the scores.
         decay: of the integral, seconds: V counts ``e^(-t/decay)`` and the integral is divided by it; None: alike at all times.
         step: seconds between two samples.
