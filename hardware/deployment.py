@@ -124,7 +124,7 @@ class Deployment:
         reader = Reader(self.reading, events.num_steps(self.network.dt), self.network.dt)
         output = self.network.neurons[-1].name
         for part in raster.split(STEPS):
-            found, state = simulate(self.network, part, state=state, record=[output], return_state=True)  # type: ignore[misc]
+            found, state = simulate(self.network, part, state=state, record=[output], return_state=True)
             reader.add(found.v[output], found.spikes[output])
             for name, told in found.spikes.items():
                 spikes[name] = spikes.get(name, 0) + (told != 0).sum((0, 2))

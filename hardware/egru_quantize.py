@@ -151,8 +151,8 @@ def quantize_gated(
     distances = _compare(gated, calibration, record.spikes, known, log)
     for name, times in state.overflows.items():
         log.errors[name]["beyond_table"] = times / max(1, 3 * record.spikes[name].numel())
-    output, synapses, volts = _output(gated, populations[-1], record.spikes[populations[-1].name], known, log)
-    network = HardwareNetwork([*populations, output], [*projections, synapses], dt, notes)
+    output, onto_output, volts = _output(gated, populations[-1], record.spikes[populations[-1].name], known, log)
+    network = HardwareNetwork([*populations, output], [*projections, onto_output], dt, notes)
     offset = tuple(gated.bias_out.tolist())
     reading = dataclasses.replace(reading, volts=(volts,) * len(offset), offset=offset, lag=units.num_layers)
     return network, log, reading, distances
@@ -257,8 +257,14 @@ def _output(
         "trace_decay": abs(keep - decay),
     }
     neurons = LIFNeurons("output", len(weight), du=4095, dv=dv, vth=TOP)
-    options = {"weight_exp": exponent, "message_bits": layer.payload_bits, "sign_mode": "mixed"}
-    synapses = Dense(layer.name, "output", whole.t().to(torch.int32), **options)
+    synapses = Dense(
+        layer.name,
+        "output",
+        whole.t().to(torch.int32),
+        weight_exp=exponent,
+        message_bits=layer.payload_bits,
+        sign_mode="mixed",
+    )
     return neurons, synapses, (1 - keep) / (64 * scale * 2.0**exponent * known)
 
 

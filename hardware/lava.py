@@ -41,7 +41,7 @@ __all__ = ["rebuilt", "to_lava"]
 
 SCRIPT, ARRAYS, EXPECTED = "lava_network.py", "arrays.npz", "expected.npz"
 TEMPLATE = Path(__file__).with_name("lava_template.py")
-EGRU_PROCESS = Path(__file__).with_name("lava_egru.py")  # outside stock Lava, so the script brings it along
+EGRU_PROCESS = Path(__file__).with_name("egru_lava_template.py")  # outside stock Lava, so the script brings it along
 PORTS = {"": "a_in", "input": "a_in", "recurrent": "r_in"}  # of a process by those of its population
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -48,6 +48,24 @@ class State:
         return State(self.step, neurons, {port: x.clone() for port, x in self.pending.items()}, dict(self.overflows))
 
 
+@overload
+def simulate(
+    network: HardwareNetwork,
+    spikes: Tensor | Mapping[str, Tensor],
+    *,
+    state: State | None = None,
+    record: Collection[str] | None = None,
+    return_state: Literal[False] = False,
+) -> Record: ...
+@overload
+def simulate(
+    network: HardwareNetwork,
+    spikes: Tensor | Mapping[str, Tensor],
+    *,
+    state: State | None = None,
+    record: Collection[str] | None = None,
+    return_state: Literal[True],
+) -> tuple[Record, State]: ...
 def simulate(
     network: HardwareNetwork,
     spikes: Tensor | Mapping[str, Tensor],

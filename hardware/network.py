@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -298,8 +298,8 @@ class HardwareNetwork:
         (2, 7)
     """
 
-    populations: tuple[Population, ...]
-    projections: tuple[Projection, ...]
+    populations: Sequence[Population]  # tuples, once they are here
+    projections: Sequence[Projection]
     dt: float
     notes: Mapping[str, Any] = field(default_factory=dict)
 
