@@ -9,9 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 INSTALL := $(PIP) install $(PIP_FLAGS) -c constraints.txt
 KERNEL_SOURCES := $(wildcard eventnet/kernels/cpu/*.cpp eventnet/kernels/cpu/*.h eventnet/kernels/cpu/CMakeLists.txt)
 KERNELS := $(shell for c in "$$CXX" c++ g++ clang++; do [ -n "$$c" ] && command -v $$c >/dev/null && echo ON && exit; done; echo OFF)
+JOBS ?= auto
 ANY_TEST := -m "slow or not slow" --timeout 1800
 
-.PHONY: help demo test check peers lint wheel clean
+.PHONY: help demo test check lava peers lint wheel clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -21,10 +22,10 @@ demo: $(VENV)/.stamp ## train on real events, check the gradient, draw what was 
 	@$(BIN)/eventnet demo
 
 test: $(VENV)/.stamp ## the test suite (at most ten minutes on two cores)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS)
 
 check: $(VENV)/.stamp ## the test suite with the long grids
-	@$(BIN)/python -m pytest $(ANY_TEST)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ANY_TEST)
 
 lint: $(VENV)/.stamp ## ruff, then mypy on what a user would install
 	@echo "lint: ruff check"
@@ -66,9 +67,15 @@ $(VENV)/.stamp: $(VENV)/.packages $(KERNEL_SOURCES)
 
 # What eventnet is measured and checked against. --no-deps where a package asks for what it does not need here.
 
-peers: $(VENV)/.stamp ## install the libraries and simulators that the benchmarks compare with
+# Lava asks for Python < 3.11 and NumPy < 2 without need; see hardware/lava_template.py.
+
+lava: $(VENV)/.stamp ## install Lava 0.10.0, which exported networks are checked in
+	@echo "lava: what it needs, then lava-nc"
+	@$(INSTALL) asteval networkx
+	@$(INSTALL) --no-deps --ignore-requires-python lava-nc==0.10.0
+
+peers: $(VENV)/.stamp lava ## install the libraries and simulators that the benchmarks compare with
 	@echo "peers: simulators, and what the libraries need"
-	@$(INSTALL) asteval brian2==2.9.0 loguru nest-simulator==3.10.0 networkx nir==1.0.8 pbr snntorch==1.0.0
+	@$(INSTALL) brian2==2.9.0 loguru nest-simulator==3.10.0 nir pbr snntorch==1.0.0
 	@echo "peers: libraries"
 	@$(INSTALL) --no-deps DCLS==0.1.1 neurobench==2.3.0 nirtorch==2.6 norse==1.1.0 sinabs==3.1.3 spikingjelly==2.0.0
-	@$(INSTALL) --no-deps --ignore-requires-python lava-nc==0.10.0

@@ -199,10 +199,10 @@ def demo(
     folder = fresh_folder(RUNS / "demo") if out is None else out
     _run(find("digits"), folder)
     console.print(
-        "\nThe same network on a neuromorphic chip, 8-bit weights, steps of 0.25 ms, simulated bit for bit:",
+        "\nThe same network on a neuromorphic chip, 8-bit weights, steps of 1 ms, simulated bit for bit:",
         soft_wrap=True,
     )
-    _export(folder, "loihi", folder / "loihi", dt=0.25e-3)
+    _export(folder, "loihi", folder / "loihi")
     console.print(
         "\nTry next:\n"
         f"  eventnet evaluate {folder} --part validation\n"

@@ -120,14 +120,15 @@ class Deployment:
 
     @torch.no_grad()
     def _piece(self, events: Events) -> Decision:
-        raster, state, spikes = self.raster(events), None, {}
+        raster, state = self.raster(events), None
+        spikes: dict[str, Tensor] = {}
         reader = Reader(self.reading, events.num_steps(self.network.dt), self.network.dt)
         output = self.network.neurons[-1].name
         for part in raster.split(STEPS):
             found, state = simulate(self.network, part, state=state, record=[output], return_state=True)
             reader.add(found.v[output], found.spikes[output])
             for name, told in found.spikes.items():
-                spikes[name] = spikes.get(name, 0) + (told != 0).sum((0, 2))
+                spikes[name] = (told != 0).sum((0, 2)) + spikes.get(name, 0)
         assert state is not None
         return Decision(reader.scores(), spikes, state.overflows)
 
@@ -167,8 +168,8 @@ def compile(
     if gated is not None:
         if dt not in (None, gated.step):
             raise ValueError(f"dt: the units were trained with steps of {gated.step:g} s, expected those, got {dt!r}")
-        network, log, reading, distances = quantize_gated(model, calibration, reading=reading)
-        return Deployment(network, reading, log, distances, model)
+        network, log, reading, apart = quantize_gated(model, calibration, reading=reading)
+        return Deployment(network, reading, log, apart, model)
     layers, log, dt = layers_of(model), Log(), 1e-3 if dt is None else dt
     bits, values = _message(calibration, dt, log)
     scales: dict[str, Scale] = {}

@@ -22,7 +22,7 @@ class EGRU(AbstractProcess):
     ``r_in`` what comes from the units themselves, both (3 size,): gates r, z, n. s_out is a graded spike of ``payload_bits``.
     """
 
-    def __init__(self, *, shape, **parameters):
+    def __init__(self, *, shape: tuple[int], **parameters: np.ndarray | int) -> None:
         super().__init__(shape=shape, **parameters)
         self.a_in, self.r_in = InPort(shape=(3 * shape[0],)), InPort(shape=(3 * shape[0],))
         self.s_out = OutPort(shape=shape)
@@ -61,7 +61,7 @@ class PyEGRU(PyLoihiProcessModel):
     first_step: np.ndarray = LavaPyType(np.ndarray, np.int64)
     table: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
-    def run_spk(self):
+    def run_spk(self) -> None:
         """One step."""
         below, own = self.a_in.recv().astype(np.int64), self.r_in.recv().astype(np.int64)
         if self.time_step < self.first_step[0]:
@@ -80,11 +80,11 @@ class PyEGRU(PyLoihiProcessModel):
         self.u[:], self.v[:] = u.astype(np.int32), v - fired * self.threshold
         self.s_out.send((told * fired).astype(np.int32))
 
-    def scaled(self, arrived, multiplier, shift, bias):
+    def scaled(self, arrived: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """What arrived at a port as a part of the pre-activations."""
         return ((arrived * multiplier + (1 << (shift - 1))) >> shift) + bias
 
-    def look(self, gate, u):
+    def look(self, gate: int, u: np.ndarray) -> np.ndarray:
         """A gate's table, 257 places from -8 to 8, and the line between two of them."""
         p = np.clip(u, -(2**15), 2**15) + 2**15
         k = np.minimum(p >> 8, 255)

@@ -55,7 +55,7 @@ class Gated:
     @property
     def weight_in(self) -> Tensor:
         """Of the first layer, of the input's own units."""
-        weight = _exact(self.units.weight_ih_l0)
+        weight = _exact(self.units.get_parameter("weight_ih_l0"))
         return weight if self.embedding is None else weight @ self.embedding
 
 
@@ -271,7 +271,7 @@ def _output(
 def _compare(gated: Gated, events: Events, told: dict[str, Tensor], known: float, log: Log) -> dict[str, float]:
     """How the integers' events differ from the trained layers', on the calibration batch."""
     units, training = gated.units, gated.units.training
-    dense = events.to_dense(gated.step).to(units.weight_ih_l0)
+    dense = events.to_dense(gated.step).to(next(units.parameters()))
     x = dense if gated.embedding is None else dense @ gated.embedding.to(dense).t()
     units.eval()
     try:

@@ -207,7 +207,7 @@ def rebuilt(script: str | Path) -> HardwareNetwork:
     if not {"build", "matrix"} <= set(wanted):
         raise ValueError(f"{script}: expected the functions build and matrix of a script of eventnet")
     made: list[_Process] = []
-    kinds = ("Dense", "DelayDense", "Sparse", "DelaySparse", "Conv", "LIF", "LIFReset")
+    kinds = ("Dense", "DelayDense", "Sparse", "DelaySparse", "Conv", "LIF", "LIFReset", "EGRU")
     names: dict[str, Any] = {kind: functools.partial(_Process, made, kind) for kind in kinds}
     names |= {"source": SimpleNamespace(RingBuffer=functools.partial(_Process, made, "Inputs")), "np": np}
     names |= {"SignMode": SimpleNamespace(MIXED="mixed", EXCITATORY="excitatory", INHIBITORY="inhibitory")}
@@ -229,32 +229,37 @@ class _Process:
         self.kind, self.options = kind, options
         self.before: _Process | None = None
         self.after: _Process | None = None
+        self.port = ""  # of what comes after
         made.append(self)
 
     s_in = a_in = s_out = a_out = property(lambda self: self)
+    r_in = property(lambda self: SimpleNamespace(process=self))
 
     def reshape(self, *shape: Any) -> _Process:
         return self
 
     transpose = reshape
 
-    def connect(self, other: _Process) -> None:
-        if self.kind in ("LIF", "LIFReset", "Inputs"):
+    def connect(self, other: _Process | SimpleNamespace) -> None:
+        if isinstance(other, SimpleNamespace):
+            self.after, self.port = other.process, "recurrent"
+        elif self.kind in ("LIF", "LIFReset", "EGRU", "Inputs"):
             other.before = self
         else:
-            self.after = other
+            self.after, self.port = other, "input" if other.kind == "EGRU" else ""
 
 
 def _as_population(name: str, process: _Process, sizes: Mapping[str, int]) -> Population:
     if process.kind == "Inputs":
         return Inputs(name, sizes[name])
-    return LIFNeurons(name, process.options["shape"][0], **{k: x for k, x in process.options.items() if k != "shape"})
+    kind = EGRUUnits if process.kind == "EGRU" else LIFNeurons
+    return kind(name, process.options["shape"][0], **{k: x for k, x in process.options.items() if k != "shape"})
 
 
 def _as_projection(process: _Process, known: Mapping[int, str]) -> Projection:
     given = process.options
     ends = known[id(process.before)], known[id(process.after)]
-    options: dict[str, Any] = {"message_bits": given["num_message_bits"]}
+    options: dict[str, Any] = {"message_bits": given["num_message_bits"], "port": process.port}
     if process.kind == "Conv":
         weight = given["weight"].transpose(0, 3, 2, 1)[:, :, ::-1, ::-1].copy()
         options |= {name: given[name][::-1] for name in ("stride", "padding", "dilation")}

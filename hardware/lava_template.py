@@ -49,7 +49,7 @@ from lava.utils.weightutils import SignMode  # noqa: E402, F401
 ...  # OWN PROCESSES
 
 INPUTS = ("input",)  # INPUTS
-MODELS = {}  # MODELS of processes that Lava has not
+MODELS: dict[type, type] = {}  # MODELS of processes that Lava has not
 
 
 def build(arrays, rasters):

@@ -23,13 +23,14 @@ class Synapses:
         self.graded = projection.message_bits > 0
         self.shift = projection.weight_exp
         self.geometry = projection if isinstance(projection, Convolution) else None
+        self.first: Tensor | None = None
         self.delay: Tensor | None = None
         self.num_delays = projection.max_delay + 1
         weight = projection.effective().to(device)
         if isinstance(projection, Sparse):
             self._sort(projection, weight, network[self.source].size, device)
         else:
-            self.first, self.weight = None, weight
+            self.weight = weight
             if isinstance(projection, Dense) and projection.delay is not None:
                 self.delay = projection.delay.to(device, torch.int64)
         if self.shift >= 0:
