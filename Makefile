@@ -65,9 +65,8 @@ $(VENV)/.stamp: $(VENV)/.packages $(KERNEL_SOURCES)
 	@$(INSTALL) --no-build-isolation -C build-dir=build/editable -C cmake.define.EVENTNET_KERNELS=$(KERNELS) -e ".[test,dev]"
 	@touch $@
 
-# What eventnet is measured and checked against. --no-deps where a package asks for what it does not need here.
-
-# Lava asks for Python < 3.11 and NumPy < 2 without need; see hardware/lava_template.py.
+# What eventnet is measured and checked against. --no-deps where a package asks for what it does not need here; Lava asks for
+# Python < 3.11 and NumPy < 2 without need, see hardware/lava_template.py.
 
 lava: $(VENV)/.stamp ## install Lava 0.10.0, which exported networks are checked in
 	@echo "lava: what it needs, then lava-nc"

@@ -123,6 +123,7 @@ class EGRUUnits(Population):
         if self.table is None:
             object.__setattr__(self, "table", tables())
         self._keep("table", -ONE, ONE, (3, PLACES))
+        object.__setattr__(self, "table", self.table.clone())  # a file keeps no two names of one tensor
         check_number(f"{self.name}.payload_bits", self.payload_bits, 1, 15)
         check_number(f"{self.name}.first_step", self.first_step, 1, 2**31 - 1)
         if self.size << (8 + self.payload_bits) > 2**31:

@@ -83,6 +83,7 @@ class Synapses:
                 onto[step % slots].index_add_(0, b, rows)
                 continue
             if self.first is None:
+                assert self.delay is not None
                 weight, delay = self.weight[j], self.delay[j]
                 sample, column = b[:, None], torch.arange(size, device=onto.device)
                 some = None if some is None else some[:, None]

@@ -95,7 +95,11 @@ def random_convolution(seed: int) -> tuple[HardwareNetwork, Tensor]:
 def random_egru(seed: int) -> tuple[HardwareNetwork, Tensor]:
     """Two layers of EGRU units and an output that never fires, and input ``(T, 1, N)``, graded or not."""
     draw = np.random.default_rng(seed)
-    sizes = {"input": int(draw.integers(1, 9)), **{f"hidden_{k}": int(draw.integers(1, 9)) for k in range(2)}, "output": 3}
+    sizes = {
+        "input": int(draw.integers(1, 9)),
+        **{f"hidden_{k}": int(draw.integers(1, 9)) for k in range(2)},
+        "output": 3,
+    }
     message = 8 if draw.random() < 0.7 else 0
     layers, projections, below = [], [], ("input", message)
     for k in range(2):

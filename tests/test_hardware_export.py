@@ -133,7 +133,7 @@ def test_fan_out_counts_synapses_one_by_one(make, seed):
     for each in network.projections:
         size = network[each.source].size
         alike = {"weight": (each.effective() != 0).int(), "weight_exp": 0, "weight_bits": 8, "message_bits": 0}
-            alike |= {"sign_mode": "excitatory", "source": "one", "target": "other"}
+        alike |= {"sign_mode": "excitatory", "source": "one", "target": "other"}
         alike |= {} if each.kind == "convolution" else {"delay": None}
         other = LIFNeurons("other", network[each.target].size, vth=131_071)
         counted = HardwareNetwork([Inputs("one", size), other], [dataclasses.replace(each, **alike)], dt=1e-3)
