@@ -104,8 +104,8 @@ class EGRUStage:
         acts = torch.arange(1, steps + 1, device=x.device)[:, None, None] >= units.first_step
         return Slopes(
             torch.cat([of_r, of_z, of_n], 2) * acts,
-            torch.cat([of_r, of_z, of_n * r], 2) * acts,
-            z * acts,
+            torch.cat([of_r, of_z, of_n * r], 2),  # in idle steps nothing was told to themselves
+            z,
             ((above > 0) + v * fires) / 2.0 ** (15 - units.payload_bits),
             1 - units.threshold.to(x.device) / ONE * fires,
         )

@@ -17,10 +17,13 @@ from typing import Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from eventnet.hardware.network import HardwareNetwork
+from eventnet.hardware import compiled
+from eventnet.hardware.network import HardwareNetwork, Stepper
 from eventnet.hardware.synapses import Synapses
 
 __all__ = ["Record", "State", "simulate"]
+
+BACKENDS = ("auto", "cpu", "reference")
 
 
 class Record(NamedTuple):
@@ -73,6 +76,7 @@ def simulate(
     state: State | None = None,
     record: Collection[str] | None = None,
     return_state: bool = False,
+    backend: str = "auto",
 ) -> Record | tuple[Record, State]:
     """The spikes, currents and voltages of every population, every step.
 
@@ -84,6 +88,8 @@ def simulate(
         record: names of the populations whose u and v are kept; all by default. Spikes always are. A long run in bounded
             memory is a number of calls that hand on their state.
         return_state: also return the state after the last step.
+        backend: "cpu", the compiled kernel (LIF neurons, dense and sparse synapses, on the CPU); "reference", plain torch, which
+            runs everything anywhere; "auto": the first where it serves. The numbers are the same.
 
     Returns:
         ``(spikes, u, v)``: dicts of ``(T, B, N)`` int32 tensors by the names of the populations, ``(T, N)`` if the input had no
@@ -106,7 +112,6 @@ def simulate(
     num_steps, batch, device = *first.shape[:2], first.device
     kept = [each.name for each in network.neurons] if record is None else [network[name].name for name in record]
     steppers = {each.name: each.stepper(device) for each in network.neurons}
-    synapses = [Synapses(each, network, device) for each in network.projections]
     if state is None:
         neurons = {name: stepper.start(batch) for name, stepper in steppers.items()}
         state = State(0, neurons, _nothing_pending(network, batch, device), dict.fromkeys(steppers, 0))
@@ -116,7 +121,36 @@ def simulate(
     told = {name: torch.empty(shape, dtype=torch.int32, device=device) for name, shape in shapes.items()} | rasters
     u = {name: torch.empty(shapes[name], dtype=torch.int32, device=device) for name in kept}
     v = {name: torch.empty(shapes[name], dtype=torch.int32, device=device) for name in kept}
-    for k in range(num_steps):
+    if _compiled(network, device, backend):
+        compiled.run(network, state, told, u, v, num_steps)
+    else:
+        _run(network, steppers, state, told, u, v)
+    found = Record(*({name: x if batched else x[:, 0] for name, x in part.items()} for part in (told, u, v)))
+    return (found, state) if return_state else found
+
+
+def _compiled(network: HardwareNetwork, device: torch.device, backend: str) -> bool:
+    """Whether the compiled kernel is to run."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+    refused = compiled.refusal(network, device)
+    if backend == "cpu" and refused is not None:
+        raise ValueError(f"the compiled kernel does not serve this network: {refused}; backend='reference' does")
+    return backend != "reference" and refused is None
+
+
+def _run(
+    network: HardwareNetwork,
+    steppers: Mapping[str, Stepper],
+    state: State,
+    told: dict[str, Tensor],
+    u: dict[str, Tensor],
+    v: dict[str, Tensor],
+) -> None:
+    """The steps in plain torch: this is what they mean."""
+    first = next(iter(told.values()))
+    synapses = [Synapses(each, network, first.device) for each in network.projections]
+    for k in range(len(first)):
         for name, stepper in steppers.items():
             own = state.neurons[name]
             fired, overflows = stepper.step(state.step + 1, _arriving(state, name), own)
@@ -127,8 +161,6 @@ def simulate(
         for each in synapses:
             each.deliver(told[each.source][k], state.step, state.pending[each.target, each.port])
         state.step += 1
-    found = Record(*({name: x if batched else x[:, 0] for name, x in part.items()} for part in (told, u, v)))
-    return (found, state) if return_state else found
 
 
 def _nothing_pending(network: HardwareNetwork, batch: int, device: torch.device) -> dict[tuple[str, str], Tensor]:

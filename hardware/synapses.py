@@ -92,7 +92,7 @@ class Synapses:
                 spike = torch.repeat_interleave(torch.arange(len(j), device=j.device), counts)
                 index = torch.arange(len(spike), device=j.device) - (counts.cumsum(0) - counts - self.first[j])[spike]
                 weight, column, sample = self.weight[index], self.columns[index], b[spike]
-                delay = 0 if self.delay is None else self.delay[index]
+                delay = torch.zeros_like(column) if self.delay is None else self.delay[index]
                 some = None if some is None else some[spike]
             place = (((step + delay) % slots) * batch + sample) * size + column
             weight = weight if some is None else weight * some

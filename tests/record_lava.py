@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from hardware_networks import random_convolution, random_network
+from hardware_networks import random_convolution, random_egru, random_network
 
 from eventnet.hardware.files import save_network
 from eventnet.hardware.lava import to_lava
@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 NETWORKS = [
     *(random_network(seed) for seed in range(1000, 1008)),
     *(random_convolution(seed) for seed in range(1000, 1002)),
+    *(random_egru(seed) for seed in range(1000, 1003)),
 ]
 
 

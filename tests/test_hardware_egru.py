@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -26,12 +27,14 @@ from eventnet.hardware.lava import rebuilt, to_lava
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import Dense, HardwareNetwork, Inputs
 from eventnet.hardware.reading import Reader, Reading
+from eventnet.layers.egru import EGRUState
 from eventnet.training import GatedRecipe, build
 
 HERE = Path(__file__).resolve().parent
 needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="Lava is not installed: make lava")
+pytestmark = pytest.mark.usefixtures("one_thread")
 STEP = 1e-3
-STATED = 2**-9  # by how much a step may differ from the float layer's: the docstring of eventnet.hardware.egru
+STATED = 2**-10  # by how much c may differ from the float layer's: the docstring of eventnet.hardware.egru
 
 
 def graded(seed, batch=6, units=5, steps=12, lengths=None):
@@ -46,6 +49,7 @@ def graded(seed, batch=6, units=5, steps=12, lengths=None):
         samples.append((step * STEP, unit))
         values.append(torch.randint(1, 256, (len(step),), generator=generator) / 255)
     events = Events.from_list(samples, num_units=units, duration=torch.tensor(lengths) * STEP)
+    values[0][0] = 1.0
     return Events(events.times, events.units, events.offsets, units, events.duration, torch.cat(values))
 
 
@@ -195,31 +199,41 @@ def on_grid(layer):
                 weight.copy_((weight / largest * 127).round() / 127 * largest)
 
 
-@settings(max_examples=20)
-@given(st.integers(0, 10_000), st.booleans())
-def test_integers_are_the_float_layers_up_to_the_stated_error(seed, loud):
-    layer = units(seed, num_layers=2)
+@settings(max_examples=25)
+@given(st.integers(0, 10_000))
+def test_a_step_from_the_same_state_is_the_float_layer_s_up_to_the_stated_error(seed):
+    layer, events = units(seed), graded(seed)
+    on_grid(layer)
+    network, *_ = quantize_gated([layer, nn.Linear(16, 2)], events, payload_bits=15)
+    raster = binned(events, STEP, network.notes["values"], late=1)
+    found = simulate(network, raster)
+    c, y = (part["hidden_0"].float()[:-1] / ONE for part in (found.v, found.spikes))  # of the step before
+    state = EGRUState(*(part.reshape(1, -1, 16) for part in (c, y)))
+    with torch.no_grad():
+        _, _, (exact,) = layer((raster[:-1] / 255).reshape(1, -1, 5), state, return_steps=True)
+    clear = (exact.v - exact.unit.threshold).abs() > STATED  # to fire or not is no question
+    for part, expected in ((found.v, exact.c), (found.spikes, exact.y)):
+        apart = (part["hidden_0"][1:].reshape(1, -1, 16) / ONE - expected.detach()).abs()
+        assert float(apart[clear].max()) < STATED
+    assert float(clear.float().mean()) > 0.95 and int(found.spikes["hidden_0"].count_nonzero()) > 10
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10_000))
+def test_a_run_without_events_is_the_float_layers_some_steps_later(seed):
+    layer, events = units(seed, num_layers=2), graded(seed)
     on_grid(layer)
     with torch.no_grad():
-        for k in range(2):
-            threshold = getattr(layer, f"threshold_l{k}")
-            threshold.copy_(threshold.clamp(min=0.02) if loud else torch.ones_like(threshold))
-    events = graded(seed)
+        layer.threshold_l0.fill_(1.0)
+        layer.threshold_l1.fill_(1.0)
     network, *_ = quantize_gated([layer, nn.Linear(16, 2)], events, payload_bits=15)
     found = simulate(network, binned(events, STEP, network.notes["values"], late=3))
-    _, _, steps = layer(events, return_steps=True)
-    close = torch.ones(events.batch_size, dtype=torch.bool)  # no unit was within the error of its threshold yet
-    checked = 0
-    for t in range(12):
-        for k, exact in enumerate(steps):
-            now = t + k + 1
-            c = found.v[f"hidden_{k}"][now].double() / ONE
-            told = found.spikes[f"hidden_{k}"][now].double() / ONE
-            close &= ((exact.v[t] - exact.unit.threshold).abs() > 2 * STATED).all(1)
-            assert bool(((c - exact.c[t]).abs() < 2 * STATED)[close].all())
-            assert bool(((told - exact.y[t]).abs() < 2 * STATED)[close].all())
-            checked += int(close.sum())
-    assert checked > (20 if loud else 100)
+    with torch.no_grad():
+        _, _, steps = layer(events, return_steps=True)
+    for k, exact in enumerate(steps):
+        apart = (found.v[f"hidden_{k}"][k + 1 :][:12] / ONE - exact.c.detach()).abs()
+        assert float(apart.max()) < STATED
+        assert float(exact.c.detach().abs().max()) > 0.1
 
 
 def test_units_are_idle_until_their_input_arrives():
@@ -246,7 +260,7 @@ def test_scores_are_the_trained_network_s(kind, decay, zoneout):
     )
     network = build(recipe, num_units=5, num_classes=4).eval()
     events = graded(1, lengths=[12, 3, 9, 1])
-    exact = network(events).scores.double()
+    exact = network(events).scores.detach().double()
     deployment = deployed(network, events, payload_bits=12)
     found = deployment.run(events).scores
     if kind == "each":  # after the end of a sample there is nothing to compare
@@ -268,7 +282,7 @@ def test_embeddings_are_multiplied_into_the_weights(tied):
     with torch.no_grad():
         network.readout.bias.uniform_(-1, 1)
     events = Events.from_list([(torch.arange(7) * STEP, torch.arange(7))], num_units=9, duration=7 * STEP)
-    exact = network(events).scores.double()
+    exact = network(events).scores.detach().double()
     found = compile(network, calibration=events).run(events).scores
     assert float((found - exact).abs().max()) < 0.03 * float(exact.abs().max())
 
@@ -281,7 +295,7 @@ def test_plain_events_are_counted_where_they_happen():
 
 
 def test_values_become_integers_and_what_that_loses_is_told():
-    assert quantize_gated(model(), graded(0))[0].notes["values"] == pytest.approx(255, rel=0.01)
+    assert quantize_gated(model(), graded(0))[0].notes["values"] == pytest.approx(255, rel=1e-6)
     events = graded(0)
     odd = Events(events.times, events.units, events.offsets, 5, events.duration, events.values**2 * 3)
     _, log, _, _ = quantize_gated(model(), odd)
@@ -296,6 +310,12 @@ def test_the_log_tells_what_was_lost():
         assert fine.errors[name]["told_sqnr_db"] > coarse.errors[name]["told_sqnr_db"] + 5
         assert apart[name] < far[name]
         assert fine.errors[name]["input_weight_sqnr_db"] > 40
+
+
+def test_a_network_in_training_is_compared_without_dropout():
+    network, events = model(num_layers=2, dropout=0.7).train(), graded(2, batch=32)
+    apart = compile(network, calibration=events).distances
+    assert network[0].training and apart == compile(network.eval(), calibration=events).distances
 
 
 # ---- reading -----------------------------------------------------------------------------------------------------------------
@@ -356,15 +376,44 @@ def test_the_twin_s_gradient_has_the_float_network_s_direction():
 
 
 def test_no_gradient_comes_from_idle_steps():
-    events = Events.from_list([([0.0], [0])], num_units=5, duration=STEP)  # one step
+    events = Events.from_list([([0.0, 4 * STEP], [0, 1])], num_units=5, duration=6 * STEP)
     network = model()
     with torch.no_grad():
         network[0].bias_ih_l0[-16:] = 3.0
-    twin = QuantizedTwin(compile(network, calibration=events))
+    deployment = compile(network, calibration=events)
+    late = dataclasses.replace(
+        deployment.network["hidden_0"], first_step=5
+    )  # unit 0 arrives in step 2, unit 1 in step 6
+    deployment.network = deployment.network.changed(
+        populations=[late if each.name == "hidden_0" else each for each in deployment.network.populations]
+    )
+    twin = QuantizedTwin(deployment)
+    twin(events)[0, 0].backward()
+    heard = twin.weights[0].grad.abs().sum(1)
+    assert float(heard[1]) > 0 and float(heard.sum()) == float(heard[1])
+
+
+def test_saturated_units_tell_the_most_and_have_no_gradient():
+    network, events = model(), graded(9)
+    with torch.no_grad():
+        network[0].bias_ih_l0.copy_(torch.tensor([20.0, -20.0, 20.0]).repeat_interleave(16))
+    deployment = compile(network, calibration=events)
+    told = simulate(deployment.network, deployment.raster(events)).spikes["hidden_0"]
+    assert bool((told[1:] == 255).all())
+    twin = QuantizedTwin(deployment)
     twin(events).sum().backward()
-    assert float(twin.weights[0].grad[0].abs().sum()) > 0  # of the unit that was heard
-    assert float(twin.weights[0].grad[1:].abs().sum()) == 0
-    assert float(twin.weights[1].grad.abs().sum()) == 0  # nothing was told before
+    assert float(twin.weights[0].grad.abs().sum()) == 0 and float(twin.weights[2].grad.abs().sum()) > 0
+
+
+def test_what_is_told_without_end_is_its_own_trace():
+    events = graded(9)
+    network, log, reading, _ = quantize_gated(model(trace_decay=0.9995), events)
+    (synapses,) = network.onto("output")
+    units = 2**8  # told without end
+    arriving = (synapses.weight[3] * units).double() * 2.0**synapses.weight_exp
+    voltage = 64 * arriving / (int(network["output"].dv[0]) / 4096)  # where what is lost in a step is what comes
+    exact = synapses.weight[3] / log.errors["output"]["scale"]
+    torch.testing.assert_close(voltage * reading.volts[0], exact.double())
 
 
 def test_fine_tuning_learns():
@@ -375,7 +424,7 @@ def test_fine_tuning_learns():
     moved = Events(events.times, (events.units % 2 + 2 * late).int(), events.offsets, 5, events.duration, events.values)
     deployment = compile(model(classes=2), calibration=moved)
     before = share_right(deployment, moved, labels)
-    tuned = finetune(deployment, [(moved, labels)] * 4, epochs=8, learning_rate=2.0)
+    tuned = finetune(deployment, [(moved, labels)] * 4, epochs=5, learning_rate=2.0)
     assert share_right(tuned, moved, labels) > max(0.85, before)
     grid = torch.cat([each.weight.flatten() for each in tuned.network.projections])
     assert bool((grid % 2 == 0).all()) and int(grid.min()) >= -256 and int(grid.max()) <= 254
@@ -422,8 +471,9 @@ def test_a_script_says_that_the_process_is_not_lava_s(tmp_path):
 
 
 def test_there_are_recorded_networks():
-    networks = [load_network(path) for path in sorted((HERE / "recorded").glob("lava_*.safetensors"))]
-    assert sum(isinstance(network["hidden_0"], EGRUUnits) for network in networks if "hidden_0" in str(network)) >= 2
+    networks = [load_network(path) for path in (HERE / "recorded").glob("lava_*.safetensors")]
+    layers = [each for network in networks for each in network.neurons if isinstance(each, EGRUUnits)]
+    assert len(layers) >= 4 and len({each.payload_bits for each in layers}) > 1
 
 
 # ---- refusals ------------------------------------------------------------------------------------------------------------------

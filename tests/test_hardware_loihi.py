@@ -20,6 +20,7 @@ from eventnet.hardware.lava import to_lava
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Inputs, Sparse
+from eventnet.kernels import cpu
 
 HERE = Path(__file__).resolve().parent
 RECORDED = sorted((HERE / "recorded").glob("lava_*.npz"))
@@ -196,6 +197,27 @@ def test_a_run_cut_in_two_is_the_whole(seed, data):
     joined = tuple({name: torch.cat([x, b[name]]) for name, x in a.items()} for a, b in zip(first, second, strict=True))
     assert same(whole, joined)
     assert state.step == cut  # the state is not touched by going on from it
+
+
+@pytest.mark.skipif(cpu.load() is None, reason="no compiled kernels")
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_compiled_kernel_equals_the_reference(seed):
+    network, spikes = random_network(seed)
+    spikes = torch.cat([spikes, spikes.roll(5, 0)], dim=1)
+    runs = [simulate(network, spikes, backend=backend, return_state=True) for backend in ("reference", "cpu")]
+    assert same(*(found for found, _ in runs))
+    states = [state for _, state in runs]
+    assert states[0].overflows == states[1].overflows and states[0].step == states[1].step
+    assert all(torch.equal(x, states[1].pending[port]) for port, x in states[0].pending.items())
+
+
+def test_a_backend_that_does_not_serve_says_why():
+    network, spikes = random_convolution(0)
+    with pytest.raises(ValueError, match=r"does not serve this network: .*no convolutions.*backend='reference'"):
+        simulate(network, spikes, backend="cpu")
+    with pytest.raises(ValueError, match="expected one of auto, cpu, reference, got 'gpu'"):
+        simulate(network, spikes, backend="gpu")
 
 
 @settings(max_examples=15, deadline=None)

@@ -28,7 +28,7 @@ RANKS = {
     "eventnet.cli": 5,
     "eventnet.__main__": 5,
 }
-FOR_HARDWARE = {"eventnet", "eventnet.events", "eventnet.layers", "eventnet.metrics", "eventnet.hardware"}
+FOR_HARDWARE = {"eventnet", "eventnet.events", "eventnet.kernels", "eventnet.layers", "eventnet.metrics", "eventnet.hardware"}
 HEAVY = {"h5py", "lava", "lightning", "matplotlib", "nir", "pytorch_lightning"}
 HEAVY |= {"rich", "scipy", "sklearn", "tonic", "triton", "typer"}
 
@@ -143,7 +143,7 @@ def test_imports_go_one_way():
         ("eventnet.layers.lif", "def f():\n    import eventnet.hardware"),
         ("eventnet.cli", "from eventnet.hardware import loihi"),
         ("eventnet.cli", "def f():\n    import hardware"),
-        ("eventnet.hardware.loihi", "from ..kernels import reference"),
+        ("eventnet.hardware.loihi", "from ..plots import raster"),
         ("eventnet.hardware.resistive.crossbar", "from ...training import trainer"),
         ("eventnet.hardware.parity", "from eventnet import losses"),
         ("eventnet.training.trainer", "import importlib\nimportlib.import_module('eventnet.cli')"),

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <tuple>
@@ -9,6 +10,8 @@
 
 #include "adjoint_each.h"
 #include "adjoint_shared.h"
+#include "chip.h"
+#include "chip_adjoint.h"
 #include "delayed_adjoint.h"
 #include "delayed_forward.h"
 #include "egru.h"
@@ -403,6 +406,62 @@ nb::tuple egru_backward(EVENTNET_GATED, In<T> told, In<T> gates, nb::object of_t
     return nb::make_tuple(of_drive, of_weight, of_bias, of_threshold, of_c, of_y);
 }
 
+using Integers = nb::ndarray<int32_t, nb::c_contig, nb::device::cpu>;
+
+int32_t* whole(nb::handle x) { return x.is_none() ? nullptr : nb::cast<Integers>(x).data(); }
+
+// Populations (size, spikes) of inputs and (size, spikes, keep_u, keep_v, bias, threshold, refractory, interval, offset, u, v,
+// waiting, pending, slots, told_u, told_v) of neurons; projections (source, target, weight, delay, first, columns, shift, delays,
+// graded). Arrays that are written, and None where there is none, as in chip.h.
+std::vector<int64_t> run_chip(nb::list populations, nb::list projections, int64_t batch, int64_t first, int64_t steps, int threads) {
+    std::vector<chip::Population> neurons;
+    for (nb::handle each : populations) {
+        const nb::tuple p = nb::cast<nb::tuple>(each);
+        chip::Population made{nb::cast<int64_t>(p[0]), whole(p[1])};
+        if (p.size() > 2) {
+            made.keep_u = whole(p[2]), made.keep_v = whole(p[3]), made.bias = whole(p[4]), made.threshold = whole(p[5]);
+            made.refractory = whole(p[6]), made.interval = nb::cast<int64_t>(p[7]), made.offset = nb::cast<int64_t>(p[8]);
+            made.u = whole(p[9]), made.v = whole(p[10]), made.waiting = whole(p[11]), made.pending = whole(p[12]);
+            made.slots = nb::cast<int64_t>(p[13]), made.told_u = whole(p[14]), made.told_v = whole(p[15]);
+        }
+        neurons.push_back(made);
+    }
+    std::vector<chip::Projection> synapses;
+    for (nb::handle each : projections) {
+        const nb::tuple p = nb::cast<nb::tuple>(each);
+        synapses.push_back({nb::cast<int64_t>(p[0]), nb::cast<int64_t>(p[1]), whole(p[2]),
+                            p[3].is_none() ? nullptr : nb::cast<In<uint8_t>>(p[3]).data(),
+                            p[4].is_none() ? nullptr : nb::cast<In<int64_t>>(p[4]).data(), whole(p[5]), nb::cast<int>(p[6]),
+                            nb::cast<int64_t>(p[7]), nb::cast<bool>(p[8])});
+    }
+    nb::gil_scoped_release release;
+    return chip::run(neurons, synapses, batch, first, steps, threads);
+}
+
+const float* maybe(const nb::object& x) { return x.is_none() ? nullptr : nb::cast<In<float>>(x).data(); }
+
+// Gradients of what arrives at a population, (B, T, N); see chip_adjoint.h.
+Out<float> chip_adjoint(In<float> full, In<int32_t> spikes, nb::object of_v, nb::object of_s, In<float> threshold, In<float> alpha,
+                        In<float> beta, nb::object weight, nb::object delay, float height, float half_width, int threads) {
+    const size_t steps = full.shape(0), batch = full.shape(1), num = full.shape(2);
+    Out<float> of_arrived = make_unset<float>({batch, steps, num});
+    const chip::Steps all{int64_t(steps), int64_t(batch), int64_t(num), full.data(), spikes.data(), maybe(of_v), maybe(of_s),
+                          threshold.data(), alpha.data(), beta.data(), maybe(weight),
+                          delay.is_none() ? nullptr : nb::cast<In<uint8_t>>(delay).data(), height, half_width};
+    nb::gil_scoped_release release;
+    chip::adjoint(all, of_arrived.data(), threads);
+    return of_arrived;
+}
+
+Out<float> chip_weight_gradient(In<float> sent, In<float> of_arrived, In<uint8_t> delay, int threads) {
+    const size_t inputs = delay.shape(0), num = delay.shape(1);
+    Out<float> found = make<float>({inputs, num});
+    nb::gil_scoped_release release;
+    chip::weight_gradient(sent.data(), of_arrived.data(), delay.data(), int64_t(sent.shape(0)), int64_t(sent.shape(1)), int64_t(inputs),
+                          int64_t(num), found.data(), threads);
+    return found;
+}
+
 bool supports(const std::string& isa) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -446,6 +505,10 @@ NB_MODULE(EVENTNET_MODULE, m) {
     m.attr("vector_bytes") = kVectorBytes;
     m.def("supports", &supports);
     m.def("set_blas", &Blas::set);
+    m.def("run_chip", &run_chip);
+    m.def("chip_adjoint", &chip_adjoint, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
+    m.def("chip_weight_gradient", &chip_weight_gradient);
     nb::register_exception_translator([](const std::exception_ptr& p, void*) {
         try {
             std::rethrow_exception(p);
