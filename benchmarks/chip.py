@@ -4,7 +4,8 @@
 
 Both run the same integers on the same machine in the same run, and must agree. Ours takes a batch of 64 samples of 1,000 steps of
 1 ms; Lava takes one sample of fewer steps, and the time of its start (processes, compiler) is measured by runs of two lengths and
-taken off. The result is time per sample and step, and how many times faster than real time the batch is in all. Needs ``make lava``.
+taken off. The result is time per sample and step, and how many times faster than real time the batch is in all. ``make lava``
+installs Lava.
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ def network() -> HardwareNetwork:
     hidden = LIFNeurons("hidden", HIDDEN, du=741, dv=199, vth=4000)
     output = LIFNeurons("output", OUTPUTS, du=741, dv=199, vth=131_071)
     projections = [
-        Dense("input", "hidden", 2 * draw(-60, 80, INPUTS, HIDDEN), delay=draw(0, 63, INPUTS, HIDDEN), sign_mode="mixed"),
-        Dense("hidden", "hidden", 2 * draw(-30, 30, HIDDEN, HIDDEN), delay=draw(0, 63, HIDDEN, HIDDEN), sign_mode="mixed"),
+        Dense(
+            "input", "hidden", 2 * draw(-60, 80, INPUTS, HIDDEN), delay=draw(0, 63, INPUTS, HIDDEN), sign_mode="mixed"
+        ),
+        Dense(
+            "hidden", "hidden", 2 * draw(-30, 30, HIDDEN, HIDDEN), delay=draw(0, 63, HIDDEN, HIDDEN), sign_mode="mixed"
+        ),
         Dense("hidden", "output", 2 * draw(-60, 60, HIDDEN, OUTPUTS), sign_mode="mixed"),
     ]
     return HardwareNetwork([Inputs("input", INPUTS), hidden, output], projections, dt=DT)

@@ -23,7 +23,6 @@ from measure import commit, machine
 from eventnet.hardware import Deployment, compile, export, finetune
 from eventnet.hardware.command import some
 from eventnet.hardware.parity import compared
-from eventnet.hardware.quantize import layers_of
 from eventnet.training import load_model
 from eventnet.training.batches import Batches
 from eventnet.training.run import data_of
@@ -51,7 +50,7 @@ def measure(run: Path, data_root: str | None, dt: float, epochs: int) -> tuple[d
         found["finetune_seconds"] = round(time.perf_counter() - started, 1)
     for name, each in (("integers", deployment), ("fine_tuned", tuned)):
         decision = each.run(events)
-        facts = compared(each.reading, layers_of(network), events, labels, decision.scores)
+        facts = compared(each.reading, network, events, labels, decision.scores)
         found["trained"], found[name] = facts["trained"]["share"], facts["chip"]["share"]
         found[f"{name}_agreement"] = facts["agreement"]
         found[f"{name}_spikes"] = {part: float(n.double().mean()) for part, n in decision.spikes.items()}

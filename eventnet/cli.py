@@ -128,7 +128,13 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write into. " + escape("[default: RUN/TO]"), show_default=False)
     ] = None,
-    dt: Annotated[float, typer.Option(help="Length of a step of the chip (s).")] = 1e-3,
+    dt: Annotated[
+        float | None,
+        typer.Option(
+            help="Length of a step of the chip (s). " + escape("[default: 1e-3, and of gated units their own]"),
+            show_default=False,
+        ),
+    ] = None,
     try_dt: Annotated[
         str | None, typer.Option(help="Show what other lengths cost, such as 2e-3,5e-4 (s).", show_default=False)
     ] = None,

@@ -12,8 +12,9 @@ if __name__ != "eventnet.hardware":
     raise ImportError("hardware/ is eventnet.hardware: install eventnet, then import eventnet.hardware")
 
 from eventnet.hardware.deployment import Deployment, compile
-from eventnet.hardware.export import export
-from eventnet.hardware.finetune import QuantizedTwin, finetune
+from eventnet.hardware.exporting import export
+from eventnet.hardware.finetuning import QuantizedTwin, finetune
 from eventnet.hardware.network import HardwareNetwork
+from eventnet.hardware.parity import ParityReport
 
-__all__ = ["Deployment", "HardwareNetwork", "QuantizedTwin", "compile", "export", "finetune"]
+__all__ = ["Deployment", "HardwareNetwork", "ParityReport", "QuantizedTwin", "compile", "export", "finetune"]

@@ -9,6 +9,7 @@ part of a step that is left after a spike). A readout gets the largest scale at 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,8 +77,8 @@ def calibrate(
         full = best
         for field, factors in (("s", SCALES), ("threshold", THRESHOLDS)):
             for factor in factors[1:]:
-                start = full.s if field == "s" else 1.0
-                other = dataclasses.replace(best, **{field: start * factor})
+                searched: dict[str, Any] = {field: (full.s if field == "s" else 1.0) * factor}
+                other = dataclasses.replace(best, **searched)
                 try:
                     found = attempt(other)
                 except ValueError:  # a threshold beyond 17 bits

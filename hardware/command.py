@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from eventnet import Events, metrics
 from eventnet.hardware.deployment import Deployment, compile
-from eventnet.hardware.export import export
-from eventnet.hardware.finetune import finetune
+from eventnet.hardware.exporting import export
+from eventnet.hardware.finetuning import finetune
 from eventnet.hardware.parity import ParityReport
 
 __all__ = ["carry", "step_costs"]
@@ -27,7 +27,7 @@ def carry(
     folder: str | Path,
     *,
     batches: Iterable[tuple[Events, Tensor]] = (),
-    dt: float = 1e-3,
+    dt: float | None = None,
     try_dt: Sequence[float] = (),
     calibration: int = 64,
     epochs: int = 0,
@@ -42,7 +42,7 @@ def carry(
         splits: its data, with parts ``train``, ``validation`` and ``test`` of ``(Events, label)``.
         target, folder: as of ``export``, which gets all further options.
         batches: of training data, to fine-tune with for so many ``epochs``.
-        dt: seconds of a step; ``try_dt``: others whose cost is shown, on the validation part.
+        dt: seconds of a step, by default as of ``compile``; ``try_dt``: others whose cost is shown, on the validation part.
         calibration: training samples that the scales are searched on, evenly from all.
         limit: at most so many samples of the test part (and of the validation part), evenly from all.
         say: told what is being done.
@@ -50,10 +50,10 @@ def carry(
     typical, _ = some(splits.train, calibration)
     validation = some(splits.validation, limit)
     if try_dt:
-        costs = step_costs(model, typical, *validation, [dt, *(other for other in try_dt if other != dt)])
+        costs = step_costs(model, typical, *validation, sorted({*try_dt} | ({dt} if dt else set())))
         say("step length, on the validation part: " + "; ".join(str_of(cost) for cost in costs))
-    say(f"compiling for steps of {dt * 1e3:g} ms")
     deployment = compile(model, calibration=typical, dt=dt)
+    say(f"compiled for steps of {deployment.network.dt * 1e3:g} ms")
     if epochs:
         deployment = finetune(deployment, batches, epochs=epochs, validation=validation, say=say)
     report = export(deployment, model, target, folder, *some(splits.test, limit), say=say, **options)

@@ -76,7 +76,7 @@ def _neurons(each: Any, state: Any, told: Tensor, u: Tensor | None, v: Tensor | 
 
 
 def _synapses(each: Any, network: HardwareNetwork, places: dict[str, int]) -> tuple[Any, ...]:
-    ready = Synapses(each, network, torch.device("cpu"))
+    ready: Any = Synapses(each, network, torch.device("cpu"))
     first = columns = None
     if not isinstance(each, Dense):
         first = torch.cat([ready.first, ready.first[-1:] + ready.count[-1:]]).numpy()

@@ -90,7 +90,7 @@ class Deployment:
     def report(self, events: Events, labels: Tensor | None = None, *, chip: str = "loihi2") -> ParityReport:
         """How this network differs from the trained one, on samples that were not used before; see ``hardware.parity``.
 
-        The gates come with ``eventnet.hardware.export``, which writes files and reads them again.
+        The gates come with ``eventnet.hardware.exporting``, which writes files and reads them again.
         """
         from eventnet.hardware.parity import measure
 

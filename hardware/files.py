@@ -34,7 +34,8 @@ def save_network(network: HardwareNetwork, path: str | Path) -> None:
 
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {"format": FORMAT, "dt": network.dt, "notes": dict(network.notes)}
-    for part, kinds in (("populations", network.populations), ("projections", network.projections)):
+    parts: dict[str, Any] = {"populations": network.populations, "projections": network.projections}
+    for part, kinds in parts.items():
         plain[part] = []
         for k, each in enumerate(kinds):
             fields = {item.name: getattr(each, item.name) for item in dataclasses.fields(each)}

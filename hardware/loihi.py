@@ -59,6 +59,7 @@ def simulate(
     state: State | None = None,
     record: Collection[str] | None = None,
     return_state: Literal[False] = False,
+    backend: str = ...,
 ) -> Record: ...
 @overload
 def simulate(
@@ -68,6 +69,7 @@ def simulate(
     state: State | None = None,
     record: Collection[str] | None = None,
     return_state: Literal[True],
+    backend: str = ...,
 ) -> tuple[Record, State]: ...
 def simulate(
     network: HardwareNetwork,

@@ -66,7 +66,8 @@ def layers_of(model: nn.Module | list[nn.Module] | tuple[nn.Module, ...]) -> lis
     elif isinstance(model, nn.Sequential | nn.ModuleList | list | tuple):
         parts = list(model)
     elif isinstance(getattr(model, "hidden", None), nn.ModuleList) and hasattr(model, "readout"):
-        parts = [*model.hidden, model.readout]
+        hidden: Any = model.hidden
+        parts = [*hidden, model.readout]
     else:
         raise TypeError(
             f"{type(model).__name__}: expected a chain of LIF and LI layers: a list of them, an nn.Sequential, or a module with "
@@ -182,7 +183,7 @@ def integers_of(
     errors["tau_mem"] = _worst(-dt / torch.log1p(-dv / 4096) / p["tau_mem"] - 1)
     if isinstance(layer, LIF):
         errors["threshold"] = _worst(vth / ((p["threshold"] - p["reset"]) * per_volt) - 1)
-    projections = []
+    projections: list[Projection] = []
     for end, prefix in ((source, ""), (name, "recurrent_")):
         weight = getattr(layer, f"{prefix}weight", None)
         if weight is None:

@@ -22,7 +22,7 @@ from eventnet.hardware import Deployment, QuantizedTwin, compile, finetune
 from eventnet.hardware.egru import ONE, EGRUUnits, tables
 from eventnet.hardware.egru_quantize import binned, quantize_gated
 from eventnet.hardware.files import load_network, save_network
-from eventnet.hardware.finetune import share_right
+from eventnet.hardware.finetuning import share_right
 from eventnet.hardware.lava import rebuilt, to_lava
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import Dense, HardwareNetwork, Inputs

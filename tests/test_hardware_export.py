@@ -14,12 +14,13 @@ from torch import nn
 
 from eventnet import LI, LIF, Events, cli
 from eventnet.hardware import Deployment, compile, export
-from eventnet.hardware.export import _loads
+from eventnet.hardware.dynamics import earlier
+from eventnet.hardware.exporting import _loads
 from eventnet.hardware.lava import rebuilt, to_lava
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork, Inputs
-from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, earlier, fan_out, interval, lava_gate
+from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, fan_out, interval, lava_gate
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 
@@ -179,7 +180,7 @@ def test_export_of_a_run(run, capsys):
     ]
     assert cli.main(arguments) == 0
     said = capsys.readouterr().out
-    assert "0.5 ms" in said and "1 ms" in said and "1000 ms refused" in said
+    assert "compiled for steps of 0.5 ms" in said and "1 ms" in said and "1000 ms refused" in said
     assert "L1  passed" in said and "L2  passed" in said
     assert Deployment.load(run / "loihi" / "network.safetensors").network.dt == 5e-4
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from eventnet import LI, LIF, Events
 from eventnet.hardware import QuantizedTwin, compile, finetune
-from eventnet.hardware.finetune import share_right
+from eventnet.hardware.finetuning import share_right
 from eventnet.hardware.lif_finetune import HALF_WIDTH, HEIGHT
 from eventnet.hardware.loihi import simulate
 from eventnet.kernels import cpu

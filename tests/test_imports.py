@@ -28,7 +28,14 @@ RANKS = {
     "eventnet.cli": 5,
     "eventnet.__main__": 5,
 }
-FOR_HARDWARE = {"eventnet", "eventnet.events", "eventnet.kernels", "eventnet.layers", "eventnet.metrics", "eventnet.hardware"}
+FOR_HARDWARE = {
+    "eventnet",
+    "eventnet.events",
+    "eventnet.kernels",
+    "eventnet.layers",
+    "eventnet.metrics",
+    "eventnet.hardware",
+}
 HEAVY = {"h5py", "lava", "lightning", "matplotlib", "nir", "pytorch_lightning"}
 HEAVY |= {"rich", "scipy", "sklearn", "tonic", "triton", "typer"}
 

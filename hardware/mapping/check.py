@@ -96,6 +96,11 @@ def check(network: HardwareNetwork, chip: str | Profile) -> Placement:
         hidden, neuron 0: fan-in 96 of 63 (33 such); prune to the 63 largest weights, or split the neuron
     """
     chip = profile(chip) if isinstance(chip, str) else chip
+    foreign = [each for each in network.neurons if not isinstance(each, LIFNeurons)]
+    if foreign:  # which no chip here has: how much room they would take is not known
+        return Placement(
+            chip, (), tuple(violation("neuron_kinds", each.name, None, each.kind, "lif") for each in foreign)
+        )
     if chip.value("kernel_entries") is not None:
         pieces, homeless = place_layers(network, chip)
         placed = list(_layers(homeless, chip))

@@ -110,7 +110,7 @@ def _to_nir(
             dataclasses.replace(deployment.reading, volts=plain[0], offset=plain[1]), events.num_steps(dt), dt
         )
         reader.add(out, out)
-        facts["accuracy"] = compared(deployment.reading, layers, events, labels, reader.scores())
+        facts["accuracy"] = compared(deployment.reading, model, events, labels, reader.scores())
     text = "read again and run in steps, it gives the spikes and voltages of the layers' own equations"
     return ParityReport(facts, [Gate("L0", True, f"{path.name}: {found!r}"), Gate("L1", True, text)])
 
