@@ -2,9 +2,9 @@
 
     python benchmarks/tables.py [--check]
 
-A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error``, ``accuracy``,
-``folds``, ``gated`` or ``egru``. Markers whose results are not there are left as they are. ``--check`` changes nothing and
-exits with 1 if the README is out of date.
+A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error``, ``accuracy``, ``folds``,
+``gated``, ``egru`` or ``export``. Markers whose results are not there are left as they are. ``--check`` changes nothing and exits
+with 1 if the README is out of date.
 """
 
 from __future__ import annotations
@@ -221,6 +221,42 @@ def egru_table(results: Path) -> str | None:
     return "\n".join([_on([r["machine"] for r in rows], rows[0]["torch"]) + ".", "", egru.table(rows)])
 
 
+def export_table(results: Path) -> str | None:
+    """Accuracy of exported networks: trained, with integers, fine-tuned, and Lava's answer."""
+    paths = sorted((results / "export").glob("*.json"))
+    if not paths:
+        return None
+    heads = (
+        "network",
+        "step",
+        "seeds",
+        "test samples",
+        "trained",
+        "integers",
+        "fine-tuned",
+        "Lava 0.10.0, every number",
+    )
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for path in paths:
+        found = json.loads(path.read_text())
+        runs = found["runs"]
+        shares = [
+            f"{100 * statistics.mean(r[part] for r in runs):.2f} %"
+            + (f" ({_signed(found, part)})" if part != "trained" else "")
+            for part in ("trained", "integers", "fine_tuned")
+        ]
+        lava = next((gate for gate in found["gates_of_the_first_run"] if gate["name"] == "L3"), None)
+        said = "not run" if lava is None or lava["passed"] is None else "equal" if lava["passed"] else "differs"
+        count = re.search(r"of (\d+) samples", lava["text"]) if lava else None
+        cells = [path.stem, f"{1e3 * found['step_s']:g} ms", str(len(runs)), f"{runs[0]['samples']:,}", *shares]
+        lines.append("| " + " | ".join([*cells, f"{said}, {count[1]} samples" if count else said]) + " |")
+    return "\n".join(lines)
+
+
+def _signed(found: dict[str, Any], part: str) -> str:
+    return f"{-100 * found['mean_loss'][part]:+.2f}"
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "speed": speed_table,
     "error": error_table,
@@ -228,6 +264,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "folds": folds_table,
     "gated": gated_table,
     "egru": egru_table,
+    "export": export_table,
 }
 
 

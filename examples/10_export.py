@@ -3,7 +3,7 @@
 Trains a recurrent network with learnt delays on spike latencies of digits, compiles it for steps of 0.5 ms, fine-tunes it through
 the chip's integers, and writes it for Lava and for NIR, each with a report (parity.html) and its gates.
 
-    python examples/10_export.py [--out FOLDER]
+    python examples/10_export.py [--quick] [--out FOLDER]
 """
 
 import argparse
@@ -37,12 +37,12 @@ def trained(digits: data.Splits, epochs: int) -> list[torch.nn.Module]:
     return [hidden, readout]
 
 
-def main(folder: Path, epochs: int = 5) -> dict[str, ParityReport]:
+def main(quick: bool = False, out: Path | None = None) -> dict[str, ParityReport]:
     torch.manual_seed(0)
-    digits = data.load("digits")
-    model = trained(digits, epochs)
+    folder, digits = out or Path(tempfile.mkdtemp()), data.load("digits")
+    model = trained(digits, epochs=2 if quick else 8)
     deployment = compile(model, calibration=digits.train.events[:64], dt=0.5e-3)
-    batches = [(digits.train.events[k : k + 32], digits.train.labels[k : k + 32]) for k in range(0, 640, 32)]
+    batches = [(digits.train.events[k : k + 32], digits.train.labels[k : k + 32]) for k in range(0, 320 if quick else 1248, 32)]
     validation = digits.validation.events, digits.validation.labels
     deployment = finetune(deployment, batches, epochs=1, learning_rate=0.1, validation=validation, say=print)
     found = {}
@@ -55,5 +55,6 @@ def main(folder: Path, epochs: int = 5) -> dict[str, ParityReport]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    main(parser.parse_args().out or Path(tempfile.mkdtemp()))
+    parser.add_argument("--quick", action="store_true", help="fewer epochs")
+    parser.add_argument("--out", type=Path, help="a folder for what is written")
+    main(**vars(parser.parse_args()))

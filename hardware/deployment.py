@@ -169,6 +169,9 @@ def compile(
         if dt not in (None, gated.step):
             raise ValueError(f"dt: the units were trained with steps of {gated.step:g} s, expected those, got {dt!r}")
         network, log, reading, apart = quantize_gated(model, calibration, reading=reading)
+        log.lost.append(
+            "EGRU units are in no stock process of Lava, in no node of NIR and on no chip: the Lava script brings its own"
+        )
         return Deployment(network, reading, log, apart, model)
     layers, log, dt = layers_of(model), Log(), 1e-3 if dt is None else dt
     bits, values = _message(calibration, dt, log)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import eventnet
 from eventnet import Events
 from eventnet.hardware.deployment import Deployment
+from eventnet.hardware.egru_quantize import gated_of
 from eventnet.hardware.lava import EXPECTED, rebuilt
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork
@@ -90,6 +91,10 @@ def _to_nir(
     """Write a NIR file, run it in steps, and compare."""
     from eventnet.hardware.nir import from_nir, lost_by_readers, write_nir
 
+    if gated_of(model) is not None:
+        raise TypeError(
+            "NIR has no node for EGRU units: expected LIF and LI layers; the targets loihi and lava hold them"
+        )
     layers, dt = layers_of(model), deployment.network.dt
     facts: dict[str, Any] = {"identity": {"eventnet": eventnet.__version__, "target": "NIR", "step_s": dt}}
     try:

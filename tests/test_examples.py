@@ -98,6 +98,15 @@ def test_long_recording():
     assert seen == 20_000 and 0 < kept < 300  # what is younger than the longest delay, whatever was seen
 
 
+def test_export(tmp_path):
+    found = load("10_export").main(quick=True, out=tmp_path)
+    for target, report in found.items():
+        passed = {gate.name: gate.passed for gate in report.gates}
+        assert passed["L0"] and passed["L1"], report.gates
+        assert (tmp_path / target / "parity.html").stat().st_size > 10_000
+        assert report.facts["accuracy"]["trained"]["share"] > 0.6
+
+
 def test_readme(capsys, tmp_path, monkeypatch):
     """The README's Python runs as it stands there and prints about what it says."""
     monkeypatch.chdir(tmp_path)  # it saves a file
@@ -105,8 +114,10 @@ def test_readme(capsys, tmp_path, monkeypatch):
     code = "".join(re.findall(r"```python\n(.*?)```", text, re.S))
     said = float(re.search(r"validation accuracy (0\.\d+)\n<!-- example:end", text).group(1))
     exec(compile(code, "README.md", "exec"), {})
-    printed = float(capsys.readouterr().out.split()[-1])
+    out = capsys.readouterr().out
+    printed = float(re.search(r"validation accuracy (0\.\d+)", out).group(1))
     assert printed == pytest.approx(said, abs=0.03)
+    assert "L1  passed" in out and "L2  passed" in out
 
 
 def test_examples_are_all_tested():
