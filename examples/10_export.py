@@ -42,7 +42,9 @@ def main(quick: bool = False, out: Path | None = None) -> dict[str, ParityReport
     folder, digits = out or Path(tempfile.mkdtemp()), data.load("digits")
     model = trained(digits, epochs=2 if quick else 8)
     deployment = compile(model, calibration=digits.train.events[:64], dt=0.5e-3)
-    batches = [(digits.train.events[k : k + 32], digits.train.labels[k : k + 32]) for k in range(0, 320 if quick else 1248, 32)]
+    batches = [
+        (digits.train.events[k : k + 32], digits.train.labels[k : k + 32]) for k in range(0, 320 if quick else 1248, 32)
+    ]
     validation = digits.validation.events, digits.validation.labels
     deployment = finetune(deployment, batches, epochs=1, learning_rate=0.1, validation=validation, say=print)
     found = {}
