@@ -4,6 +4,7 @@ The directory is called `hardware`, the package `eventnet.hardware`. It knows ev
 
 - ``compile``: a trained model as a network of integers, a ``Deployment``.
 - ``export``: that into a folder, for Loihi's arithmetic, Lava or NIR, with a report that says whether it is still the same.
+- ``targeting``: warnings where a layer is made that a chip could not hold.
 - ``eventnet.hardware.loihi.simulate``: a graph of plain integers, run bit for bit as Lava 0.10.0 does.
 - ``eventnet.hardware.nir``: NIR files. ``eventnet.hardware.mapping``: does it fit on a chip?
 """
@@ -16,5 +17,16 @@ from eventnet.hardware.exporting import export
 from eventnet.hardware.finetuning import QuantizedTwin, finetune
 from eventnet.hardware.network import HardwareNetwork
 from eventnet.hardware.parity import ParityReport
+from eventnet.hardware.targeting import TargetWarning, targeting
 
-__all__ = ["Deployment", "HardwareNetwork", "ParityReport", "QuantizedTwin", "compile", "export", "finetune"]
+__all__ = [
+    "Deployment",
+    "HardwareNetwork",
+    "ParityReport",
+    "QuantizedTwin",
+    "TargetWarning",
+    "compile",
+    "export",
+    "finetune",
+    "targeting",
+]

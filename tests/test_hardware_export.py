@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ import torch
 from hardware_networks import random_convolution, random_network
 from torch import nn
 
-from eventnet import LI, LIF, Events, cli
-from eventnet.hardware import Deployment, compile, export
+from eventnet import EGRU, LI, LIF, Events, cli
+from eventnet.hardware import Deployment, TargetWarning, compile, export, targeting
 from eventnet.hardware.dynamics import earlier
 from eventnet.hardware.exporting import _loads
 from eventnet.hardware.lava import rebuilt, to_lava
@@ -109,6 +110,40 @@ def test_a_report_without_gates_is_not_ok():
     assert not ParityReport({}).ok
     assert not ParityReport({}, [Gate("L3", None, "not asked")]).ok
     assert not ParityReport({}, [Gate("L0", True, ""), Gate("L1", False, "")]).ok
+
+
+def test_gated_units_are_carried_too(tmp_path):
+    torch.manual_seed(0)
+    _, events, _ = small()
+    model = [EGRU(8, 12, step=1e-3), nn.Linear(12, 3)]
+    deployment = compile(model, calibration=events)
+    labels = deployment.predict(events)
+    report = export(deployment, model, "lava", tmp_path, events, labels, tolerance=0.5, samples=1, steps=20)
+    assert report.ok and {gate.name: gate.passed for gate in report.gates}["L1"]
+    assert report.facts["dynamics"]["hidden_0"]["lag_steps"] == 1 and "no node of NIR" in report.facts["lost"][-1]
+    with pytest.raises(TypeError, match="NIR has no node for EGRU units"):
+        export(deployment, model, "nir", tmp_path, events)
+
+
+@pytest.mark.parametrize(
+    ("make", "target", "message"),
+    [
+        (lambda: LIF(2, 2, delay=(0.0, 0.5)), "loihi", r"LIF\.delay: .* steps of 0\.001 s; a chip holds 62"),
+        (lambda: LIF(2, 2, recurrent=True, recurrent_delay=0.1), "loihi", r"LIF\.recurrent_delay: .*a chip holds 62"),
+        (lambda: LI(2, 2, tau_mem=3.0), "loihi", r"LI\.tau_mem: decays of 12 bits hold it to"),
+        (lambda: LIF(2, 2, refractory=1e-3), "nir", r"LIF\.refractory: neither Lava nor NIR"),
+        (lambda: EGRU(2, 2), "nir", "NIR has no node for EGRU units"),
+    ],
+)
+def test_layers_that_a_target_cannot_hold_warn_where_they_are_made(make, target, message):
+    with targeting(target, dt=1e-3), pytest.warns(TargetWarning, match=message):
+        make()
+    with warnings.catch_warnings(), targeting(target, dt=1e-3):
+        warnings.simplefilter("error")
+        LIF(2, 2, delay=(0.0, 0.05))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make()  # nothing is said any more
 
 
 # ---- what is measured ----------------------------------------------------------------------------------------------------
