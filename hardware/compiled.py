@@ -84,7 +84,7 @@ def _synapses(each: Any, network: HardwareNetwork, places: dict[str, int]) -> tu
     return (
         places[each.source],
         places[each.target],
-        ready.weight.contiguous().numpy(),
+        ready.weight.to(torch.int16).contiguous().numpy(),  # 9 bits, shifted up by at most 7
         None if ready.delay is None else ready.delay.to(torch.uint8).contiguous().numpy(),
         first,
         columns,

@@ -35,7 +35,7 @@ struct Population {
 // Rows of a dense matrix (source, target), or of synapses one by one, from first[row] to first[row + 1].
 struct Projection {
     int64_t source, target;
-    const int32_t* weight;
+    const int16_t* weight;    // -256 ... 255, shifted up by at most 7
     const uint8_t* delay;     // null: 0
     const int64_t* first;     // null: dense
     const int32_t* columns;
@@ -50,25 +50,38 @@ inline int32_t add(int32_t a, int32_t b) { return int32_t(uint32_t(a) + uint32_t
 class Sample {
 public:
     Sample(const std::vector<Population>& populations, const std::vector<Projection>& projections, int64_t batch, int64_t sample)
-        : populations_(populations), projections_(projections), batch_(batch), sample_(sample) {}
+        : populations_(populations), projections_(projections), batch_(batch), sample_(sample), pending_(populations.size()) {}
 
     // Steps first + 1 ... first + steps; overflows of each population are added up.
     void run(int64_t first, int64_t steps, std::vector<int64_t>& overflows) {
+        // what is on its way lies together here, and not a batch apart as in the state
+        for (size_t p = 0; p < populations_.size(); ++p) {
+            pending_[p].resize(populations_[p].slots * populations_[p].size);
+            for (int64_t s = 0; s < populations_[p].slots; ++s)
+                std::copy_n(populations_[p].pending + at(s, populations_[p]), populations_[p].size, slot(p, s));
+        }
         for (int64_t k = 0; k < steps; ++k) {
             for (size_t p = 0; p < populations_.size(); ++p)
-                if (populations_[p].u) overflows[p] += update(populations_[p], first + k, k);
+                if (populations_[p].u) overflows[p] += update(populations_[p], slot(p, first + k), k, first + k);
             for (const Projection& each : projections_) deliver(each, first + k, k);
         }
+        for (size_t p = 0; p < populations_.size(); ++p)
+            for (int64_t s = 0; s < populations_[p].slots; ++s)
+                std::copy_n(slot(p, s), populations_[p].size, populations_[p].pending + at(s, populations_[p]));
     }
 
 private:
     int64_t at(int64_t step, const Population& p) const { return (step * batch_ + sample_) * p.size; }
 
-    int64_t update(const Population& p, int64_t step, int64_t k) const {
+    int32_t* slot(size_t population, int64_t step) {
+        const Population& p = populations_[population];
+        return pending_[population].data() + step % p.slots * p.size;
+    }
+
+    int64_t update(const Population& p, int32_t* arriving, int64_t k, int64_t step) const {
         const int64_t num = p.size, own = sample_ * num, here = at(k, p);
         int32_t* const u = p.u + own;
         int32_t* const v = p.v + own;
-        int32_t* const arriving = p.pending + at(step % p.slots, p);
         int32_t* const spikes = p.spikes + here;
         if (p.interval && (step + 1) % p.interval == p.offset) std::fill_n(u, num, 0), std::fill_n(v, num, 0);
         int64_t overflows = 0;
@@ -109,44 +122,47 @@ private:
         bool started = false;
         for (int64_t j = 0; j < source.size; ++j) {
             if (!spikes[j]) continue;
-            if (!started) start(p, target, step), started = true;
+            if (!started) start(p, step), started = true;
             const int32_t value = p.graded ? spikes[j] : 1;
             const int64_t row = p.first ? p.first[j] : j * num, count = p.first ? p.first[j + 1] - row : num;
-            const int32_t* const weight = p.weight + row;
+            const int16_t* const weight = p.weight + row;
             if (!p.first && !p.delay) {
                 int32_t* const onto = slots_[0];
-                for (int64_t n = 0; n < num; ++n) onto[n] += int32_t(uint32_t(weight[n]) * uint32_t(value));
+                for (int64_t n = 0; n < num; ++n) onto[n] = add(onto[n], int32_t(uint32_t(int32_t(weight[n])) * uint32_t(value)));
                 continue;
             }
             const int32_t* const columns = p.first ? p.columns + row : nullptr;
             const uint8_t* const delay = p.delay ? p.delay + row : nullptr;
             for (int64_t s = 0; s < count; ++s) {
                 int32_t& onto = slots_[delay ? delay[s] : 0][columns ? columns[s] : s];
-                onto = add(onto, int32_t(uint32_t(weight[s]) * uint32_t(value)));
+                onto = add(onto, int32_t(uint32_t(int32_t(weight[s])) * uint32_t(value)));
             }
         }
-        if (started && p.shift > 0) finish(p, target, step);
+        if (started && p.shift > 0) finish(p, step);
     }
 
     // Where the weights of each delay are added: what is on its way, or sums of their own where the sum is to be shifted.
-    void start(const Projection& p, const Population& target, int64_t step) {
+    void start(const Projection& p, int64_t step) {
+        const int64_t num = populations_[p.target].size;
         slots_.resize(p.delays);
-        if (p.shift > 0) sums_.assign(p.delays * target.size, 0);
+        if (p.shift > 0) sums_.assign(p.delays * num, 0);
         for (int64_t d = 0; d < p.delays; ++d)
-            slots_[d] = p.shift > 0 ? sums_.data() + d * target.size : target.pending + at((step + 1 + d) % target.slots, target);
+            slots_[d] = p.shift > 0 ? sums_.data() + d * num : slot(p.target, step + 1 + d);
     }
 
-    void finish(const Projection& p, const Population& target, int64_t step) const {
+    void finish(const Projection& p, int64_t step) {
+        const int64_t num = populations_[p.target].size;
         for (int64_t d = 0; d < p.delays; ++d) {
-            int32_t* const onto = target.pending + at((step + 1 + d) % target.slots, target);
-            const int32_t* const sums = sums_.data() + d * target.size;
-            for (int64_t n = 0; n < target.size; ++n) onto[n] = add(onto[n], sums[n] >> p.shift);
+            int32_t* const onto = slot(p.target, step + 1 + d);
+            const int32_t* const sums = sums_.data() + d * num;
+            for (int64_t n = 0; n < num; ++n) onto[n] = add(onto[n], sums[n] >> p.shift);
         }
     }
 
     const std::vector<Population>& populations_;
     const std::vector<Projection>& projections_;
     const int64_t batch_, sample_;
+    std::vector<std::vector<int32_t>> pending_;
     std::vector<int32_t*> slots_;
     std::vector<int32_t> sums_;
 };

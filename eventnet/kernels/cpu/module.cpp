@@ -429,7 +429,7 @@ std::vector<int64_t> run_chip(nb::list populations, nb::list projections, int64_
     std::vector<chip::Projection> synapses;
     for (nb::handle each : projections) {
         const nb::tuple p = nb::cast<nb::tuple>(each);
-        synapses.push_back({nb::cast<int64_t>(p[0]), nb::cast<int64_t>(p[1]), whole(p[2]),
+        synapses.push_back({nb::cast<int64_t>(p[0]), nb::cast<int64_t>(p[1]), nb::cast<In<int16_t>>(p[2]).data(),
                             p[3].is_none() ? nullptr : nb::cast<In<uint8_t>>(p[3]).data(),
                             p[4].is_none() ? nullptr : nb::cast<In<int64_t>>(p[4]).data(), whole(p[5]), nb::cast<int>(p[6]),
                             nb::cast<int64_t>(p[7]), nb::cast<bool>(p[8])});
