@@ -153,7 +153,10 @@ def export(
     """Carry the network of a run to a chip, and check that it is still the same; the exit code is 1 if it is not."""
     options: dict[str, Any] = {"dt": dt, "calibration": calibration, "epochs": finetune, "tolerance": tolerance}
     options |= {"samples": samples, "steps": steps, "limit": limit, "chip": chip, "data_root": data_root}
-    options["try_dt"] = [] if try_dt is None else [float(x) for x in try_dt.split(",")]
+    try:
+        options["try_dt"] = [] if try_dt is None else [float(x) for x in try_dt.split(",")]
+    except ValueError:
+        raise UserError(f"--try-dt: expected seconds such as 2e-3,5e-4, got {try_dt}") from None
     if not _export(run, to, run / to if out is None else out, **options):
         raise typer.Exit(1)
 

@@ -46,11 +46,12 @@ def main(quick: bool = False, out: Path | None = None) -> dict[str, ParityReport
         (digits.train.events[k : k + 32], digits.train.labels[k : k + 32]) for k in range(0, 320 if quick else 1248, 32)
     ]
     validation = digits.validation.events, digits.validation.labels
-    deployment = finetune(deployment, batches, epochs=1, learning_rate=0.1, validation=validation, say=print)
+    tuned = finetune(deployment, batches, epochs=1, learning_rate=0.1, validation=validation, say=print)
     found = {}
     for target in ("lava", "nir"):
         test = digits.test.events, digits.test.labels
-        found[target] = export(deployment, model, target, folder / target, *test, tolerance=0.02, samples=1, steps=40)
+        chosen = tuned if target == "lava" else deployment  # NIR holds the trained layers, not the chip's integers
+        found[target] = export(chosen, model, target, folder / target, *test, tolerance=0.02, samples=1, steps=40)
         print(f"\n{folder / target}", *found[target].gates, sep="\n  ")
     return found
 

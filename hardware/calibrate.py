@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from eventnet import LI, LIF, Events
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork, Inputs
-from eventnet.hardware.quantize import Log, Scale, integers_of, largest_scale, layers_of, names_of, rasterize
+from eventnet.hardware.quantize import Log, Scale, integers_of, largest_scale, layers_of, names_of, rasterize, within
 
 __all__ = ["calibrate"]
 
@@ -47,6 +47,7 @@ def calibrate(
     scales: dict[str, Scale] = {}
     distances: dict[str, float] = {}
     layers, raster, source = layers_of(model), rasterize(events, dt), "input"
+    alive = within(events.num_steps(dt), len(raster))
     for name, layer in zip(names_of(layers), layers, strict=True):
         bits, message_bits = message_bits, 0
         if isinstance(layer, LI):
@@ -69,7 +70,7 @@ def calibrate(
         ) -> Tensor:
             neurons, synapses = integers_of(name, source, layer, dt, scale, bits, Log())
             network = HardwareNetwork([Inputs(source, layer.in_features), neurons], synapses, dt)
-            return simulate(network, raster, record=()).spikes[name]
+            return simulate(network, raster, record=()).spikes[name] * alive
 
         best = largest_scale(name, layer, dt)
         spikes = attempt(best)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eventnet import Events, metrics
 from eventnet.hardware.deployment import Deployment, compile
-from eventnet.hardware.exporting import export
+from eventnet.hardware.exporting import TARGETS, export
 from eventnet.hardware.finetuning import finetune
 from eventnet.hardware.parity import ParityReport
 
@@ -47,6 +47,10 @@ def carry(
         limit: at most so many samples of the test part (and of the validation part), evenly from all.
         say: told what is being done.
     """
+    if target not in TARGETS:
+        raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+    if target == "nir" and epochs:
+        raise ValueError("finetune: NIR holds the trained layers, not the chip's integers: leave it out")
     typical, _ = some(splits.train, calibration)
     validation = some(splits.validation, limit)
     if try_dt:

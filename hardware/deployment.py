@@ -17,7 +17,7 @@ from eventnet.hardware.files import load_network, save_network
 from eventnet.hardware.lava import to_lava
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork
-from eventnet.hardware.quantize import Log, Scale, gain, layers_of, names_of, quantize, rasterize
+from eventnet.hardware.quantize import Log, Scale, gain, layers_of, names_of, quantize, rasterize, within
 from eventnet.hardware.reading import Reader, Reading
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ SAMPLES, STEPS = 64, 256  # that are simulated at a time
 
 
 class Decision(NamedTuple):
-    """What a deployed network says about a batch: ``scores`` as the trained one's, the spikes of each population ``(B,)``, and
-    how often a current wrapped or a voltage was clipped."""
+    """What a deployed network says about a batch: ``scores`` as the trained one's, the spikes of each population ``(B,)``, how
+    often a current wrapped or a voltage was clipped, and how many input events were lost, as they shared a step with another of
+    their unit."""
 
     scores: Tensor
     spikes: dict[str, Tensor]
     overflows: dict[str, int]
+    merged: int = 0
 
 
 @dataclass
@@ -64,7 +66,7 @@ class Deployment:
         if self.reading.kind == "at":  # samples of several lengths
             longest = max(part.shape[1] for part in scores)
             scores = [nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in scores]
-        return Decision(torch.cat(scores), spikes, overflows)
+        return Decision(torch.cat(scores), spikes, overflows, sum(part.merged for part in parts))
 
     def predict(self, events: Events) -> Tensor:
         """The class of each sample, or of each of its steps."""
@@ -73,6 +75,8 @@ class Deployment:
     def raster(self, events: Events) -> Tensor:
         """The events as the chip is told them: ``(T, B, N)`` int32."""
         values = self.network.notes.get("values")
+        if events.values is not None and values is None:
+            raise ValueError("events: expected none with values, as the network was compiled for, got graded ones")
         if self.network.notes.get("binned"):
             return binned(events, self.network.dt, values, late=self.reading.lag + 1)
         return rasterize(events, self.network.dt, values)
@@ -123,14 +127,17 @@ class Deployment:
         raster, state = self.raster(events), None
         spikes: dict[str, Tensor] = {}
         reader = Reader(self.reading, events.num_steps(self.network.dt), self.network.dt)
+        steps = events.num_steps(self.network.dt) + self.reading.lag  # a sample's spikes after its end do not count
         output = self.network.neurons[-1].name
         for part in raster.split(STEPS):
             found, state = simulate(self.network, part, state=state, record=[output], return_state=True)
             reader.add(found.v[output], found.spikes[output])
+            alive = within(steps, len(part), reader.done - len(part)).to(part.device)
             for name, told in found.spikes.items():
-                spikes[name] = (told != 0).sum((0, 2)) + spikes.get(name, 0)
+                spikes[name] = ((told != 0) & alive).sum((0, 2)) + spikes.get(name, 0)
         assert state is not None
-        return Decision(reader.scores(), spikes, state.overflows)
+        merged = 0 if self.network.projections[0].message_bits else int((raster - 1).clamp(min=0).sum())
+        return Decision(reader.scores(), spikes, state.overflows, merged)
 
 
 def compile(
@@ -174,6 +181,8 @@ def compile(
         )
         return Deployment(network, reading, log, apart, model)
     layers, log, dt = layers_of(model), Log(), 1e-3 if dt is None else dt
+    if not calibration.batch_size:
+        raise ValueError("calibration: expected at least one sample, got none")
     bits, values = _message(calibration, dt, log)
     scales: dict[str, Scale] = {}
     distances: dict[str, float] = {}

@@ -13,12 +13,14 @@ from eventnet.hardware.calibrate import far, filtered
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import Record
 from eventnet.hardware.network import HardwareNetwork
+from eventnet.hardware.quantize import within
 from eventnet.hardware.trained import Told, told_by
 
 __all__ = ["compare_spikes", "earlier"]
 
 LAGS = range(-2, 5)  # a gated layer hears and tells through a hop more than its trained one
 FAR = 10e-3  # seconds of the filter that spikes are compared through
+HOPS = 1  # steps after a sample's end in which a chip still tells what it heard before
 AROUND = 40  # steps of a voltage that are shown before and after a difference
 
 
@@ -30,7 +32,8 @@ def compare_spikes(
     dt, found = network.dt, {}
     pictures: dict[str, Any] = {"rasters": {}, "dt": dt}
     for told in told_by(model, events, dt, len(next(iter(record.spikes.values())))):
-        name, trained, chip = told.name, told.raster, (record.spikes[told.name] != 0).float()
+        name, trained = told.name, told.raster
+        chip = ((record.spikes[name] != 0) & within(events.num_steps(dt) + HOPS, len(trained))).float()
         overlap = {lag: float((trained * earlier(chip, lag)).sum()) for lag in LAGS}
         lag = max(overlap, key=lambda k: (overlap[k], -abs(k)))
         aligned = earlier(chip, lag)

@@ -18,8 +18,9 @@ from eventnet.hardware.deployment import Deployment
 from eventnet.hardware.egru_quantize import gated_of
 from eventnet.hardware.lava import EXPECTED, rebuilt
 from eventnet.hardware.loihi import simulate
+from eventnet.hardware.mapping import profile
 from eventnet.hardware.network import HardwareNetwork
-from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, compared, lava_gate, measure
+from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, chip_gate, compared, lava_gate, measure
 from eventnet.hardware.quantize import layers_of, rasterize
 from eventnet.hardware.reading import Reader
 
@@ -60,6 +61,13 @@ def export(
     """
     if target not in TARGETS:
         raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+    profile(chip)  # an unknown one is named before anything is written
+    if samples < 1 or not events.batch_size:
+        raise ValueError("samples: expected at least one for the files to check themselves with, got none")
+    if target == "nir" and deployment.network.notes.get("fine_tuned"):
+        raise ValueError(
+            "NIR holds the trained layers, and this deployment was fine-tuned in the chip's integers: export the one of compile"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if target == "nir":
@@ -77,7 +85,7 @@ def export(
     else:
         script = deployment.to_lava(folder, some, steps)
         report.gates += _loads(lambda: rebuilt(script), f"{script.name} and {EXPECTED}", deployment.network, raster)
-    report.gates.append(accuracy_gate(report.facts, tolerance))
+    report.gates += [accuracy_gate(report.facts, tolerance), chip_gate(report.facts)]
     if target == "lava":
         say(f"running {raster.shape[1]} samples of {len(raster)} steps in Lava")
         report.gates.append(lava_gate(script, raster.shape[1]))
@@ -124,8 +132,12 @@ def _loads(load: Callable[[], HardwareNetwork], what: str, network: HardwareNetw
     """L0 and L1: the files load, and what they say is the network that was simulated."""
     try:
         found = load()
-    except (OSError, ValueError, TypeError) as error:
-        return [Gate("L0", False, f"{what}: {error}"), Gate("L1", None, "there is nothing to simulate")]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return [Gate("L0", False, f"{what}: {error!r}"), Gate("L1", None, "there is nothing to simulate")]
+    if changed := [
+        name for name, x in numbers_of(network).items() if not torch.equal(x, numbers_of(found).get(name, x[:0]))
+    ]:
+        return [Gate("L0", True, f"{what}: read"), Gate("L1", False, f"differs in {', '.join(changed[:5])}")]
     mine: Any = simulate(network, raster)
     theirs: Any = simulate(found, raster)
     wrong = [
@@ -141,3 +153,16 @@ def _loads(load: Callable[[], HardwareNetwork], what: str, network: HardwareNetw
         else f"{numbers:,} spikes, currents and voltages are equal, bit for bit"
     )
     return [Gate("L0", True, f"{what}: {len(found.populations)} populations"), Gate("L1", not wrong, text)]
+
+
+def numbers_of(network: HardwareNetwork) -> dict[str, Tensor]:
+    """Every number of a graph, by name; weights as the synapses hold them, in the order of the projections' names."""
+    found: dict[str, Tensor] = {}
+    for each in network.populations:
+        found |= {f"{each.name}.{name}": x for name, x in vars(each).items() if isinstance(x, Tensor)}
+    for projection in network.projections:
+        own = {name: x for name, x in vars(projection).items() if isinstance(x, Tensor)} | {
+            "weight": projection.effective()
+        }
+        found |= {f"{projection.name}{projection.port and '.' + projection.port}.{name}": x for name, x in own.items()}
+    return found

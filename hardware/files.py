@@ -18,7 +18,7 @@ from torch import Tensor
 from eventnet.hardware import egru, lif  # noqa: F401, so that their kinds of population are known
 from eventnet.hardware.network import PROJECTIONS, HardwareNetwork, Population
 
-__all__ = ["load_network", "save_network", "write_files"]
+__all__ = ["contents", "load_network", "save_network", "write_files"]
 
 FORMAT = 1  # raise it when the file's meaning changes
 HEADER = "eventnet.hardware"
@@ -30,6 +30,11 @@ def save_network(network: HardwareNetwork, path: str | Path) -> None:
     Raises:
         OSError: the disk is full or the folder is not there or read-only; a file that was there is untouched.
     """
+    write_files({Path(path): contents(network)})
+
+
+def contents(network: HardwareNetwork) -> bytes:
+    """What the file of a hardware graph holds: the same for the same graph."""
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
@@ -42,7 +47,7 @@ def save_network(network: HardwareNetwork, path: str | Path) -> None:
             arrays = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
             tensors |= {f"{part}.{k}.{name}": value.contiguous() for name, value in arrays.items()}
             plain[part].append({"kind": each.kind, **{name: x for name, x in fields.items() if name not in arrays}})
-    write_files({Path(path): save(tensors, {HEADER: json.dumps(plain)})})
+    return save(tensors, {HEADER: json.dumps(plain)})
 
 
 def load_network(path: str | Path) -> HardwareNetwork:
@@ -65,9 +70,15 @@ def load_network(path: str | Path) -> HardwareNetwork:
         raise ValueError(f"{path}: damaged, cut short or no hardware graph ({error})") from error
     if header is None:
         raise ValueError(f"{path}: expected a hardware graph of eventnet, found a safetensors file of something else")
-    plain = json.loads(header)
-    if plain.get("format") != FORMAT:
-        raise ValueError(f"{path}: format {plain.get('format')}; expected {FORMAT}: write it again with this version")
+    try:
+        return _network(json.loads(header), tensors, path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged: a part of the graph is missing or something else ({error!r})") from error
+
+
+def _network(plain: Any, tensors: Mapping[str, Tensor], path: Path) -> HardwareNetwork:
+    if plain["format"] != FORMAT:
+        raise ValueError(f"{path}: format {plain['format']}; expected {FORMAT}: write it again with this version")
     made: dict[str, list[Any]] = {}
     for part, kinds in (("populations", Population.kinds), ("projections", PROJECTIONS)):
         made[part] = []
@@ -75,7 +86,9 @@ def load_network(path: str | Path) -> HardwareNetwork:
             kind = fields.pop("kind")
             if kind not in kinds:
                 raise ValueError(f"{path}: unknown kind of {part} {kind!r}; expected one of {', '.join(kinds)}")
-            arrays = {name.split(".", 2)[2]: x for name, x in tensors.items() if name.startswith(f"{part}.{k}.")}
+            arrays: dict[str, Any] = {
+                name.split(".", 2)[2]: x for name, x in tensors.items() if name.startswith(f"{part}.{k}.")
+            }
             made[part].append(kinds[kind](**fields, **arrays))
     return HardwareNetwork(dt=plain["dt"], notes=plain["notes"], **made)
 

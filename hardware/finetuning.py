@@ -83,7 +83,7 @@ def finetune(
     validation: tuple[Events, Tensor] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Deployment:
-    """Train the weights through the chip's integers; returns the best of the start and each epoch.
+    """Train the weights through the chip's integers; returns the best of the start and each epoch by validation, else the last.
 
     Args:
         deployment: of ``compile``.
@@ -111,6 +111,8 @@ def finetune(
         if hasattr(batches, "set_epoch"):
             batches.set_epoch(epoch)
         total, samples = 0.0, 0
+        if not len(batches):
+            raise ValueError("batches: expected some to train with, got none")
         for events, labels in batches:
             scores = twin(events)
             loss = nn.functional.cross_entropy(scores.flatten(0, -2), labels.flatten())

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from eventnet.hardware.deployment import Deployment
+from eventnet.hardware.egru_quantize import gated_of
 from eventnet.hardware.network import Dense, HardwareNetwork
-from eventnet.hardware.quantize import FULL
+from eventnet.hardware.quantize import FULL, layers_of, names_of, weights_of
 
 __all__ = ["IntegerWeights", "on_grid", "with_weight"]
 
@@ -37,6 +38,7 @@ class IntegerWeights(nn.Module):
             if not isinstance(each, Dense):
                 raise TypeError(f"{each.name}: expected dense synapses, got {each.kind}")
         self.deployment = deployment
+        absent = _absent(deployment)
         self.weights = nn.ParameterList([nn.Parameter(each.weight.to(torch.float32)) for each in network.projections])
         for k, weight in enumerate(self.weights):
             for name, start in (
@@ -46,7 +48,10 @@ class IntegerWeights(nn.Module):
             ):
                 self.register_buffer(f"{name}_{k}", start.clone(), persistent=False)
             self.register_buffer(f"mean_{k}", weight.detach().clone(), persistent=False)
-            self.register_buffer(f"frozen_{k}", torch.zeros_like(weight, dtype=torch.bool), persistent=False)
+            # where there is no synapse, the weight is 0 and stays so
+            self.register_buffer(
+                f"frozen_{k}", absent.get(network.projections[k].name, weight != weight), persistent=False
+            )
 
     @torch.no_grad()
     def after_step_(self) -> None:
@@ -72,13 +77,31 @@ class IntegerWeights(nn.Module):
         return sum(int(x.sum()) for x in frozen) / max(1, sum(x.numel() for x in frozen))
 
     def deploy(self) -> Deployment:
-        """The deployment with the weights as they are now."""
-        return dataclasses.replace(self.deployment, network=self._network())
+        """The deployment with the weights as they are now; what the log said of the weights before does not hold any more."""
+        errors = {
+            name: {what: x for what, x in own.items() if not what.endswith(("sqnr_db", "clipped"))}
+            for name, own in self.deployment.log.errors.items()
+        }
+        log = dataclasses.replace(self.deployment.log, errors=errors)
+        return dataclasses.replace(self.deployment, network=self._network(), log=log)
 
     def _network(self) -> HardwareNetwork:
         old = self.deployment.network
         pairs = zip(old.projections, self.weights, strict=True)
-        return old.changed(projections=[with_weight(each, weight) for each, weight in pairs])
+        changed = [with_weight(each, weight) for each, weight in pairs]
+        return old.changed(projections=changed, notes={**old.notes, "fine_tuned": True})
+
+
+def _absent(deployment: Deployment) -> dict[str, Tensor]:
+    """Of each projection of LIF and LI layers, by name, where a mask or pruning has left no synapse."""
+    if deployment.model is None or gated_of(deployment.model) is not None:
+        return {}
+    layers, found = layers_of(deployment.model), {}
+    for name, layer in zip(names_of(layers), layers, strict=True):
+        weights = weights_of(layer)
+        for each in deployment.network.onto(name):
+            found[each.name] = weights["recurrent_" if each.source == name else ""] == 0
+    return found
 
 
 def on_grid(weight: Tensor) -> Tensor:

@@ -188,7 +188,8 @@ def _projection(k: int, each: Projection, network: HardwareNetwork, arrays: dict
 
 
 def rebuilt(script: str | Path) -> HardwareNetwork:
-    """The hardware graph that a script builds, read from its text: its processes are taken down, none of Lava is run.
+    """The hardware graph that a script builds: its two functions are run with stand-ins for Lava's processes. For scripts that
+    were just written; a file that may be somebody else's is not to be run, here or in Lava.
 
     Raises:
         ValueError: the script is not one of ``to_lava``, or was cut short.
@@ -213,6 +214,7 @@ def rebuilt(script: str | Path) -> HardwareNetwork:
     names |= {"SignMode": SimpleNamespace(MIXED="mixed", EXCITATORY="excitatory", INHIBITORY="inhibitory")}
     names["csr_matrix"] = lambda parts, shape: (*parts, shape)
     code = compile(ast.Module([wanted["build"], wanted["matrix"]], []), str(script), "exec")
+    names["__builtins__"] = {}  # the script is one of ours, and needs none
     exec(code, names)
     neurons = names["build"](arrays, {name: name for name in sizes})
     known = {id(process): name for name, process in neurons.items()}

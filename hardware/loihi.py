@@ -118,6 +118,7 @@ def simulate(
         neurons = {name: stepper.start(batch) for name, stepper in steppers.items()}
         state = State(0, neurons, _nothing_pending(network, batch, device), dict.fromkeys(steppers, 0))
     else:
+        _check_state(state, network, batch, device)
         state = state.copy()
     shapes = {each.name: (num_steps, batch, each.size) for each in network.neurons}
     told = {name: torch.empty(shape, dtype=torch.int32, device=device) for name, shape in shapes.items()} | rasters
@@ -165,6 +166,26 @@ def _run(
         state.step += 1
 
 
+def _check_state(state: State, network: HardwareNetwork, batch: int, device: torch.device) -> None:
+    """An error if a state is not one of this network, these samples and this device."""
+    fresh = {each.name: each.stepper(device).start(batch) for each in network.neurons}
+    wanted = {f"{name}.{part}": x for name, own in fresh.items() for part, x in own.items()}
+    wanted |= {
+        f"{name}.pending {port}".strip(): x for (name, port), x in _nothing_pending(network, batch, device).items()
+    }
+    given = {f"{name}.{part}": x for name, own in state.neurons.items() for part, x in own.items()}
+    given |= {f"{name}.pending {port}".strip(): x for (name, port), x in state.pending.items()}
+    if sorted(wanted) != sorted(given):
+        raise ValueError(f"state: expected one of {', '.join(sorted(wanted))}, got {', '.join(sorted(given))}")
+    for name, x in wanted.items():
+        y = given[name]
+        if y.shape != x.shape or y.dtype != x.dtype or y.device != x.device:
+            raise ValueError(
+                f"state: {name} is {y.dtype} {tuple(y.shape)} on {y.device}, expected {x.dtype} {tuple(x.shape)} on {x.device}; "
+                "a state goes on with the same network and samples"
+            )
+
+
 def _nothing_pending(network: HardwareNetwork, batch: int, device: torch.device) -> dict[tuple[str, str], Tensor]:
     """What is on its way before the first step."""
     pending = {}
@@ -204,6 +225,8 @@ def _rasters(network: HardwareNetwork, spikes: Tensor | Mapping[str, Tensor]) ->
         size = network[name].size
         if raster.dim() not in (2, 3) or raster.shape[-1] != size:
             raise ValueError(f"spikes of {name}: expected (T, B, {size}) or (T, {size}), got {tuple(raster.shape)}")
+        if raster.dtype == torch.int64 and raster.numel() and int(raster.abs().max()) >= 2**31:
+            raise ValueError(f"spikes of {name}: expected numbers of 32 bits, got up to {int(raster.abs().max()):,}")
         found[name] = (raster if raster.dim() == 3 else raster[:, None]).to(torch.int32)
     if len({(*each.shape[:2], each.device) for each in found.values()}) > 1:
         shapes = ", ".join(f"{name} {tuple(each.shape)}" for name, each in found.items())

@@ -29,11 +29,11 @@ import eventnet
 from eventnet import Events, metrics
 from eventnet.hardware.dynamics import compare_spikes
 from eventnet.hardware.egru_quantize import gated_of
-from eventnet.hardware.files import write_files
+from eventnet.hardware.files import contents, write_files
 from eventnet.hardware.loihi import Record, simulate
 from eventnet.hardware.mapping import check
 from eventnet.hardware.network import Convolution, Projection, Sparse
-from eventnet.hardware.quantize import layers_of, names_of
+from eventnet.hardware.quantize import layers_of, names_of, weights_of
 from eventnet.hardware.reading import Reading
 from eventnet.hardware.trained import scores_of, state_of
 
@@ -117,10 +117,10 @@ def measure(
             "step_s": network.dt,
             "samples": events.batch_size,
             "samples_of_the_dynamics": some.batch_size,
-            "network_sha256": fingerprint({f"{k}": each.weight for k, each in enumerate(network.projections)}),
+            "network_sha256": hashlib.sha256(contents(network)).hexdigest(),
             "model_sha256": fingerprint(state_of(model)),
         },
-        "lost": list(deployment.log.lost),
+        "lost": [*deployment.log.lost, *_merged(decision)],
         "parameters": deployment.log.errors,
         "dynamics": dynamics,
         "overflows": decision.overflows,
@@ -139,7 +139,7 @@ def measure(
 
 def accuracy_gate(facts: Mapping[str, Any], tolerance: float) -> Gate:
     """L2: the loss of accuracy is at most ``tolerance``."""
-    if "accuracy" not in facts:
+    if not facts.get("accuracy", {}).get("labels", 1) or "accuracy" not in facts:
         return Gate("L2", None, "no labels were given")
     loss = facts["accuracy"]["trained"]["share"] - facts["accuracy"]["chip"]["share"]
     return Gate(
@@ -148,6 +148,18 @@ def accuracy_gate(facts: Mapping[str, Any], tolerance: float) -> Gate:
         f"accuracy {facts['accuracy']['trained']['share']:.2%} trained, {facts['accuracy']['chip']['share']:.2%} on the chip: "
         f"{loss:+.2%} lost, at most {tolerance:.2%} expected",
     )
+
+
+def chip_gate(facts: Mapping[str, Any]) -> Gate:
+    """Whether the network is within the limits of the chip that was named; None where the chip has no such neurons at all."""
+    found = facts["resources"]
+    if found["ok"]:
+        return Gate(
+            "chip", True, f"fits on {found['num_cores']} cores of {found['profile']}, by the rules of hardware/mapping"
+        )
+    lines = "; ".join(each["line"] for each in found["violations"][:3])
+    foreign = all(each["limit"] == "neuron_kinds" for each in found["violations"])
+    return Gate("chip", None if foreign else False, f"{found['profile']}: {lines}")
 
 
 def lava_gate(script: Path, samples: int) -> Gate:
@@ -184,7 +196,7 @@ def compared(reading: Reading, model: Any, events: Events, labels: Tensor, score
     chip = reading.predict(scores)
     counted = int((labels != metrics.IGNORED).sum())
     found = {
-        name: interval(round(metrics.accuracy(said, labels) * counted), counted)
+        name: interval(round(metrics.accuracy(said, labels) * counted) if counted else 0, counted)
         for name, said in (("trained", trained), ("chip", chip))
     }
     same = metrics.accuracy(chip, torch.where(labels == metrics.IGNORED, labels, trained))
@@ -241,13 +253,17 @@ def _weights(deployment: Any, layers: list[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, layer in zip(names_of(layers), layers, strict=True):
         for each in deployment.network.onto(name):
-            own = each.source == name
-            before = layer.recurrent_weight if own else layer.weight
-            mask = getattr(layer, "recurrent_mask" if own else "mask", None)
-            before = before if mask is None else before * mask
+            before = weights_of(layer)["recurrent_" if each.source == name else ""]
             scale = deployment.log.errors[name]["scale"] / 2.0**each.weight_exp
-            found[each.name] = {"before": before.detach().flatten(), "after": each.weight.flatten() / scale}
+            found[each.name] = {"before": before.flatten(), "after": each.weight.flatten() / scale}
     return found
+
+
+def _merged(decision: Any) -> list[str]:
+    """What the chip could not be told of the samples."""
+    if not decision.merged:
+        return []
+    return [f"{decision.merged:,} input events that shared a step with another of their unit: they count once"]
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

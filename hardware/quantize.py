@@ -109,6 +109,22 @@ def rasterize(events: Events, dt: float, values: float | None = None) -> Tensor:
     return raster.index_put(where, size[counted], accumulate=True).to(torch.int32)
 
 
+def within(steps: Tensor, count: int, first: int = 0) -> Tensor:
+    """``(T, B, 1)``: which of so many steps, from ``first`` on, belong to samples that last ``steps (B,)``."""
+    return (torch.arange(first, first + count, device=steps.device)[:, None] <= steps)[:, :, None]
+
+
+def weights_of(layer: LIF | LI) -> dict[str, Tensor]:
+    """A layer's weights in float64, zero where a mask has no synapse: ``""`` of the input, ``"recurrent_"`` of its own."""
+    found = {}
+    for prefix in ("", "recurrent_"):
+        weight, mask = getattr(layer, f"{prefix}weight", None), getattr(layer, f"{prefix}mask", None)
+        if weight is not None:
+            weight = weight.detach().double().cpu()
+            found[prefix] = weight if mask is None else weight * mask.cpu()
+    return found
+
+
 def quantize(
     model: nn.Module | list[nn.Module],
     dt: float,
@@ -179,18 +195,17 @@ def integers_of(
         refractory=(p["refractory"] / dt).round().to(torch.int32),
     )
     errors = log.errors.setdefault(name, {"scale": s, "weight_exp": float(scale.exponent)})
+    if bool((du < 0).any()) or bool((dv < 1).any()):
+        log.lost.append(
+            f"{name}: decays too slow for 12 bits in steps of {dt:g} s; some of its neurons do not leak: take longer steps"
+        )
     errors["tau_syn"] = _worst(-dt / torch.log1p(-(du + 1) / 4096) / p["tau_syn"] - 1)
     errors["tau_mem"] = _worst(-dt / torch.log1p(-dv / 4096) / p["tau_mem"] - 1)
     if isinstance(layer, LIF):
         errors["threshold"] = _worst(vth / ((p["threshold"] - p["reset"]) * per_volt) - 1)
     projections: list[Projection] = []
-    for end, prefix in ((source, ""), (name, "recurrent_")):
-        weight = getattr(layer, f"{prefix}weight", None)
-        if weight is None:
-            continue
-        weight, delay = weight.detach().double().cpu(), getattr(layer, f"{prefix}delay", None)
-        mask = getattr(layer, "mask" if not prefix else "recurrent_mask", None)
-        weight = weight if mask is None else weight * mask.cpu()
+    for prefix, weight in weights_of(layer).items():
+        end, delay = name if prefix else source, getattr(layer, f"{prefix}delay", None)
         whole = integer_weight(weight, scale)
         errors[f"{prefix}weight_sqnr_db"] = _sqnr(weight, whole * (2.0**scale.exponent / s))
         errors[f"{prefix}weight_clipped"] = float(((weight * s / 2.0**scale.exponent).abs() > FULL + 1).double().mean())
@@ -223,10 +238,9 @@ def largest_scale(name: str, layer: LIF | LI, dt: float, reach: Tensor | None = 
     """The scale that uses the whole range of weights, with the exponent that lets the threshold fit; of a readout, the volts
     ``(out,)`` that its voltage may ``reach`` (2 V if not given)."""
     p = _numbers(name, layer, dt)
-    weights = [
-        w.detach().abs().max() for w in (layer.weight, getattr(layer, "recurrent_weight", None)) if w is not None
-    ]
-    largest = float(torch.stack(weights).max()) or 1.0
+    weights = [weight.abs().max() for weight in weights_of(layer).values() if weight.numel()]
+    largest = float(torch.stack(weights).max()) if weights else 0.0
+    largest = largest or 1.0
     if isinstance(layer, LIF):
         needed = p["threshold"] - p["reset"]
     else:
@@ -244,7 +258,13 @@ def largest_scale(name: str, layer: LIF | LI, dt: float, reach: Tensor | None = 
 def _numbers(name: str, layer: LIF | LI, dt: float) -> dict[str, Tensor]:
     """A layer's parameters ``(out,)`` in float64, and the factors of a step."""
     size = layer.out_features
-    given = {"threshold": 1.0, "reset": 0.0, "refractory": 0.0, "initial_voltage": None, "initial_current": None}
+    given = {
+        "threshold": 1.0 if isinstance(layer, LIF) else math.inf,
+        "reset": 0.0,
+        "refractory": 0.0,
+        "initial_voltage": None,
+        "initial_current": None,
+    }
     p: dict[str, Any] = {}
     for key in ("tau_mem", "tau_syn", "bias", *given):
         value = getattr(layer, key, given.get(key))
@@ -255,7 +275,8 @@ def _numbers(name: str, layer: LIF | LI, dt: float) -> dict[str, Tensor]:
         ("weight", layer.weight),
         ("recurrent_weight", getattr(layer, "recurrent_weight", None)),
     ]:
-        if value is not None and not bool(torch.isfinite(value).all()):
+        never = key == "threshold" and isinstance(layer, LI)
+        if value is not None and not never and not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name}.{key}: expected finite numbers, got some that are not")
     p["alpha"], p["beta"] = torch.exp(-dt / p["tau_syn"]), torch.exp(-dt / p["tau_mem"])
     p["gain"] = gain(dt, p["tau_mem"], p["tau_syn"])
@@ -294,6 +315,8 @@ def _start(p: Mapping[str, Tensor], s: float, per_volt: Tensor, bias: Tensor) ->
 def _delay(what: str, delay: Tensor, dt: float, from_input: bool, errors: dict[str, float], prefix: str) -> Tensor:
     """Delays in steps; the rounding goes into the errors, in seconds."""
     delay = delay.detach().double().cpu()
+    if not bool(torch.isfinite(delay).all()):
+        raise ValueError(f"{what}: expected finite seconds, got some that are not")
     exact = delay / dt
     late = 0.0 if from_input else 0.5  # what a spike on the chip is late already
     steps = (exact - late).round().clamp(min=0)

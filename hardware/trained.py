@@ -35,7 +35,12 @@ def scores_of(model: Any, reading: Reading, events: Events) -> Tensor:
             return found
         parts: Any = model
         units, readout = parts
-        output, _ = units(events)
+        training, output = units.training, None
+        try:
+            output, _ = units.eval()(events)
+        finally:
+            units.train(training)
+        output = output.transpose(0, 1) if units.batch_first else output
         steps = events.num_steps(units.step)
         if reading.kind == "last":
             output = output[steps - 1, torch.arange(len(steps))]
@@ -79,7 +84,12 @@ def told_by(model: Any, events: Events, dt: float, steps: int) -> list[Told]:
         return found
     x = events.to_dense(dt)
     x = x if gated.embedding is None else x @ gated.embedding.to(x.dtype).T
-    _, _, done = gated.units(x.to(next(gated.units.parameters()).dtype), return_steps=True)
+    x = x.to(next(gated.units.parameters()).dtype)
+    training = gated.units.training
+    try:
+        _, _, done = gated.units.eval()(x.transpose(0, 1) if gated.units.batch_first else x, return_steps=True)
+    finally:
+        gated.units.train(training)
     rasters = [torch.nn.functional.pad((each.y != 0).float(), (0, 0, 0, 0, 0, steps - len(each.y))) for each in done]
     names = [f"hidden_{k}" for k in range(len(rasters))]
     return [Told(name, raster, gated.units, None) for name, raster in zip(names, rasters, strict=True)]

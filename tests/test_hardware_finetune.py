@@ -146,6 +146,20 @@ def test_a_weight_that_goes_to_and_fro_is_frozen():
     assert float(twin.weights[0].detach()[0, 0]) % 2 == 0
 
 
+def test_synapses_that_a_mask_leaves_out_stay_out():
+    events, labels = classes(7, batch=8)
+    mask = torch.rand(12, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    deployment = compile(network(mask=mask), calibration=events, reading="mean")
+    tuned = finetune(deployment, [(events, labels)] * 4, epochs=1, learning_rate=8.0)
+    before, after = (each.network.projections[0].weight for each in (deployment, tuned))
+    assert not bool(after[~mask].any()) and not torch.equal(before, after)
+    assert (
+        "weight_sqnr_db" in deployment.log.errors["hidden_0"] and "weight_sqnr_db" not in tuned.log.errors["hidden_0"]
+    )
+    with pytest.raises(ValueError, match="expected some to train with"):
+        finetune(deployment, [], epochs=1)
+
+
 def test_first_spikes_are_refused():
     events, _ = classes(6, batch=2)
     with pytest.raises(ValueError, match="has no gradient here"):

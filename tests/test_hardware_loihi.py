@@ -322,6 +322,18 @@ def test_wrong_numbers_are_named(make, message):
         make()
 
 
+def test_a_state_of_something_else_is_refused():
+    network, spikes = random_network(0)
+    _, state = simulate(network, spikes.repeat(1, 2, 1), return_state=True)
+    for backend in ("auto", "reference"):
+        with pytest.raises(ValueError, match="a state goes on with the same network and samples"):
+            simulate(network, spikes.repeat(1, 6, 1), state=state, backend=backend)
+        with pytest.raises(ValueError, match="state: expected one of neuron"):
+            simulate(one(), torch.zeros(3, 2, 1, dtype=torch.int32), state=state, backend=backend)
+    with pytest.raises(ValueError, match="expected numbers of 32 bits"):
+        simulate(one(), torch.full((3, 1), 2**32))
+
+
 def test_numbers_that_are_no_integers_are_refused():
     with pytest.raises(TypeError, match=r"weight: expected integers, got torch.float64"):
         Dense("a", "b", [[1.5]])

@@ -283,6 +283,56 @@ def test_two_events_in_a_step_become_a_graded_spike_and_are_reported():
     assert int(deployment.raster(events).max()) == 2
 
 
+def test_input_events_that_are_lost_are_counted_and_values_refused():
+    once, twice = stream(0, batch=1, events=5), Events.from_list([([0.01] * 3, [0] * 3)], num_units=10, duration=0.2)
+    deployment = compile([driven()], calibration=once, reading="count", search=False)
+    assert deployment.run(once).merged == 0 and deployment.run(twice).merged == 2
+    assert "2 input events that shared a step" in deployment.report(twice).facts["lost"][-1]
+    graded = Events(torch.tensor([0.01]), torch.tensor([0]), torch.tensor([0, 1]), 10, 0.2, torch.tensor([2.0]))
+    with pytest.raises(ValueError, match="expected none with values"):
+        deployment.run(graded)
+
+
+def test_a_short_sample_counts_the_same_beside_a_long_one():
+    layer = driven(bias=1.5)
+    short, long = ([0.01], [0]), ([0.01], [0])
+    together = Events.from_list([short, long], num_units=10, duration=[0.05, 1.0])
+    deployment = compile([layer], calibration=together, reading="count", search=False)
+    alone = deployment.run(together[:1])
+    assert torch.equal(deployment.run(together).spikes["output"][:1], alone.spikes["output"])
+    assert int(alone.spikes["output"]) > 0
+    layer_of = deployment.report(together).facts["dynamics"]["output"]
+    assert layer_of["spikes_chip"] == pytest.approx(layer_of["spikes_trained"], rel=0.2)
+
+
+def test_a_readout_may_rest_above_one_volt():
+    layer, events = LI(10, 3, bias=1.5), Events.from_list([([], [])], num_units=10, duration=0.05)
+    scores = compile([layer], calibration=events, reading="mean").run(events).scores
+    assert torch.allclose(scores, torch.full_like(scores, 1.5), rtol=5e-3)
+
+
+def test_weights_that_a_mask_leaves_out_do_not_set_the_scale():
+    mask = torch.ones(10, 20, dtype=torch.bool)
+    mask[0] = False
+    layer = driven(mask=mask)
+    network, log = quantize([layer], 1e-3)
+    with torch.no_grad():
+        layer.weight[0] = 1e6
+    again, after = quantize([layer], 1e-3)
+    assert torch.equal(network.projections[0].weight, again.projections[0].weight)
+    assert log.errors == after.errors and log.errors["output"]["weight_sqnr_db"] > 35
+
+
+def test_decays_that_round_to_nothing_are_said():
+    _, log = quantize([LIF(2, 2, tau_mem=20.0)], 1e-3)
+    assert "decays too slow for 12 bits" in log.lost[0]
+    with pytest.raises(ValueError, match="expected finite seconds"):
+        layer = LIF(2, 2, delay=1e-3)
+        with torch.no_grad():
+            layer.delay.fill_(math.nan)
+        quantize([layer], 1e-3)
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 5))
 def test_a_shift_by_whole_steps_shifts_everything(seed, steps):
