@@ -1,6 +1,6 @@
 """What a chip costs: test accuracy of finished runs as trained, with integers, and fine-tuned; and whether Lava agrees.
 
-    python benchmarks/export.py fsdd_delays RUN [RUN ...] --dt 1e-3 --finetune 2 --lava 20
+    python benchmarks/export.py fsdd_chip RUN [RUN ...] --dt 1e-3 --finetune 2 --lava 20
     python benchmarks/export.py row_mnist RUN [RUN ...] --finetune 1 --learning-rate 0.1 --calibration 512 --lava 20
 
 Scales are searched on training samples; fine-tuning uses the training part, and the validation part chooses its epoch (the

@@ -268,6 +268,20 @@ _ALL = (
     _FSDD.changed(delay=(0.0, 150e-3), delay_learning_rate=3e-3, readout_tau_mem=100e-3, readout_tau_syn=20e-3).renamed(
         "fsdd_delays", "spoken digits, with a learnt delay on each synapse of the hidden layer and a slower readout"
     ),
+    _FSDD.changed(
+        recurrent=True,
+        delay=(0.0, 50e-3),
+        recurrent_delay=(0.0, 50e-3),
+        longest_delay=60e-3,
+        delay_learning_rate=0.3e-3,
+        count_target=2.0,
+        count_weight=0.01,
+        learning_rate=2e-3,
+        epochs=20,
+    ).renamed(
+        "fsdd_chip",
+        "spoken digits, recurrent, learnt delays on all synapses that a chip's buffers hold in steps of 1 ms",
+    ),
     _SPEECH,
     _RECURRENT_SPEECH,
     _SPEECH.changed(data="ssc", hidden=(512,), epochs=50).renamed(
