@@ -39,7 +39,7 @@ def test_every_field_is_documented():
     assert set(SETTINGS) == fields
     assert all(setting.help for setting in SETTINGS.values())
     seconds = {name for name, setting in SETTINGS.items() if setting.unit == "s"} | {"tau_spread"}  # a ratio
-    delays = {"delay", "recurrent_delay", "delay_learning_rate"}
+    delays = {"delay", "recurrent_delay", "delay_learning_rate", "longest_delay"}
     assert seconds == {name for name in SETTINGS if "tau" in name} | {"readout_decay", "readout_step"} | delays
 
 

@@ -8,8 +8,8 @@ from eventnet.training import RECIPES, SpikingRecipe, build, find, load_model, t
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECURRENT = {"ecg_recurrent", "fsdd_recurrent", "shd_recurrent", "ssc_recurrent"}
-DELAYED = {"fsdd_delays", "yinyang30_delays"}
+RECURRENT = {"fsdd_chip", "ecg_recurrent", "fsdd_recurrent", "shd_recurrent", "ssc_recurrent"}
+DELAYED = {"fsdd_chip", "fsdd_delays", "yinyang30_delays"}
 
 
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if isinstance(recipe, SpikingRecipe)])
@@ -23,6 +23,25 @@ def test_networks_have_what_their_names_say(name):
         assert layer.recurrent_weight.requires_grad
     if name in DELAYED:
         assert layer.delay.requires_grad and layer.delay.shape == (6, recipe.hidden[0])
+
+
+def test_delays_stay_within_the_longest():
+    network = build(find("fsdd_chip").changed(hidden=(5,)), 6, 3)
+    layer = network.hidden[0]
+    with torch.no_grad():
+        layer.delay.add_(0.04)
+        layer.recurrent_delay.sub_(1.0)
+    network.after_step_(())
+    assert layer.delay.max().item() == pytest.approx(0.06) and layer.recurrent_delay.max().item() == 0
+
+
+@pytest.mark.parametrize("unit", ["egru", "gru"])
+def test_gates_are_biased_to_remember(unit):
+    bias = build(find("row_mnist").changed(unit=unit, memory=200.0), 28, 10).hidden.bias_hh_l0
+    plain = build(find("row_mnist").changed(unit=unit), 28, 10).hidden.bias_hh_l0
+    steps = bias[128:256].exp()
+    assert float(steps.min()) >= 1 and 150 < float(steps.max()) <= 199
+    assert torch.equal(bias[:128], plain[:128]) and torch.equal(bias[256:], plain[256:])
 
 
 def test_published_sizes():
