@@ -20,6 +20,7 @@ from eventnet.hardware.lava import EXPECTED, rebuilt
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.mapping import profile
 from eventnet.hardware.network import HardwareNetwork
+from eventnet.hardware.netx import to_netx
 from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, chip_gate, compared, lava_gate, measure
 from eventnet.hardware.quantize import layers_of, rasterize
 from eventnet.hardware.reading import Reader
@@ -27,7 +28,7 @@ from eventnet.hardware.reading import Reader
 __all__ = ["TARGETS", "export"]
 
 TARGETS = ("loihi", "lava", "nir")
-NETWORK, GRAPH = "network.safetensors", "network.nir"
+NETWORK, GRAPH, NETX = "network.safetensors", "network.nir", "network.net"
 
 
 def export(
@@ -49,7 +50,8 @@ def export(
     Args:
         deployment: of ``compile``.
         model: what it was compiled from.
-        target: "loihi": one file, ``network.safetensors``; "lava": also a script that runs it there; "nir": ``network.nir``, the
+        target: "loihi": one file, ``network.safetensors``; "lava": also a script that runs it there, and
+            ``network.net`` for netx if that can hold it; "nir": ``network.nir``, the
             trained layers themselves in steps of the deployment's dt.
         folder: made if it is not there.
         events, labels: samples that were not used before; the first few go into the files, for their own check.
@@ -87,10 +89,20 @@ def export(
         report.gates += _loads(lambda: rebuilt(script), f"{script.name} and {EXPECTED}", deployment.network, raster)
     report.gates += [accuracy_gate(report.facts, tolerance), chip_gate(report.facts)]
     if target == "lava":
+        report.facts["identity"]["netx"] = _netx(deployment, folder / NETX)
         say(f"running {raster.shape[1]} samples of {len(raster)} steps in Lava")
         report.gates.append(lava_gate(script, raster.shape[1]))
     report.save(folder)
     return report
+
+
+def _netx(deployment: Deployment, path: Path) -> str:
+    """Also write the file that netx reads, if it can hold the network; what became of it."""
+    try:
+        to_netx(deployment.network, path)
+    except ValueError as error:
+        return f"no file for netx: {error}"
+    return path.name
 
 
 def _to_nir(

@@ -57,6 +57,7 @@ def test_every_target_writes_its_files_and_passes_its_gates(target, tmp_path):
     passed = {gate["name"]: gate["passed"] for gate in found["gates"]}
     assert passed["L0"] and passed["L1"] and passed["L2"]
     if target == "lava":
+        assert "no recurrent layers" in report.facts["identity"]["netx"]
         assert passed["L3"] is (True if HAS_LAVA else None)
     assert (tmp_path / "parity.html").read_text().startswith("<!DOCTYPE html>")
 
