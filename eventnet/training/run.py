@@ -126,6 +126,7 @@ def evaluate(
     folder = Path(folder)
     if part is not None and part not in PARTS:
         raise RecipeError(f"part: expected {', '.join(PARTS)}, got {part!r}{nearest(part, PARTS)}")
+    _read_config(folder)  # is it a run at all?
     if part is None and not (folder / RESULT).is_file():
         raise CheckpointError(
             f"{folder}: this run is not finished, and the test part is for its end; part='validation' measures what it "
