@@ -101,10 +101,8 @@ def _divergence(trained: Tensor, chip: Tensor, above: Tensor | None) -> dict[str
 
 def _above(neurons: LIFNeurons, record: Record) -> Tensor:
     """How far v was above its threshold before a reset, as a share of the threshold: ``(T, B, N)``."""
-    v, threshold = record.v[neurons.name], (neurons.vth << 6).double()
-    before = torch.cat([neurons.v.expand_as(v[:1]), v[:-1]]).long()
-    full = torch.div(before * (4096 - neurons.dv.long()), 4096, rounding_mode="trunc")
-    return (full + record.u[neurons.name] + neurons.bias) / threshold - 1
+    v = record.v[neurons.name]
+    return neurons.before_reset(record.u[neurons.name], v) / (neurons.vth << 6).double().to(v.device) - 1
 
 
 def _trace(network: HardwareNetwork, told: Told, record: Record, where: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     if target == "nir":
         report = _to_nir(deployment, model, folder / GRAPH, events, labels)
-        report.gates.append(accuracy_gate(report.facts, tolerance))
+        report.gates.append(accuracy_gate(report.facts, tolerance, "of the file, run in steps"))
         report.save(folder)
         return report
     deployment.save(folder / NETWORK)
@@ -128,6 +128,7 @@ def _to_nir(
         for reader, lost in lost_by_readers(found).items()
         for each in lost
     ]
+    facts["parameters"] = {"graph": {"delay_worst_s": found.delay_rounding}}
     if labels is not None:
         out = found(rasterize(events, dt).to(torch.float64))
         plain = (1.0,) * out.shape[2], (0.0,) * out.shape[2]

@@ -93,6 +93,16 @@ class LIFNeurons(Population):
             exponent >= 0, self.bias_mant << exponent.clamp(min=0), self.bias_mant >> (-exponent).clamp(min=0)
         )
 
+    def before_reset(self, u: Tensor, v: Tensor) -> Tensor:
+        """v before the reset of those that fired, of a run from the first step on: from its recorded u and v ``(T, B, N)``."""
+        start, dv, bias = (x.to(v.device) for x in (self.v, self.dv, self.bias))
+        before = torch.cat([start.expand_as(v[:1]), v[:-1]])
+        if self.reset_interval is not None:
+            step = torch.arange(1, len(v) + 1, device=v.device)
+            before = before * (step % self.reset_interval != self.reset_offset)[:, None, None]
+        moved = towards_zero(before.long() * (4096 - dv.long())) + u + bias
+        return moved.clamp(-M + 1, M - 1)
+
     def stepper(self, device: torch.device) -> LIFStepper:
         """The neurons at work."""
         return LIFStepper(self, device)

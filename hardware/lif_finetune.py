@@ -47,6 +47,12 @@ class LIFStage:
         self.threshold = (neurons.vth << 6).to(torch.float32)
         self.backend = "reference" if cpu.load() is None else "cpu"
 
+    def to_(self, device: torch.device) -> LIFStage:
+        """Its parameters on a device."""
+        self.alpha, self.beta, self.threshold = (x.to(device) for x in (self.alpha, self.beta, self.threshold))
+        self.delays = [None if delay is None else delay.to(device) for delay in self.delays]
+        return self
+
     def apply(self, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         """v and spikes ``(T, B, N)`` of what is heard, with a gradient to it and to the weights."""
         told: tuple[Tensor, Tensor] = _Integers.apply(self, x, *weights)
@@ -67,19 +73,13 @@ class _Integers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stage: LIFStage, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         spikes, u, v = stage.run(x, weights)
-        before = torch.cat([stage.neurons.v.expand_as(v[:1]), v[:-1]])
-        full = (
-            torch.div(before.long() * (4096 - stage.neurons.dv.long()), 4096, rounding_mode="trunc")
-            + u
-            + stage.neurons.bias
-        )
-        ctx.stage, ctx.full = stage, full.to(torch.float32)
+        ctx.stage, ctx.full = stage, stage.neurons.before_reset(u, v).to(torch.float32)
         ctx.save_for_backward(x, spikes, *weights)
         return v.double(), spikes.to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        stage: LIFStage = ctx.stage
+        stage: LIFStage = ctx.stage.to_(ctx.full.device)
         x, spikes, *weights = ctx.saved_tensors
         weights = [
             on_grid(w) * 2.0 ** stage.network.projections[k].weight_exp
@@ -135,7 +135,9 @@ def hear(ds: Tensor, grad_a: Tensor, slope: Tensor, weight: Tensor, delay: Tenso
     if not len(unit):
         return
     late = t + 1 + delay[unit]
-    reached = grad_a[late.clamp(max=len(grad_a) - 1), sample[:, None], torch.arange(weight.shape[1])]
+    reached = grad_a[
+        late.clamp(max=len(grad_a) - 1), sample[:, None], torch.arange(weight.shape[1], device=weight.device)
+    ]
     ds[sample, unit] += (weight[unit] * reached * (late < len(grad_a))).sum(1)
 
 
@@ -144,7 +146,7 @@ def of_weight(x: Tensor, grad_a: Tensor, delay: Tensor | None, shape: torch.Size
     if delay is None:
         return torch.einsum("tbj,tbn->jn", x[:-1], grad_a[1:])
     found, (step, sample, unit) = x.new_zeros(shape), x.nonzero(as_tuple=True)
-    column = torch.arange(shape[1])
+    column = torch.arange(shape[1], device=x.device)
     for k in range(0, len(unit), max(1, GATHERED // shape[1])):
         t, b, j = (part[k : k + max(1, GATHERED // shape[1])] for part in (step, sample, unit))
         late = t[:, None] + 1 + delay[j]

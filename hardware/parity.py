@@ -137,7 +137,7 @@ def measure(
 # ---- gates -----------------------------------------------------------------------------------------------------------------
 
 
-def accuracy_gate(facts: Mapping[str, Any], tolerance: float) -> Gate:
+def accuracy_gate(facts: Mapping[str, Any], tolerance: float, where: str = "on the chip") -> Gate:
     """L2: the loss of accuracy is at most ``tolerance``."""
     if not facts.get("accuracy", {}).get("labels", 1) or "accuracy" not in facts:
         return Gate("L2", None, "no labels were given")
@@ -145,7 +145,7 @@ def accuracy_gate(facts: Mapping[str, Any], tolerance: float) -> Gate:
     return Gate(
         "L2",
         loss <= tolerance + 1e-9,  # shares are rounded
-        f"accuracy {facts['accuracy']['trained']['share']:.2%} trained, {facts['accuracy']['chip']['share']:.2%} on the chip: "
+        f"accuracy {facts['accuracy']['trained']['share']:.2%} trained, {facts['accuracy']['chip']['share']:.2%} {where}: "
         f"{loss:+.2%} lost, at most {tolerance:.2%} expected",
     )
 
@@ -225,7 +225,9 @@ def _counts(deployment: Any, decision: Any, record: Record) -> dict[str, Any]:
     operations = {}
     for each in network.projections:
         sent = (record.spikes[each.source] != 0).sum(0).double()
-        operations[each.name] = float((sent * fan_out(each, network[each.source].size)).sum() / len(sent))
+        operations[each.name] = float(
+            (sent * fan_out(each, network[each.source].size).to(sent.device)).sum() / len(sent)
+        )
     return {
         "spikes_per_sample": spikes,
         "synaptic_operations_per_sample": operations,

@@ -175,6 +175,17 @@ def test_effective_weights():
     assert Dense("a", "b", weight, sign_mode="inhibitory", weight_bits=7).effective().tolist() == [[-254, -4, 0, 0]]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_voltage_before_the_reset(seed):
+    network, spikes = random_network(seed)
+    found = simulate(network, spikes)
+    for neurons in network.neurons:
+        u, v, fired = (part[neurons.name] for part in (found.u, found.v, found.spikes))
+        before = neurons.before_reset(u, v)
+        assert torch.equal(before > (neurons.vth << 6), fired > 0)
+        assert torch.equal(torch.where(fired > 0, 0, before), v)
+
+
 # ---- properties ----------------------------------------------------------------------------------------------------------
 
 
