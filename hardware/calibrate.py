@@ -17,13 +17,22 @@ from torch import Tensor, nn
 from eventnet import LI, LIF, Events
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork, Inputs
-from eventnet.hardware.quantize import Log, Scale, integers_of, largest_scale, layers_of, names_of, rasterize, within
+from eventnet.hardware.quantize import (
+    HEADROOM,
+    Log,
+    Scale,
+    integers_of,
+    largest_scale,
+    layers_of,
+    names_of,
+    rasterize,
+    within,
+)
 
 __all__ = ["calibrate"]
 
 SCALES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 1.25, 1.6, 2.0)
 THRESHOLDS = (1.0, 0.98, 0.96, 0.93, 0.9, 1.02, 1.05)
-HEADROOM = 1.5  # of a readout's voltage beyond what the batch showed
 
 
 def calibrate(

@@ -33,17 +33,16 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from eventnet.hardware.checks import check_number, integers
-from eventnet.hardware.network import Population
+from eventnet.hardware.network import Ints, Population
 
 __all__ = ["EGRUUnits", "tables"]
 
-Ints = Any  # an integer, or an array of integers: a list, an ndarray or a tensor
 
 ONE = 2**15  # of gates, states and thresholds; also where tables end: 8 of pre-activations
 PRE_ONE = 2**12  # of pre-activations

@@ -17,7 +17,6 @@ embeddings of the input, and of the output, are multiplied into the weights behi
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +28,13 @@ from eventnet.hardware.egru import ONE, PRE_ONE, EGRUUnits, tables
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import Dense, HardwareNetwork, Inputs, Projection
-from eventnet.hardware.quantize import FULL, TOP, Log
+from eventnet.hardware.quantize import EXPONENTS, FULL, HEADROOM, TOP, Log, sqnr
 from eventnet.hardware.reading import Reading
 from eventnet.layers.egru_steps import within
 
 __all__ = ["Gated", "binned", "gated_of", "quantize_gated"]
 
 KINDS = {"last": "last", "mean": "step_mean", "each": "at"}  # of readings, by those of gated recipes
-HEADROOM = 1.5  # of a readout's voltage beyond what the calibration batch showed
-EXPONENTS = range(0, -8, -1)  # of its weights, tried in this order
 GRADED, MESSAGE_BITS = 255, 16  # of the largest value of graded input, and what a message of it may hold
 
 
@@ -199,7 +196,7 @@ def _layer(
         bias = _exact(getattr(units, f"bias_{short}_l{k}")) if units.bias else torch.zeros(len(weight))
         numbers[f"{port}_bias"] = (PRE_ONE * bias).round().to(torch.int32)
         found = whole * (multiplier * one / PRE_ONE / 2.0**shift)[:, None]
-        log.errors[name][f"{port}_weight_sqnr_db"] = _sqnr(weight, found)
+        log.errors[name][f"{port}_weight_sqnr_db"] = sqnr(weight, found)
         synapses = Dense(end, name, whole.t().to(torch.int32), port=port, message_bits=message_bits, sign_mode="mixed")
         projections.append(synapses)
     threshold = _exact(getattr(units, f"threshold_l{k}"))
@@ -253,7 +250,7 @@ def _output(
     log.errors["output"] = {
         "scale": scale,
         "weight_exp": float(exponent),
-        "weight_sqnr_db": _sqnr(weight, whole / scale),
+        "weight_sqnr_db": sqnr(weight, whole / scale),
         "trace_decay": abs(keep - decay),
     }
     neurons = LIFNeurons("output", len(weight), du=4095, dv=dv, vth=TOP)
@@ -283,7 +280,7 @@ def _compare(gated: Gated, events: Events, told: dict[str, Tensor], known: float
     for k, done in enumerate(steps):
         exact, found = done.y.double(), told[f"hidden_{k}"][k + 1 :][: len(dense)].double() / known
         errors = log.errors[f"hidden_{k}"]
-        errors["told_sqnr_db"] = _sqnr(exact * there, found * there)
+        errors["told_sqnr_db"] = sqnr(exact * there, found * there)
         apart = ((exact != 0) != (found != 0)) & there
         errors["events_that_differ"] = float(apart.sum()) / max(1, int(((exact != 0) & there).sum()))
         square = float((exact * there).square().sum())
@@ -293,9 +290,3 @@ def _compare(gated: Gated, events: Events, told: dict[str, Tensor], known: float
 
 def _exact(value: Tensor) -> Tensor:
     return value.detach().double().cpu()
-
-
-def _sqnr(exact: Tensor, found: Tensor) -> float:
-    """Signal to quantisation noise, in decibel."""
-    noise = float((exact - found).square().sum())
-    return math.inf if noise == 0 else 10 * math.log10(max(float(exact.square().sum()), 1e-300) / noise)

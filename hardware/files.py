@@ -5,20 +5,19 @@ A safetensors file: the integers as tensors, the rest as JSON in its header.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from eventnet.files import write_files
 from eventnet.hardware import egru, lif  # noqa: F401, so that their kinds of population are known
 from eventnet.hardware.network import PROJECTIONS, HardwareNetwork, Population
 
-__all__ = ["contents", "load_network", "save_network", "write_files"]
+__all__ = ["contents", "load_network", "save_network"]
 
 FORMAT = 1  # raise it when the file's meaning changes
 HEADER = "eventnet.hardware"
@@ -91,22 +90,3 @@ def _network(plain: Any, tensors: Mapping[str, Tensor], path: Path) -> HardwareN
             }
             made[part].append(kinds[kind](**fields, **arrays))
     return HardwareNetwork(dt=plain["dt"], notes=plain["notes"], **made)
-
-
-def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write all files or none: complete temporary files first, synced to the disk, then renamed over the old ones."""
-    written: dict[Path, Path] = {}
-    try:
-        for path, content in contents.items():
-            written[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            with open(written[path], "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in written.items():
-            os.replace(temporary, path)
-    except OSError:
-        for temporary in written.values():
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        raise

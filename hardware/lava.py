@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from eventnet.files import write_files
 from eventnet.hardware.egru import EGRUUnits
-from eventnet.hardware.files import write_files
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import (

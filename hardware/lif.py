@@ -17,19 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from eventnet.hardware.checks import check_number, integers
-from eventnet.hardware.network import Population
+from eventnet.hardware.network import Ints, M, Population
 
 __all__ = ["LIFNeurons"]
-
-Ints = Any  # an integer, or an array of integers: a list, an ndarray or a tensor
-
-M = 2**23
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,8 @@ __all__ = ["Convolution", "Dense", "HardwareNetwork", "Inputs", "Population", "P
 
 Ints = Any  # an integer, or an array of integers: a list, an ndarray or a tensor
 
+M = 2**23  # currents, voltages and a convolution's sums have 24 bits
+
 MAX_DELAY = 62  # steps; 63 is the format's limit, and Lava's 0 is a latency of one step
 SIGN_MODES = ("mixed", "excitatory", "inhibitory")
 

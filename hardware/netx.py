@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from eventnet.hardware.files import write_files
+from eventnet.files import write_files
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.network import Dense, HardwareNetwork
 

@@ -27,9 +27,10 @@ from torch import Tensor, nn
 
 import eventnet
 from eventnet import Events, metrics
+from eventnet.files import write_files
 from eventnet.hardware.dynamics import compare_spikes
 from eventnet.hardware.egru_quantize import gated_of
-from eventnet.hardware.files import contents, write_files
+from eventnet.hardware.files import contents
 from eventnet.hardware.loihi import Record, simulate
 from eventnet.hardware.mapping import check
 from eventnet.hardware.network import Convolution, Projection, Sparse

@@ -26,11 +26,12 @@ from eventnet import LI, LIF, Events
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.network import MAX_DELAY, Dense, HardwareNetwork, Inputs, Projection
 
-__all__ = ["Log", "Scale", "layers_of", "quantize", "rasterize"]
+__all__ = ["Log", "Scale", "layers_of", "quantize", "rasterize", "sqnr"]
 
 FULL = 254  # the largest even weight
 TOP = 131_071  # the largest threshold
 EXPONENTS = range(0, -8, -1)  # of weights, tried in this order
+HEADROOM = 1.5  # of a readout's voltage beyond what a calibration batch showed
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def integers_of(
     for prefix, weight in weights_of(layer).items():
         end, delay = name if prefix else source, getattr(layer, f"{prefix}delay", None)
         whole = integer_weight(weight, scale)
-        errors[f"{prefix}weight_sqnr_db"] = _sqnr(weight, whole * (2.0**scale.exponent / s))
+        errors[f"{prefix}weight_sqnr_db"] = sqnr(weight, whole * (2.0**scale.exponent / s))
         errors[f"{prefix}weight_clipped"] = float(((weight * s / 2.0**scale.exponent).abs() > FULL + 1).double().mean())
         late = (
             None
@@ -334,7 +335,7 @@ def _worst(relative: Tensor) -> float:
     return float(relative.abs().max())
 
 
-def _sqnr(exact: Tensor, found: Tensor) -> float:
+def sqnr(exact: Tensor, found: Tensor) -> float:
     """Signal to quantisation noise, in decibel."""
     noise = float((exact - found).square().sum())
     return math.inf if noise == 0 else 10 * math.log10(max(float(exact.square().sum()), 1e-300) / noise)

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, Projection, Sparse
+from eventnet.hardware.network import Convolution, Dense, HardwareNetwork, M, Projection, Sparse
 
 __all__ = ["Synapses"]
 
-M = 2**23
 MANY = 16  # one in so many units with a graded spike: a product is then faster than gathering
 BATCH_OF_SYNAPSES = 2**22  # that are gathered at a time: 16 MB of weights
 

@@ -62,10 +62,13 @@ def scores_of(model: Any, reading: Reading, events: Events) -> Tensor:
         last_step = round(events.duration.max().item() / reading.step)
         samples: Tensor = out.at(torch.arange(1, last_step + 1, dtype=events.dtype) * reading.step)
         return samples
-    read: Tensor = {
-        "count": lambda: out.counts(),
-        "integral": lambda: out.integral(reading.decay),
-    }.get(reading.kind, lambda: getattr(out, reading.kind)())()
+    if reading.kind == "count":
+        counts: Tensor = out.counts()
+        return counts
+    if reading.kind == "integral":
+        area: Tensor = out.integral(reading.decay)
+        return area
+    read: Tensor = out.max() if reading.kind == "max" else out.mean()
     return read
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 from hardware_networks import random_egru
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_lava import compare_with_lava
 from torch import nn
 
 from eventnet import EGRU, LI, LIF, Events
@@ -431,19 +429,6 @@ def test_fine_tuning_learns():
 
 
 # ---- Lava ----------------------------------------------------------------------------------------------------------------------
-
-
-def compare_with_lava(networks, folder):
-    folders = []
-    for k, (network, spikes) in enumerate(networks):
-        to_lava(network, folder / str(k), spikes)
-        folders.append(str(folder / str(k)))
-    command = [sys.executable, str(HERE / "lava_worker.py"), *folders]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120 + 30 * len(networks), check=False)
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout.splitlines()[-1])
-    assert sorted(found) == sorted(folders)
-    return {Path(name).name: lines for name, lines in found.items() if lines}
 
 
 @needs_lava

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from hardware_networks import random_convolution, random_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_lava import compare_with_lava
 
 from eventnet.hardware.files import load_network, save_network
 from eventnet.hardware.lava import to_lava
@@ -39,19 +39,6 @@ def run(network, *spikes):
 
 
 # ---- equal to Lava -------------------------------------------------------------------------------------------------------
-
-
-def compare_with_lava(networks, folder):
-    folders = []
-    for k, (network, spikes) in enumerate(networks):
-        to_lava(network, folder / str(k), spikes)
-        folders.append(str(folder / str(k)))
-    command = [sys.executable, str(HERE / "lava_worker.py"), *folders]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60 + 10 * len(networks), check=False)
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout.splitlines()[-1])
-    assert sorted(found) == sorted(folders)
-    return {Path(name).name: lines for name, lines in found.items() if lines}
 
 
 @needs_lava

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = {
     "eventnet.events": 0,
     "eventnet.events_checks": 0,
+    "eventnet.files": 0,
     "eventnet.kernels": 1,
     "eventnet.data": 2,
     "eventnet.initial": 2,
@@ -31,6 +32,7 @@ RANKS = {
 FOR_HARDWARE = {
     "eventnet",
     "eventnet.events",
+    "eventnet.files",
     "eventnet.kernels",
     "eventnet.layers",
     "eventnet.metrics",

@@ -12,7 +12,6 @@ epoch's number here, because order and dropout derive from it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 
-from eventnet import __version__
+from eventnet import __version__, files
 from eventnet.training.build import build
 from eventnet.training.errors import CheckpointError
 from eventnet.training.network import Network
@@ -48,27 +47,15 @@ WEIGHTS, MODEL, STATE = "model.safetensors", "model.json", "training.pt"
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write all files or none: complete temporary files first, synced to the disk, then renamed over the old
-    ones.
+    """Write all files of a folder or none.
 
     Raises:
         CheckpointError: the disk is full, the folder is read-only or absent; what was there before is
         untouched.
     """
-    temporary: dict[Path, Path] = {}
     try:
-        for path, content in contents.items():
-            temporary[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            with open(temporary[path], "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, written in temporary.items():
-            os.replace(written, path)
+        files.write_files(contents)
     except OSError as error:
-        for written in temporary.values():
-            with contextlib.suppress(OSError):
-                written.unlink(missing_ok=True)
         names = ", ".join(path.name for path in contents)
         folder = next(iter(contents)).parent
         raise CheckpointError(
