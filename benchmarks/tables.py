@@ -1,10 +1,9 @@
-"""Write the README's tables from ``benchmarks/results``.
+"""Write the tables of the project's README and of this folder's from ``benchmarks/results``.
 
     python benchmarks/tables.py [--check]
 
-A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being ``speed``, ``error``, ``accuracy``, ``folds``,
-``gated``, ``egru`` or ``export``. Markers whose results are not there are left as they are. ``--check`` changes nothing and exits
-with 1 if the README is out of date.
+A table goes between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, NAME being one of ``TABLES``. Markers whose results are
+not there are left as they are. ``--check`` changes nothing and exits with 1 if a file is out of date.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
-README = Path(__file__).resolve().parents[1] / "README.md"
+READMES = (Path(__file__).resolve().parents[1] / "README.md", Path(__file__).with_name("README.md"))
 NAMES = {
     "dcls": "DCLS",
     "spikingjelly": "SpikingJelly",
@@ -40,6 +39,45 @@ def speed_table(results: Path) -> str | None:
     for what, title in (("train", "forward + backward"), ("forward", "forward")):
         lines += [*_ratios(rows, what, title), ""]
     return "\n".join(lines).rstrip()
+
+
+def brief_speed_table(results: Path) -> str | None:
+    """Forward + backward: our own grid in C++, and the fastest of the libraries, by the best of the repeats."""
+    path = results / "speed.json"
+    if not path.exists():
+        return None
+    rows = json.loads(path.read_text())
+    heads = (
+        "shape, step of the grids",
+        "eventnet",
+        "our grid in C++",
+        "fastest library",
+        "memory: grid",
+        "memory: library",
+    )
+    lines = [_machine(rows), "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for shape in _ordered(r["shape"] for r in rows):
+        mine = [r for r in rows if r["shape"] == shape]
+        ours = next((r for r in mine if r["contender"] == "eventnet"), None)
+        for step in sorted({r["step"] for r in mine if r["step"]}) if ours else ():
+            grid = next((r for r in mine if r["contender"] == "grid-gather" and r["step"] == step), None)
+            libraries = [r for r in mine if r["contender"].partition("-")[0] in NAMES and r["step"] == step]
+            fastest = min(libraries, key=lambda r: r["seconds"]["train"]["best"], default=None)
+            shown = [f"{1e3 * ours['seconds']['train']['best']:.3g} ms"]
+            for other in (grid, fastest):
+                name = f" ({_label(other['contender'])})" if other is not None and other is fastest else ""
+                shown.append("" if other is None else _best_ratio(ours, other) + name)
+            shown += ["" if other is None else _times(other["bytes"] / ours["bytes"]) for other in (grid, fastest)]
+            lines.append("| " + " | ".join([f"{shape}, {1e3 * step:g} ms", *shown]) + " |")
+    return "\n".join(lines)
+
+
+def _best_ratio(ours: dict[str, Any], other: dict[str, Any]) -> str:
+    return _times(other["seconds"]["train"]["best"] / ours["seconds"]["train"]["best"])
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.2g}×"
 
 
 def _ratios(rows: list[dict[str, Any]], what: str, title: str) -> list[str]:
@@ -210,6 +248,21 @@ def folds_table(results: Path) -> str | None:
     return fold_table(json.loads(path.read_text())["folds"]) if path.exists() else None
 
 
+def brief_folds_table(results: Path) -> str | None:
+    """Of those, each contender's mean over the speakers."""
+    path = results / "fsdd_folds.json"
+    if not path.exists():
+        return None
+    folds = json.loads(path.read_text())["folds"]
+    speakers = {fold["speaker"] for fold in folds}
+    lines = [f"| contender | parameters | test accuracy, mean of {len(speakers)} speakers |", "|---|---|---|"]
+    for contender in _ordered(fold["contender"] for fold in folds):
+        own = [fold for fold in folds if fold["contender"] == contender]
+        means = [statistics.mean(f["test_accuracy"] for f in own if f["speaker"] == each) for each in speakers]
+        lines.append(f"| {contender} | {own[0]['parameters']:,} | {100 * statistics.mean(means):.1f} % |")
+    return "\n".join(lines)
+
+
 def egru_table(results: Path) -> str | None:
     """EGRU against ``nn.GRU``."""
     path = results / "egru.json"
@@ -219,6 +272,33 @@ def egru_table(results: Path) -> str | None:
 
     rows = json.loads(path.read_text())
     return "\n".join([_on([r["machine"] for r in rows], rows[0]["torch"]) + ".", "", egru.table(rows)])
+
+
+BRIEF_EGRU = (
+    ("train", {"hidden": 1024, "batch": 32, "half_width": 0.05, "layers": 1}),
+    ("train", {"hidden": 256, "batch": 128, "half_width": 0.05, "layers": 1}),
+    ("sequence", {"hidden": 1024, "layers": 1, "inputs": 1.0}),
+    ("stream", {"hidden": 1024, "layers": 1, "inputs": 1.0}),
+)
+
+
+def brief_egru_table(results: Path) -> str | None:
+    """EGRU against ``nn.GRU`` at 10 and 30 % activity."""
+    path = results / "egru.json"
+    if not path.exists():
+        return None
+    import egru
+
+    rows = json.loads(path.read_text())
+    chosen = [
+        row
+        for what, own in BRIEF_EGRU
+        for row in rows
+        if row["row"]["what"] == what
+        and row["row"]["activity"] in (0.1, 0.3)
+        and all(row["row"][name] == value for name, value in own.items())
+    ]
+    return "\n".join([_on([r["machine"] for r in rows], rows[0]["torch"]) + ".", "", egru.table(chosen)])
 
 
 def export_table(results: Path) -> str | None:
@@ -258,11 +338,14 @@ def _signed(found: dict[str, Any], part: str) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str | None]] = {
+    "brief-speed": brief_speed_table,
     "speed": speed_table,
     "error": error_table,
     "accuracy": accuracy_table,
+    "brief-folds": brief_folds_table,
     "folds": folds_table,
     "gated": gated_table,
+    "brief-egru": brief_egru_table,
     "egru": egru_table,
     "export": export_table,
 }
@@ -286,14 +369,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only say whether the README is up to date")
     args = parser.parse_args()
-    old = README.read_text()
-    new = fill(old)
-    if args.check:
-        sys.exit(None if new == old else "README.md: tables out of date; run python benchmarks/tables.py")
-    if new != old:
-        part = README.with_suffix(".part")
-        part.write_text(new)
-        os.replace(part, README)
+    for path in READMES:
+        old = path.read_text()
+        new = fill(old)
+        if args.check and new != old:
+            sys.exit(f"{path}: tables out of date; run python benchmarks/tables.py")
+        if new != old:
+            part = path.with_suffix(".part")
+            part.write_text(new)
+            os.replace(part, path)
 
 
 if __name__ == "__main__":
