@@ -1,4 +1,4 @@
-"""The command line: ``eventnet train | evaluate | export | recipes | kernels | demo``.
+"""The command line: ``eventnet train | evaluate | export | benchmark | report | recipes | kernels | demo``.
 
 What an option is called, its type, unit and default come from the recipe; Lightning is loaded when training
 starts.
@@ -159,6 +159,49 @@ def export(
         raise UserError(f"--try-dt: expected seconds such as 2e-3,5e-4, got {try_dt}") from None
     if not _export(run, to, run / to if out is None else out, **options):
         raise typer.Exit(1)
+
+
+@app.command()
+def benchmark(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
+    dt: Annotated[
+        float | None,
+        typer.Option(
+            help="Length of a step of the chip (s). " + escape("[default: 1e-3, and of gated units their own]"),
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="So many samples of the test part; all by default.", show_default=False)
+    ] = None,
+    calibration: Annotated[int, typer.Option(help="Training samples that the fixed-point twin is fitted to.")] = 64,
+    data_root: DataRoot = None,
+) -> None:
+    """Count what a run's network does on the test part, and estimate its energy beside dense networks: RUN/benchmark.json."""
+    from eventnet.cli_hardware import benchmark_run, summary
+
+    facts = benchmark_run(run, dt=dt, limit=limit, calibration=calibration, data_root=data_root, say=_say)
+    for part in summary(facts):
+        _out().print(part)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page. " + escape("[default: RUN/report.html, of several ./report.html]"), show_default=False
+        ),
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Draw a page of runs: accuracy, energy ranges, baselines, break-even, activity. Runs without a benchmark get one first."""
+    from eventnet.cli_hardware import report_runs
+
+    path = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    report_runs(runs, path, data_root=data_root, say=_say)
+    _show({"report": str(path)})
 
 
 @app.command()
@@ -333,22 +376,13 @@ def _run(recipe: Recipe | None, folder: Path, **options: Any) -> None:
 
 
 def _export(run: Path, to: str, out: Path, data_root: Path | None = None, **options: Any) -> bool:
-    """Carry a run's network to a target, show the gates; whether none failed."""
-    from eventnet.hardware.command import carry
-    from eventnet.training import checkpoint
-    from eventnet.training.batches import Batches
-    from eventnet.training.run import data_of
+    """Export a run's network and show the gates; whether none failed."""
+    from eventnet.cli_hardware import export_run
 
-    network, _ = checkpoint.load_model(run)
-    splits, recipe = data_of(run, data_root), network.recipe
-    shuffled = Batches(splits.train, recipe.batch_size, shuffle=True, seed=recipe.seed)
-    try:
-        report = carry(network.eval(), splits, to, out, batches=shuffled, say=_say, **options)
-    except (ValueError, TypeError, OSError) as error:
-        raise UserError(str(error)) from error
+    report = export_run(run, to, out, data_root=data_root, say=_say, **options)
     _show({gate.name: str(gate).removeprefix(f"{gate.name}  ") for gate in report.gates})
     _show({"files": str(out), "report": str(out / "parity.html")})
-    return report.ok
+    return bool(report.ok)
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from eventnet.events import Events
 
-__all__ = ["accuracy", "firing_rates", "silent_share", "spikes_per_inference", "spikes_per_neuron"]
+__all__ = ["accuracy", "firing_rates", "silent_share", "smape", "spikes_per_inference", "spikes_per_neuron"]
 
 IGNORED = -100  # the label that torch's cross_entropy leaves out
 
@@ -32,6 +33,24 @@ def accuracy(predictions: Tensor, labels: Tensor, *, ignored: int = IGNORED) -> 
     counted = labels != ignored
     total = int(counted.sum())
     return int(((predictions == labels) & counted).sum()) / total if total else float("nan")
+
+
+def smape(forecast: Tensor, actual: Tensor) -> float:
+    """Symmetric mean absolute percentage error, ``200 mean(|f - a| / (|f| + |a|))``: 0 to 200; 200 if that is not a number.
+
+    Args:
+        forecast, actual: numbers of the same shape.
+
+    Source: the definition of NeuroBench's ``SMAPE``.
+
+    Example:
+        >>> smape(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
+        50.0
+    """
+    if forecast.shape != actual.shape:
+        raise ValueError(f"smape: forecast {tuple(forecast.shape)} and actual {tuple(actual.shape)} must have one shape")
+    value = 200 * ((forecast - actual).abs() / (forecast.abs() + actual.abs())).mean().item()
+    return 200.0 if math.isnan(value) else value
 
 
 def spikes_per_inference(layers: Events | Iterable[Events]) -> float:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Activity", "activity", "firing_rates", "learning_curve", "pareto", "save"]
+__all__ = ["Activity", "activity", "firing_rates", "forecast", "learning_curve", "pareto", "save"]
 
 # Okabe and Ito: apart from each other for colour-blind eyes too.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#B8BCC2", "#22272E"
@@ -67,31 +67,34 @@ def learning_curve(
 
     Args:
         history: rows with epoch, train_loss, validation_loss, train_accuracy, validation_accuracy and
-            train_spikes_per_neuron or train_activity, as in a run's ``metrics.csv``.
+            train_spikes_per_neuron or train_activity, as in a run's ``metrics.csv``; of forecasts without the accuracies.
         best_epoch: marked by a line; test_accuracy: marked there.
     """
-    figure, axes = _figure(1, 3, width=11, height=3.4)
-    loss, accuracy, spikes = axes[0]
+    classes = "train_accuracy" in history[0]
+    figure, axes = _figure(1, 3 if classes else 2, width=11 if classes else 7.6, height=3.4)
+    loss, accuracy, spikes = axes[0, 0], axes[0, 1], axes[0, -1]
     epochs = [row["epoch"] for row in history]
     style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(epochs) < 10 else None, "markersize": 4}
     for name, colour, label in (("train", BLUE, "training"), ("validation", ORANGE, "validation")):
         loss.plot(epochs, [row[f"{name}_loss"] for row in history], color=colour, label=label, **style)
-        percent = [row[f"{name}_accuracy"] * 100 for row in history]
-        accuracy.plot(epochs, percent, color=colour, label=label, **style)
+        if classes:
+            percent = [row[f"{name}_accuracy"] * 100 for row in history]
+            accuracy.plot(epochs, percent, color=colour, label=label, **style)
     active = "train_activity" in history[0]
     activity = [100 * row["train_activity"] if active else row["train_spikes_per_neuron"] for row in history]
     spikes.plot(epochs, activity, color=BLUE, **style)
     spikes.set_ylim(0, 1.1 * max(activity) or 1.0)
     _log_scale_if_wide(loss, [row[f"{part}_loss"] for row in history for part in ("train", "validation")])
     last = "Hidden units active in a step (%)" if active else "Spikes per hidden neuron and sample"
-    for axis, title in zip(axes[0], ("Loss", "Accuracy (%)", last), strict=True):
+    titles = ("Loss", "Accuracy (%)", last) if classes else ("Loss", last)
+    for axis, title in zip(axes[0], titles, strict=True):
         _title(axis, title)
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if best_epoch is not None:
             axis.axvline(best_epoch, color=GREY, linewidth=1, linestyle=DASHES, zorder=0)
     if best_epoch is not None:
-        if test_accuracy is not None:
+        if classes and test_accuracy is not None:
             label = f"test {test_accuracy:.1%}"
             accuracy.plot(best_epoch, test_accuracy * 100, "D", color=GREEN, markersize=6, zorder=5, label=label)
         late = best_epoch > (epochs[0] + epochs[-1]) / 2
@@ -105,8 +108,31 @@ def learning_curve(
             color=INK,
             fontsize=9,
         )
-    _legend(loss)
-    _legend(accuracy)
+    for axis in axes[0, :-1]:
+        _legend(axis)
+    return figure
+
+
+def forecast(actual: Tensor, own: Tensor, *, known: int, title: str = "") -> Figure:
+    """A series and its forecast, and how far apart they are, over the steps.
+
+    Args:
+        actual, own: ``(K,)``; of the network's outputs the first ``known`` are each one step ahead of what it was given, the others
+            follow from its own.
+    """
+    figure, axes = _figure(2, 1, width=10, height=4.6, heights=[2.0, 1.0])
+    values, errors = axes[0, 0], axes[1, 0]
+    steps = range(1, len(actual) + 1)
+    values.plot(steps, actual.tolist(), color=GREY, linewidth=2.4, label="series")
+    values.plot(steps, own.tolist(), color=BLUE, linewidth=1.2, label="forecast")
+    errors.plot(steps, (own - actual).abs().clamp(min=1e-7).tolist(), color=ORANGE, linewidth=1.2)
+    errors.set_yscale("log")
+    errors.set_xlabel("step")
+    for axis in (values, errors):
+        axis.axvline(known, color=INK, linewidth=1, linestyle=DASHES, zorder=0)
+    _title(values, title or f"Forecast from step {known} on, by the network's own outputs")
+    _title(errors, "Absolute error")
+    _legend(values, loc="lower left")
     return figure
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eventnet import LI, LIF, Events
+from eventnet.counts import summed
 from eventnet.hardware.calibrate import calibrate
 from eventnet.hardware.egru_quantize import binned, gated_of, quantize_gated
 from eventnet.hardware.files import load_network, save_network
@@ -32,12 +33,19 @@ SAMPLES, STEPS = 64, 256  # that are simulated at a time
 class Decision(NamedTuple):
     """What a deployed network says about a batch: ``scores`` as the trained one's, the spikes of each population ``(B,)``, how
     often a current wrapped or a voltage was clipped, and how many input events were lost, as they shared a step with another of
-    their unit."""
+    their unit.
+
+    For counts: the ``steps (B,)`` that each sample ran, and the spikes within them of each neuron ``(N,)`` and of each step
+    ``(T,)``, of all samples, by population.
+    """
 
     scores: Tensor
     spikes: dict[str, Tensor]
     overflows: dict[str, int]
-    merged: int = 0
+    merged: int
+    steps: Tensor
+    by_neuron: dict[str, Tensor]
+    by_step: dict[str, Tensor]
 
 
 @dataclass
@@ -66,7 +74,15 @@ class Deployment:
         if self.reading.kind == "at":  # samples of several lengths
             longest = max(part.shape[1] for part in scores)
             scores = [nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in scores]
-        return Decision(torch.cat(scores), spikes, overflows, sum(part.merged for part in parts))
+        return Decision(
+            torch.cat(scores),
+            spikes,
+            overflows,
+            sum(part.merged for part in parts),
+            torch.cat([part.steps for part in parts]),
+            {name: torch.stack([part.by_neuron[name] for part in parts]).sum(0) for name in spikes},
+            {name: summed([part.by_step[name] for part in parts]) for name in spikes},
+        )
 
     def predict(self, events: Events) -> Tensor:
         """The class of each sample, or of each of its steps."""
@@ -125,7 +141,8 @@ class Deployment:
     @torch.no_grad()
     def _piece(self, events: Events) -> Decision:
         raster, state = self.raster(events), None
-        spikes: dict[str, Tensor] = {}
+        fired: dict[str, Tensor] = {each.name: torch.zeros((), dtype=torch.int64) for each in self.network.populations}
+        by_step: dict[str, list[Tensor]] = {name: [] for name in fired}
         reader = Reader(self.reading, events.num_steps(self.network.dt), self.network.dt)
         steps = events.num_steps(self.network.dt) + self.reading.lag  # a sample's spikes after its end do not count
         output = self.network.neurons[-1].name
@@ -133,11 +150,21 @@ class Deployment:
             found, state = simulate(self.network, part, state=state, record=[output], return_state=True)
             reader.add(found.v[output], found.spikes[output])
             alive = within(steps, len(part), reader.done - len(part)).to(part.device)
-            for name, told in found.spikes.items():
-                spikes[name] = ((told != 0) & alive).sum((0, 2)) + spikes.get(name, 0)
+            for name, spikes in found.spikes.items():
+                counted = (spikes != 0) & alive
+                fired[name] = counted.sum(0) + fired[name].to(counted.device)
+                by_step[name].append(counted.sum((1, 2)))
         assert state is not None
         merged = 0 if self.network.projections[0].message_bits else int((raster - 1).clamp(min=0).sum())
-        return Decision(reader.scores(), spikes, state.overflows, merged)
+        return Decision(
+            reader.scores(),
+            {name: counts.sum(1) for name, counts in fired.items()},
+            state.overflows,
+            merged,
+            steps + 1,
+            {name: counts.sum(0) for name, counts in fired.items()},
+            {name: torch.cat(parts) for name, parts in by_step.items()},
+        )
 
 
 def compile(

@@ -1,8 +1,8 @@
-"""Where the spikes of a chip part from those of the trained layers: counts, lag, distance, the first difference."""
+"""Where the spikes of an exported network part from those of the trained layers: counts, lag, distance, the first difference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,30 +16,58 @@ from eventnet.hardware.network import HardwareNetwork
 from eventnet.hardware.quantize import within
 from eventnet.hardware.trained import Told, told_by
 
-__all__ = ["compare_spikes", "earlier"]
+__all__ = ["chip_voltage", "chosen", "compare_spikes", "earlier"]
 
+SAMPLES = 16  # whose spikes are compared
 LAGS = range(-2, 5)  # a gated layer hears and tells through a hop more than its trained one
 FAR = 10e-3  # seconds of the filter that spikes are compared through
-HOPS = 1  # steps after a sample's end in which a chip still tells what it heard before
 AROUND = 40  # steps of a voltage that are shown before and after a difference
+
+Voltage = Callable[[str], Tensor | None]
+"""By a layer's name its voltages ``(T, B, N)`` before the reset of those that spiked, 0 at the reset and 1 at the threshold; None
+of neurons that have none."""
+
+
+def chosen(events: Events) -> Events:
+    """The samples whose spikes are compared, evenly from all."""
+    return events[torch.linspace(0, events.batch_size - 1, min(SAMPLES, events.batch_size)).long()]
+
+
+def chip_voltage(network: HardwareNetwork, record: Record) -> Voltage:
+    """The voltages of LIF neurons on a chip."""
+
+    def voltage(name: str) -> Tensor | None:
+        neurons = network[name]
+        if not isinstance(neurons, LIFNeurons):
+            return None
+        v = record.v[name]
+        before = torch.where(record.spikes[name] != 0, neurons.before_reset(record.u[name], v), v)
+        return before / (neurons.vth << 6).double().to(v.device)
+
+    return voltage
 
 
 @torch.no_grad()
 def compare_spikes(
-    network: HardwareNetwork, model: Any, events: Events, record: Record
+    model: Any, events: Events, dt: float, spikes: Mapping[str, Tensor], voltage: Voltage
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of each spiking layer: spikes, lag, distance and the first difference; and the first sample's spikes, for a picture."""
-    dt, found = network.dt, {}
+    """Of each spiking layer: spikes, lag, distance and the first difference; and the first sample's spikes, for a picture.
+
+    Args:
+        model: the trained network.
+        events: samples.
+        dt: seconds of a step.
+        spikes: of the exported network, ``(T, B, N)`` by the names of its layers: those of step t happened up to time t dt.
+        voltage: of the exported network.
+    """
+    found: dict[str, Any] = {}
     pictures: dict[str, Any] = {"rasters": {}, "dt": dt}
-    for told in told_by(model, events, dt, len(next(iter(record.spikes.values())))):
-        name, trained = told.name, told.raster
-        chip = ((record.spikes[name] != 0) & within(events.num_steps(dt) + HOPS, len(trained))).float()
-        overlap = {lag: float((trained * earlier(chip, lag)).sum()) for lag in LAGS}
-        lag = max(overlap, key=lambda k: (overlap[k], -abs(k)))
-        aligned = earlier(chip, lag)
-        neurons = network[name]
-        above = earlier(_above(neurons, record), lag) if isinstance(neurons, LIFNeurons) else None
-        first = _divergence(trained, aligned, above)
+    for told in told_by(model, events, dt, len(next(iter(spikes.values())))):
+        name, trained, fired = told.name, told.raster, spikes[told.name] != 0
+        lag = _lag(trained, fired)
+        chip = (fired & within(events.num_steps(dt) + lag, len(trained))).float()
+        aligned, level = earlier(chip, lag), voltage(name)
+        first = _divergence(trained, aligned, None if level is None else earlier(level, lag))
         found[name] = {
             "spikes_trained": float(trained.sum()) / events.batch_size,
             "spikes_chip": float(chip.sum()) / events.batch_size,
@@ -53,9 +81,15 @@ def compare_spikes(
             "trained": _first_sample(told, dt),
             "chip": tuple(x.tolist() for x in chip[:, 0].nonzero(as_tuple=True)),
         }
-        if first is not None and "trace" not in pictures and isinstance(told.layer, LIF):
-            pictures["trace"] = _trace(network, told, record, first)
+        if first is not None and level is not None and "trace" not in pictures:
+            pictures["trace"] = _trace(told, dt, torch.where(fired, 0.0, level), first)
     return found, pictures
+
+
+def _lag(trained: Tensor, fired: Tensor) -> int:
+    """The steps by which most of the spikes are late."""
+    overlap = {lag: float((trained * earlier(fired, lag)).sum()) for lag in LAGS}
+    return max(overlap, key=lambda k: (overlap[k], -abs(k)))
 
 
 def _first_sample(told: Told, dt: float) -> tuple[list[float], list[int]]:
@@ -78,9 +112,9 @@ def earlier(raster: Tensor, steps: int) -> Tensor:
     return moved
 
 
-def _divergence(trained: Tensor, chip: Tensor, above: Tensor | None) -> dict[str, Any] | None:
-    """The first step with a spike in one that has none in the other, a step more or less, and how far ``above`` its threshold the
-    chip's neuron was; None if each spike has its like."""
+def _divergence(trained: Tensor, chip: Tensor, voltage: Tensor | None) -> dict[str, Any] | None:
+    """The first step with a spike in one that has none in the other, a step more or less, and how far above its threshold the
+    exported neuron's ``voltage`` was; None if each spike has its like."""
     near = {
         "trained": sum(earlier(trained, k) for k in (-1, 0, 1)),
         "chip": sum(earlier(chip, k) for k in (-1, 0, 1)),
@@ -89,33 +123,27 @@ def _divergence(trained: Tensor, chip: Tensor, above: Tensor | None) -> dict[str
     if not bool(different.any()):
         return None
     step, sample, neuron = (int(k) for k in different.nonzero()[0])
-    margin = None if above is None else float(above[step, sample, neuron])
     return {
         "step": step,
         "sample": sample,
         "neuron": neuron,
         "fired_on": "chip" if bool(chip[step, sample, neuron]) else "trained",
-        "chip_above_threshold": margin,
+        "chip_above_threshold": None if voltage is None else float(voltage[step, sample, neuron]) - 1,
     }
 
 
-def _above(neurons: LIFNeurons, record: Record) -> Tensor:
-    """How far v was above its threshold before a reset, as a share of the threshold: ``(T, B, N)``."""
-    v = record.v[neurons.name]
-    return neurons.before_reset(record.u[neurons.name], v) / (neurons.vth << 6).double().to(v.device) - 1
-
-
-def _trace(network: HardwareNetwork, told: Told, record: Record, where: Mapping[str, Any]) -> dict[str, Any]:
-    """Both voltages, as shares of the threshold, around a step; times in seconds."""
-    dt, name, layer = network.dt, told.name, told.layer
-    neurons = network[name]
-    assert isinstance(neurons, LIFNeurons) and isinstance(layer, LIF) and told.heard is not None
+def _trace(told: Told, dt: float, level: Tensor, where: Mapping[str, Any]) -> dict[str, Any]:
+    """Both voltages around a step, 0 at the reset and 1 at the threshold; ``level`` is the exported one's after a reset; times in
+    seconds."""
+    layer = told.layer
+    assert isinstance(layer, LIF) and told.heard is not None
     sample, neuron = where["sample"], where["neuron"]
-    first, last = max(0, where["step"] - AROUND), min(len(record.v[name]), where["step"] + AROUND)
+    first, last = max(0, where["step"] - AROUND), min(len(level), where["step"] + AROUND)
     times = torch.arange(first, last) * dt
-    chip = record.v[name][first:last, sample, neuron] / (neurons.vth[neuron] << 6)
-    found = {"name": name, **where, "times": times.tolist(), "chip": chip.tolist()}
-    if bool((neurons.refractory == 0).all()):  # of the others the layer has no voltage
+    found = {"name": told.name, **where, "times": times.tolist(), "chip": level[first:last, sample, neuron].tolist()}
+    if not bool(
+        torch.as_tensor(layer.arguments().get("refractory", 0.0)).any()
+    ):  # of the others the layer has no voltage
         _, voltage = layer(told.heard[sample : sample + 1], return_voltage=True)
         reset, threshold = (x.expand(layer.out_features)[neuron] for x in (layer.reset, layer.threshold))
         found["trained"] = ((voltage.at(times)[0, :, neuron] - reset) / (threshold - reset)).tolist()

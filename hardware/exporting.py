@@ -3,8 +3,6 @@ the trained one."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import eventnet
 from eventnet import Events
 from eventnet.hardware.deployment import Deployment
 from eventnet.hardware.egru_quantize import gated_of
@@ -21,9 +18,7 @@ from eventnet.hardware.loihi import simulate
 from eventnet.hardware.mapping import profile
 from eventnet.hardware.network import HardwareNetwork
 from eventnet.hardware.netx import to_netx
-from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, chip_gate, compared, lava_gate, measure
-from eventnet.hardware.quantize import layers_of, rasterize
-from eventnet.hardware.reading import Reader
+from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, chip_gate, lava_gate, measure
 
 __all__ = ["TARGETS", "export"]
 
@@ -66,6 +61,10 @@ def export(
     profile(chip)  # an unknown one is named before anything is written
     if samples < 1 or not events.batch_size:
         raise ValueError("samples: expected at least one for the files to check themselves with, got none")
+    if target == "nir" and gated_of(model) is not None:
+        raise TypeError(
+            "NIR has no node for EGRU units: expected LIF and LI layers; the targets loihi and lava hold them"
+        )
     if target == "nir" and deployment.network.notes.get("fine_tuned"):
         raise ValueError(
             "NIR holds the trained layers, and this deployment was fine-tuned in the chip's integers: export the one of compile"
@@ -73,8 +72,11 @@ def export(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if target == "nir":
-        report = _to_nir(deployment, model, folder / GRAPH, events, labels)
-        report.gates.append(accuracy_gate(report.facts, tolerance, "of the file, run in steps"))
+        from eventnet.hardware.nir_report import nir_report
+
+        say("running the file in steps, and comparing it with the trained network")
+        checks: dict[str, Any] = {"tolerance": tolerance, "samples": samples, "steps": steps}
+        report = nir_report(deployment, model, folder / GRAPH, events, labels, **checks)
         report.save(folder)
         return report
     deployment.save(folder / NETWORK)
@@ -103,42 +105,6 @@ def _netx(deployment: Deployment, path: Path) -> str:
     except ValueError as error:
         return f"no file for netx: {error}"
     return path.name
-
-
-def _to_nir(
-    deployment: Deployment, model: nn.Module | list[nn.Module], path: Path, events: Events, labels: Tensor | None
-) -> ParityReport:
-    """Write a NIR file, run it in steps, and compare."""
-    from eventnet.hardware.nir import from_nir, lost_by_readers, write_nir
-
-    if gated_of(model) is not None:
-        raise TypeError(
-            "NIR has no node for EGRU units: expected LIF and LI layers; the targets loihi and lava hold them"
-        )
-    layers, dt = layers_of(model), deployment.network.dt
-    facts: dict[str, Any] = {"identity": {"eventnet": eventnet.__version__, "target": "NIR", "step_s": dt}}
-    try:
-        write_nir(layers, path, dt=dt)
-        found = from_nir(path)
-    except (RuntimeError, OSError) as error:
-        return ParityReport(facts, [Gate("L0", False, str(error)), Gate("L1", None, "there is no file to run")])
-    facts["identity"]["file_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    facts["lost"] = [
-        f"by {reader} when it reads the file: {each}"
-        for reader, lost in lost_by_readers(found).items()
-        for each in lost
-    ]
-    facts["parameters"] = {"graph": {"delay_worst_s": found.delay_rounding}}
-    if labels is not None:
-        out = found(rasterize(events, dt).to(torch.float64))
-        plain = (1.0,) * out.shape[2], (0.0,) * out.shape[2]
-        reader = Reader(
-            dataclasses.replace(deployment.reading, volts=plain[0], offset=plain[1]), events.num_steps(dt), dt
-        )
-        reader.add(out, out)
-        facts["accuracy"] = compared(deployment.reading, model, events, labels, reader.scores())
-    text = "read again and run in steps, it gives the spikes and voltages of the layers' own equations"
-    return ParityReport(facts, [Gate("L0", True, f"{path.name}: {found!r}"), Gate("L1", True, text)])
 
 
 def _loads(load: Callable[[], HardwareNetwork], what: str, network: HardwareNetwork, raster: Tensor) -> list[Gate]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Html",
+    "absent",
     "canvas",
+    "cards",
     "code",
+    "collapsible",
+    "contents",
     "document",
     "escape",
     "figure",
     "figures",
     "items",
+    "link",
+    "marked",
     "number",
     "paragraph",
     "section",
@@ -63,6 +70,14 @@ td .soft{overflow-wrap:anywhere}
 code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));gap:1rem;margin:.8rem 0}
 figure{margin:0}
+a{color:inherit}
+h3{font-size:1.05rem;margin:1.8rem 0 .5rem}
+nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;list-style:none;padding:0;max-width:none;font-size:.9rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,15rem),1fr));gap:.8rem;margin:1rem 0}
+.cards div{border:1px solid var(--line);border-radius:8px;padding:.7rem 1rem}
+.cards p{margin:0}
+.cards .value{font-size:1.15rem;font-weight:600;margin:.15rem 0}
+summary{cursor:pointer;padding:.4rem 0;font-weight:600}
 svg{display:block;width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:8px}
 svg *{stroke-linejoin:round;stroke-linecap:butt}
 @page{margin:15mm}
@@ -71,8 +86,14 @@ body{padding:0;max-width:none;font-size:10pt}
 .figures{grid-template-columns:1fr 1fr}
 .scroll{overflow:visible}
 th,td{padding-right:.7rem}
-h2,p{break-after:avoid}
-figure,table,.answer{break-inside:avoid}}
+td{min-width:0}
+.wide{font-size:8pt}
+.wide th,.wide td{padding-right:.4rem;overflow-wrap:anywhere}
+nav{display:none}
+.cards{grid-template-columns:repeat(3,1fr)}
+details::details-content{content-visibility:visible;display:block;height:auto}
+h2,h3,p{break-after:avoid}
+figure,tr,.answer,.cards div{break-inside:avoid}}
 """
 
 
@@ -129,23 +150,77 @@ def code(text: object) -> Html:
     return Html(f"<code>{escape(text)}</code>")
 
 
+def marked(text: object, kind: str) -> Html:
+    """A word in the colour of ``kind``: soft, good, bad or open."""
+    return Html(f'<span class="{escape(kind)}">{escape(text)}</span>')
+
+
+def absent(why: object) -> list[Html]:
+    """What stands where a section has nothing to show."""
+    return [paragraph(f"Left out: {why}.", "soft")]
+
+
+def link(address: str, text: object) -> Html:
+    """A link to a place in the page (``#name``) or to a file beside it.
+
+    Raises:
+        ValueError: the address leads elsewhere.
+
+    Example:
+        >>> link("loihi/parity.html", "the report")
+        '<a href="loihi/parity.html">the report</a>'
+    """
+    if not re.fullmatch(r"#[\w-]+|(?![/\\#]|.*:).+", address):
+        raise ValueError(f"expected the path of a file beside the page, got {address!r}")
+    target = address if address.startswith("#") else quote(address)
+    return Html(f'<a href="{escape(target)}">{escape(text)}</a>')
+
+
+def contents(names: Iterable[str], prefix: str = "") -> Html:
+    """Links to the sections with these headings."""
+    lines = "".join(f"<li>{link('#' + _address(name, prefix), name)}</li>" for name in names)
+    return Html(f'<nav aria-label="Contents"><ul>{lines}</ul></nav>')
+
+
+def cards(*some: tuple[object, object, object]) -> Html:
+    """What matters most, side by side: what is asked, the answer, and what the answer must not be read without."""
+    return Html(
+        '<div class="cards">'
+        + "".join(
+            f"<div>{paragraph(asked, 'soft')}{paragraph(answer, 'value')}{paragraph(more, 'soft')}</div>\n"
+            for asked, answer, more in some
+        )
+        + "</div>"
+    )
+
+
+def collapsible(summary: object, *parts: Html) -> Html:
+    """Parts that are folded on a screen until they are asked for; on paper they are all there."""
+    return Html(f"<details><summary>{escape(summary)}</summary>\n" + "\n".join(parts) + "</details>")
+
+
 def table(header: Sequence[object], rows: Iterable[Sequence[object]], caption: str) -> Html:
     """A table that scrolls by itself where it is wider than the page; the first cell of a row is its name. No header: ``()``."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' if cell else "<td></td>" for cell in header)
     head = f"<thead><tr>{head}</tr></thead>\n" if header else ""
     body = ""
+    wide = ' class="wide"' if len(header) > 5 else ""  # smaller on paper, where nothing scrolls
     for name, *cells in rows:
         body += f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(x)}</td>" for x in cells) + "</tr>\n"
     return Html(  # the caption is not the table's own, which would scroll away; a tab stop, so that the keyboard can scroll too
         f'{paragraph(caption, "soft")}<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
-        f"<table>\n{head}<tbody>{body}</tbody></table></div>"
+        f"<table{wide}>\n{head}<tbody>{body}</tbody></table></div>"
     )
 
 
-def section(heading: str, *parts: Html) -> Html:
-    """Parts under a heading, which gives them their address."""
-    address = re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
-    return Html(f'<section id="{address}"><h2>{escape(heading)}</h2>\n' + "\n".join(parts) + "</section>")
+def section(heading: str, *parts: Html, level: int = 2, prefix: str = "") -> Html:
+    """Parts under a heading, which gives them their address; ``prefix`` keeps that apart where a heading comes several times."""
+    title = f"<h{level}>{escape(heading)}</h{level}>"
+    return Html(f'<section id="{_address(heading, prefix)}">{title}\n' + "\n".join(parts) + "</section>")
+
+
+def _address(heading: str, prefix: str) -> str:
+    return prefix + re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
 def document(title: str, *parts: Html) -> str:

@@ -20,27 +20,31 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 import eventnet
 from eventnet import Events, metrics
+from eventnet.counts import per_sample_of
 from eventnet.files import write_files
-from eventnet.hardware.dynamics import compare_spikes
+from eventnet.hardware.counting import counts_of, fan_out, operations_of
+from eventnet.hardware.dynamics import chip_voltage, chosen, compare_spikes
 from eventnet.hardware.egru_quantize import gated_of
 from eventnet.hardware.files import contents
 from eventnet.hardware.loihi import Record, simulate
 from eventnet.hardware.mapping import check
-from eventnet.hardware.network import Convolution, Projection, Sparse
+from eventnet.hardware.network import HardwareNetwork
 from eventnet.hardware.quantize import layers_of, names_of, weights_of
 from eventnet.hardware.reading import Reading
 from eventnet.hardware.trained import scores_of, state_of
 
-__all__ = ["Gate", "ParityReport", "accuracy_gate", "interval", "lava_gate", "measure"]
+if TYPE_CHECKING:
+    from eventnet.hardware.deployment import Decision
 
-SAMPLES = 16  # whose dynamics are compared
+__all__ = ["Gate", "ParityReport", "accuracy_gate", "fan_out", "interval", "lava_gate", "measure"]
+
 LAVA_SECONDS = 120  # that a sample may take
 
 
@@ -103,30 +107,24 @@ def measure(
         chip: a profile of ``eventnet.hardware.mapping`` whose limits are checked.
     """
     network = deployment.network
-    some = events[torch.linspace(0, events.batch_size - 1, min(SAMPLES, events.batch_size)).long()]
-    record = simulate(network, deployment.raster(some))
+    few = chosen(events)
+    record = simulate(network, deployment.raster(few))
     assert isinstance(record, Record)
     decision = deployment.run(events)
     placement = check(network, chip)
-    dynamics, pictures = compare_spikes(network, model, some, record)
+    dynamics, pictures = compare_spikes(model, few, network.dt, record.spikes, chip_voltage(network, record))
     facts: dict[str, Any] = {
         "identity": {
-            "eventnet": eventnet.__version__,
-            "torch": torch.__version__,
-            "target": "Loihi's arithmetic as of Lava 0.10.0",
+            **identity("Loihi's arithmetic as of Lava 0.10.0", model, events, network.dt),
             "chip": chip,
-            "step_s": network.dt,
-            "samples": events.batch_size,
-            "samples_of_the_dynamics": some.batch_size,
             "network_sha256": hashlib.sha256(contents(network)).hexdigest(),
-            "model_sha256": fingerprint(state_of(model)),
         },
         "lost": [*deployment.log.lost, *_merged(decision)],
         "parameters": deployment.log.errors,
         "dynamics": dynamics,
         "overflows": decision.overflows,
         "resources": {name: x for name, x in placement.to_dict().items() if name != "cores"},
-        "counts": _counts(deployment, decision, record),
+        "counts": _counts(network, decision),
     }
     if labels is not None:
         facts["accuracy"] = compared(deployment.reading, model, events, labels, decision.scores)
@@ -189,6 +187,19 @@ def lava_gate(script: Path, samples: int) -> Gate:
 # ---- what is compared ------------------------------------------------------------------------------------------------------
 
 
+def identity(target: str, model: nn.Module | list[nn.Module], events: Events, dt: float) -> dict[str, Any]:
+    """What was compared, with what, on how many samples."""
+    return {
+        "eventnet": eventnet.__version__,
+        "torch": torch.__version__,
+        "target": target,
+        "step_s": dt,
+        "samples": events.batch_size,
+        "samples_of_the_dynamics": chosen(events).batch_size,
+        "model_sha256": fingerprint(state_of(model)),
+    }
+
+
 @torch.no_grad()
 def compared(reading: Reading, model: Any, events: Events, labels: Tensor, scores: Tensor) -> dict[str, Any]:
     """Accuracy of the trained model and of scores of the exported network, with Wilson's 95 % intervals, and how often they
@@ -219,36 +230,17 @@ def interval(right: int, total: int) -> dict[str, Any]:
     return {"share": share, "low": middle - half, "high": middle + half}
 
 
-def _counts(deployment: Any, decision: Any, record: Record) -> dict[str, Any]:
-    """Spikes of each population, of all samples, and synaptic operations of each projection, of those recorded; per sample."""
-    network = deployment.network
-    spikes = {name: float(x.double().mean()) for name, x in decision.spikes.items()}
-    operations = {}
-    for each in network.projections:
-        sent = (record.spikes[each.source] != 0).sum(0).double()
-        operations[each.name] = float(
-            (sent * fan_out(each, network[each.source].size).to(sent.device)).sum() / len(sent)
-        )
+def _counts(network: HardwareNetwork, decision: Decision) -> dict[str, Any]:
+    """Spikes of each population, synaptic operations of each projection, and all that is counted; per sample, of all samples."""
+    samples = len(decision.steps)
     return {
-        "spikes_per_sample": spikes,
-        "synaptic_operations_per_sample": operations,
-        "samples_of_the_operations": len(next(iter(record.spikes.values()))[0]),
+        "samples": samples,
+        "spikes_per_sample": {name: int(x.sum()) / samples for name, x in decision.spikes.items()},
+        "synaptic_operations_per_sample": {
+            each.name: operations / samples for each, operations in operations_of(network, decision)
+        },
+        "populations": per_sample_of(counts_of(network, decision)),
     }
-
-
-def fan_out(projection: Projection, size: int) -> Tensor:
-    """Synapses of each source neuron whose weight is not zero, ``(source,)``."""
-    weight = projection.effective()
-    if isinstance(projection, Sparse):
-        return torch.bincount(projection.rows.long(), (weight != 0).double(), minlength=size)
-    if isinstance(projection, Convolution):  # what a pixel changes, if each synapse counts as 1
-        image = torch.zeros(1, *projection.shape, dtype=torch.float64, requires_grad=True)
-        geometry = projection.stride, projection.padding, projection.dilation, projection.groups
-        with torch.enable_grad():
-            reached = nn.functional.conv2d(image, (weight != 0).double(), None, *geometry).sum()
-            (found,) = torch.autograd.grad(reached, image)
-        return found.flatten()
-    return (weight != 0).sum(1).double()
 
 
 def _weights(deployment: Any, layers: list[Any]) -> dict[str, Any]:

@@ -308,6 +308,10 @@ def _resources(found: Facts | None) -> list[Html]:
     """Whether it fits; what does not and what to do; and what the answer rests on that no source states."""
     if not found:
         return _absent("no chip was asked for")
+    if "profile" not in found:  # of a file that is for no chip: how large it is
+        sizes = [(name, number(x)) for name, x in found.items() if not isinstance(x, Mapping)]
+        sizes += [(f"nodes: {kind}", number(x)) for kind, x in found.get("nodes", {}).items()]
+        return [*_absent("no chip was asked for"), table((), sizes, "Size of the network in the file")]
     cores, profile = number(found.get("num_cores")), found.get("profile", "the chip")
     if found.get("ok"):
         parts = [paragraph(f"Fits on {profile}. Cores: {cores}.", "good")]

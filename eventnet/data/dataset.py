@@ -23,7 +23,8 @@ class EventDataset(Dataset[Sample]):
 
     Args:
         events: ``B`` samples.
-        labels: ``(B,)`` int64, one class per sample, or ``(B, T)``, one per step.
+        labels: ``(B,)`` int64, one class per sample, or ``(B, T)``, one per step; or ``(B, T, N)`` floats, N numbers to forecast
+            in each step, NaN where none is judged.
         transform: optional function from ``Events`` to ``Events``, applied anew whenever samples are taken
             (augmentation).
 
@@ -40,15 +41,18 @@ class EventDataset(Dataset[Sample]):
 
     def __init__(self, events: Events, labels: Tensor, transform: Callable[[Events], Events] | None = None) -> None:
         labels = torch.as_tensor(labels)
-        if labels.dim() not in (1, 2) or labels.shape[0] != events.batch_size:
+        if labels.dim() not in (1, 2, 3) or labels.shape[0] != events.batch_size:
             raise ValueError(
-                f"EventDataset: expected labels of shape (B,) or (B, T) for B = {events.batch_size} samples, "
-                f"got {tuple(labels.shape)}"
+                f"EventDataset: expected labels of shape (B,) or (B, T) for B = {events.batch_size} samples, or (B, T, N) of "
+                f"numbers to forecast, got {tuple(labels.shape)}"
             )
-        if labels.is_floating_point() or labels.is_complex():
-            raise TypeError(f"EventDataset: labels must be integers (class numbers), got {labels.dtype}")
+        if labels.is_complex() or labels.is_floating_point() != (labels.dim() == 3):
+            raise TypeError(
+                "EventDataset: labels must be integers (class numbers), or floats (B, T, N) to forecast, got "
+                f"{labels.dtype} of shape {tuple(labels.shape)}"
+            )
         self.events = events
-        self.labels = labels.to(torch.int64)
+        self.labels = labels if labels.is_floating_point() else labels.to(torch.int64)
         self.transform = transform
 
     def __len__(self) -> int:
@@ -96,6 +100,7 @@ class Splits:
     ``sensor_size`` is ``(width, height, polarities)``, with units numbered ``(p * height + y) * width + x``,
     or ``None`` where units are not on a grid. ``note`` says where the samples are from, how many there are,
     and what is missing. ``step`` are the seconds of a step of data that comes in steps, such as the rows of an image.
+    ``num_classes`` is the number of outputs: of series to forecast, how many numbers a step has.
     """
 
     train: Dataset[Sample]
@@ -108,11 +113,16 @@ class Splits:
     note: str
     step: float | None = None
 
+    @property
+    def forecasts(self) -> bool:
+        """Whether labels are numbers to forecast, not classes."""
+        return torch.as_tensor(self.train[0][1]).is_floating_point()
+
 
 def collate(samples: Any) -> Sample:
     """A batch from a list of ``(Events, label)``, from one such sample, or from a batch that is ready.
 
-    Returns ``(Events, labels)`` with labels ``(B,)``, or ``(B, T)`` where they are per step.
+    Returns ``(Events, labels)`` with labels ``(B,)``, or ``(B, T)`` where they are per step, ``(B, T, N)`` numbers to forecast.
     """
     if isinstance(samples, tuple) and len(samples) == 2 and isinstance(samples[0], Events):
         events, labels = samples

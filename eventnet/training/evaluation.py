@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from eventnet import metrics
+from eventnet import Events, metrics
 from eventnet.training import objective
 from eventnet.training.batches import Batches
 from eventnet.training.network import Network
@@ -19,21 +20,37 @@ __all__ = ["Evaluation", "evaluate_network"]
 class Evaluation:
     """What a network does on ``samples`` samples.
 
-    ``accuracy`` is per label (per step where labels are per step). ``activity`` are the numbers of the network's meter:
+    ``accuracy`` is per label (per step where labels are per step). Of forecasts it is None and there is ``smape``: the symmetric mean
+    absolute percentage error of what the network forecasts on its own, from a sample's first label on; ``loss`` is still one step
+    ahead. ``activity`` are the numbers of the network's meter:
     ``spikes_per_inference`` and ``silent_share`` of spiking layers, ``activity`` and ``multiplications`` of gated ones.
     ``rates`` are each hidden layer's mean rates of events in Hz, one number per unit.
     """
 
     samples: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     input_events_per_inference: float
     activity: dict[str, float]
     rates: tuple[tuple[float, ...], ...]
+    smape: float | None = None
+
+    @property
+    def score(self) -> tuple[str, str]:
+        """Name and value of what the network is judged by, in words.
+
+        Example:
+            >>> Evaluation(1, 0.1, 0.975, 0.0, {}, ()).score, Evaluation(1, 0.1, None, 0.0, {}, (), smape=13.37).score
+            (('accuracy', '97.50%'), ('sMAPE', '13.37'))
+        """
+        if self.accuracy is None:
+            return "sMAPE", "unknown" if self.smape is None else f"{self.smape:.2f}"
+        return "accuracy", f"{self.accuracy:.2%}"
 
     def summary(self) -> dict[str, Any]:
         """The numbers, one beside the other, without the list of rates."""
-        own = {name: getattr(self, name) for name in ("samples", "loss", "accuracy", "input_events_per_inference")}
+        names = ("samples", "loss", "accuracy", "smape", "input_events_per_inference")
+        own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return own | self.activity
 
 
@@ -50,6 +67,7 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
     """
     recipe, meter = network.recipe, network.meter()
     samples, loss, correct, labelled, inputs, seconds = 0, 0.0, 0.0, 0, 0, 0.0
+    forecast: list[tuple[Tensor, Tensor]] = []
     training = network.training
     network.eval()
     try:
@@ -57,7 +75,9 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
             outcome = network(events)
             size, here = labels.shape[0], int((labels != metrics.IGNORED).sum())
             loss += objective.loss(recipe, outcome, labels).item() * size
-            if here:
+            if labels.is_floating_point():
+                forecast.append(forecast_of(network, events, labels))
+            elif here:
                 correct += metrics.accuracy(objective.predict(recipe, outcome.scores), labels) * here
             samples, labelled = samples + size, labelled + here
             inputs += events.num_events
@@ -68,8 +88,21 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
     return Evaluation(
         samples=samples,
         loss=loss / max(samples, 1),
-        accuracy=round(correct) / max(labelled, 1),
+        accuracy=None if forecast else round(correct) / max(labelled, 1),
         input_events_per_inference=inputs / max(samples, 1),
         activity=meter.metrics(),
         rates=tuple(tuple((counts / max(seconds, 1e-30)).tolist()) for counts in meter.counts()),
+        smape=metrics.smape(*(torch.cat(part) for part in zip(*forecast, strict=True))) if forecast else None,
     )
+
+
+def forecast_of(network: Network, events: Events, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network forecasts on its own from each sample's first label on, and these labels, both ``(numbers,)``.
+
+    The input of a sample is known up to the step of its first label, whose label is thus one step ahead; from then on the network
+    hears its own outputs.
+    """
+    counted = objective.judged(labels)
+    known = counted.any(-1).to(torch.int8).argmax(1) + 1
+    own = network.forecast(events, known)
+    return own[counted], labels[counted].to(own.dtype)

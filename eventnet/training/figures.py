@@ -1,4 +1,4 @@
-"""The plots of a run: learning curve, one sample before and after training, firing rates."""
+"""The plots of a run: learning curve, one sample before and after training or its forecast, firing rates."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ def draw(
         found = best_epoch(history, after.recipe.best)
         curve = plots.learning_curve(history, best_epoch=int(found["epoch"]), test_accuracy=test.accuracy)
         written = [plots.save(curve, folder / "learning_curve.png")]
-        pair = (activity_of(before, splits), activity_of(after, splits))
-        written.append(plots.save(plots.activity(*pair), folder / "activity.png"))
+        if splits.forecasts:
+            written.append(plots.save(forecast_of(after, splits), folder / "forecast.png"))
+        else:
+            pair = (activity_of(before, splits), activity_of(after, splits))
+            written.append(plots.save(plots.activity(*pair), folder / "activity.png"))
         if after.recipe.hidden:
             some = data.EventDataset(*next(iter(Batches(splits.validation, SAMPLES_BEFORE))))
             rates = [evaluate_network(network, some).rates for network in (before, after)]
@@ -55,6 +58,19 @@ def draw(
             f"cannot write the plots into {folder}: {error.strerror or error}; model and result are saved"
         ) from error
     return tuple(written)
+
+
+@torch.no_grad()
+def forecast_of(network: Network, splits: data.Splits) -> plots.Figure:
+    """What the network makes of the first test sample on its own, beside the series: the first number of each step."""
+    events, labels = data.collate(splits.test[0])
+    counted = objective.judged(labels)[0].any(-1)
+    known = int(counted.to(torch.int8).argmax()) + 1
+    network.eval()
+    own = network.forecast(events, torch.tensor([known]))[0, known - 1 :, 0]
+    label = labels[0, known - 1 :, 0]
+    there = ~label.isnan()
+    return plots.forecast(label[there], own[there], known=1)
 
 
 @torch.no_grad()
@@ -89,14 +105,15 @@ def _of_spikes(network: SpikingNetwork, events: Events, facts: dict[str, Any]) -
 def _of_steps(network: GatedNetwork, events: Events, facts: dict[str, Any]) -> plots.Activity:
     """The scores are those that the readout would give at each step."""
     step = network.recipe.step
-    said, heard = network.layers(network.dense(events), events.num_steps(step))
+    inputs = network.dense(events)
+    said, heard = network.layers(inputs, events.num_steps(step))
     hidden = [layer.steps.to_events(step) for layer in heard if layer.steps is not None]
     times = torch.arange(1, len(said) + 1) * step
     return plots.Activity(
         inputs=events,
         hidden=hidden,
         times=times,
-        voltage=network.read(said)[:, 0],
+        voltage=network.read(said, inputs)[:, 0],
         scale="logit at each step",
         events="events",
         units="units",

@@ -31,6 +31,8 @@ class GatedNetwork(Network):
     """
 
     recipe: GatedRecipe
+    mean: Tensor
+    deviation: Tensor
     remedy = (
         "told nothing; a smaller --threshold-mean lets its units start to tell, a smaller --activity-weight or larger "
         "--activity-target lets them go on"
@@ -52,26 +54,72 @@ class GatedNetwork(Network):
             # tied, the outputs are compared with the embeddings of the units
             self.readout = nn.Linear(recipe.hidden[-1], recipe.embedding if recipe.tied else num_classes)
             self.bias = nn.Parameter(torch.zeros(num_classes)) if recipe.tied else None
+            self.direct = nn.Linear(num_units, num_classes, bias=False) if recipe.direct else None
+            if self.direct is not None:
+                nn.init.zeros_(self.direct.weight)
+            if recipe.standardize:
+                self.register_buffer("mean", torch.zeros(()))
+                self.register_buffer("deviation", torch.ones(()))
             if self.embedding is not None:
                 nn.init.normal_(self.embedding.weight, std=recipe.embedding**-0.5)
+
+    @torch.no_grad()
+    def calibrate_(self, events: Events) -> None:
+        """Mean and standard deviation of all numbers that are there, for a recipe that standardizes."""
+        if self.recipe.standardize:
+            values = torch.ones(events.num_events) if events.values is None else events.values
+            self.mean.copy_(values.mean())
+            self.deviation.copy_(values.std().clamp(min=1e-12))
 
     def forward(self, events: Events) -> Outcome:
         """Scores of the classes, and what the layers heard and did."""
         lengths = events.num_steps(self.recipe.step)
         if bool((lengths < 1).any()):
             raise DataError(f"sample {int(lengths.argmin())} of the batch lasts 0 s; expected at least one step of it")
-        x, heard = self.layers(self.dense(events), lengths)
+        inputs = self.dense(events)
+        x, heard = self.layers(inputs, lengths)
         if self.recipe.readout == "last":
             x = x[lengths - 1, torch.arange(len(lengths), device=x.device)]
         elif self.recipe.readout == "mean":
             x = (x * within(lengths, len(x))[:, :, None]).sum(0) / lengths[:, None]
         else:
-            x = x.transpose(0, 1)
-        return Outcome(self.read(x), heard=heard)
+            x, inputs = x.transpose(0, 1), inputs.transpose(0, 1)
+        return Outcome(self.read(x, inputs), heard=heard)
+
+    @torch.no_grad()
+    def forecast(self, events: Events, known: Tensor) -> Tensor:
+        """Outputs ``(B, K, outputs)`` of each step; after the first ``known`` steps ``(B,)`` the input is the network's own output.
+
+        The outputs of a step are the first units of the next one, whose other units are those of this step, moved on.
+
+        Raises:
+            DataError: the outputs are not read from each step, or not the latest of the inputs.
+        """
+        if self.recipe.readout != "each" or self.recipe.embedding or self.num_units % self.num_classes:
+            raise DataError(
+                f"{self.recipe.name}: a forecast needs readout=each, embedding=0 and units that are whole steps of the "
+                f"{self.num_classes} outputs; got {self.recipe.readout}, {self.recipe.embedding}, {self.num_units} units"
+            )
+        given = self.dense(events)
+        first = max(int(known.min()), 1)
+        # without lengths: a sample that ends earlier goes on to be forecast, which nobody reads
+        told, state = self.hidden(given[:first])
+        said = [*self.read(told, given[:first])]
+        mine = (known.to(given.device) > torch.arange(len(given), device=given.device)[:, None])[:, :, None]
+        x = given[first - 1]
+        for step in range(first, len(given)):
+            latest = (said[-1] - self.mean) / self.deviation if self.recipe.standardize else said[-1]
+            moved = torch.cat([latest, x[:, : self.num_units - self.num_classes]], 1)
+            x = torch.where(mine[step], given[step], moved)
+            told, state = self.hidden(x[None], state)
+            said.append(self.read(told[0], x))
+        return torch.stack(said, 1)
 
     def dense(self, events: Events) -> Tensor:
-        """The events of each step, embedded: ``(T, B, N)``."""
+        """The events of each step, embedded or standardized: ``(T, B, N)``."""
         x = events.to_dense(self.recipe.step).to(self.readout.weight.dtype)
+        if self.recipe.standardize:
+            x = (x - self.mean) / self.deviation
         return x if self.embedding is None else self.embedding(x)
 
     def layers(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, tuple[Heard, ...]]:
@@ -95,9 +143,13 @@ class GatedNetwork(Network):
         said: Tensor = pad_packed_sequence(flow)[0] if packed else flow
         return functional.dropout(said, self.recipe.dropout, self.training), heard
 
-    def read(self, x: Tensor) -> Tensor:
-        """Logits of what the last layer says."""
+    def read(self, x: Tensor, inputs: Tensor) -> Tensor:
+        """Logits, or the numbers of a forecast, from what the last layer says and the inputs of the same steps."""
         out: Tensor = self.readout(x)
+        if self.direct is not None:
+            out = out + self.direct(inputs)
+        if self.recipe.standardize:
+            out = out * self.deviation + self.mean
         if self.recipe.tied:
             assert self.embedding is not None
             out = functional.linear(out, self.embedding.weight.t(), self.bias)

@@ -6,7 +6,10 @@ __all__ = ["best_epoch"]
 
 
 def best_epoch(history: list[dict[str, float]], by: str = "accuracy") -> dict[str, float]:
-    """The row with the highest validation accuracy, of equal ones that with the lowest validation loss; or by the loss first."""
+    """The row with the highest validation accuracy, of equal ones that with the lowest validation loss; or by the loss first.
+
+    Rows of forecasts have no accuracy.
+    """
     if by == "loss":
-        return min(history, key=lambda row: (row["validation_loss"], -row["validation_accuracy"]))
+        return min(history, key=lambda row: (row["validation_loss"], -row.get("validation_accuracy", 0.0)))
     return max(history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))

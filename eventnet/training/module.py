@@ -29,6 +29,7 @@ class Tally:
 
     def __init__(self, meter: Meter) -> None:
         self.loss, self.samples, self.correct, self.labels = 0.0, 0, 0, 0
+        self.forecasts = False  # which are not right or wrong
         self.meter = meter
 
     def add(
@@ -37,22 +38,23 @@ class Tally:
         """One batch; ``found`` of its layers only if their slopes have a floor."""
         self.loss += loss * labels.shape[0]
         self.samples += labels.shape[0]
-        predicted = objective.predict(recipe, outcome.scores)
-        self.correct += int((predicted == labels).sum())  # no prediction is IGNORED
-        self.labels += int((labels != metrics.IGNORED).sum())
+        self.forecasts = labels.is_floating_point()
+        if not self.forecasts:
+            predicted = objective.predict(recipe, outcome.scores)
+            self.correct += int((predicted == labels).sum())  # no prediction is IGNORED
+            self.labels += int((labels != metrics.IGNORED).sum())
         self.meter.add(outcome, found)
 
     def metrics(self) -> dict[str, float]:
-        """loss, accuracy, and what the units did."""
-        return {
-            "loss": self.loss / max(self.samples, 1),
-            "accuracy": self.correct / max(self.labels, 1),
-            **self.meter.metrics(),
-        }
+        """loss, accuracy (of classes), and what the units did."""
+        accuracy = {} if self.forecasts else {"accuracy": self.correct / max(self.labels, 1)}
+        return {"loss": self.loss / max(self.samples, 1), **accuracy, **self.meter.metrics()}
 
     def sentence(self) -> str:
         """The most important of them, in words."""
         found = self.metrics()
+        if self.forecasts:
+            return f"loss {found['loss']:.3g}, {self.meter.sentence()}"
         return f"loss {found['loss']:.3f}, accuracy {found['accuracy']:.1%}, {self.meter.sentence()}"
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from eventnet import EGRUSteps, Events
+from eventnet.training.errors import DataError
 from eventnet.training.meter import Meter
 from eventnet.training.recipe import Recipe
 
@@ -26,7 +27,8 @@ class Heard(NamedTuple):
 class Outcome(NamedTuple):
     """What a network says about a batch.
 
-    ``scores``: ``(B, classes)`` logits, per step ``(B, K, classes)``, or the first spike times for the readout ``first_spike``.
+    ``scores``: ``(B, classes)`` logits, per step ``(B, K, classes)``, or the first spike times for the readout ``first_spike``; of
+    forecasts the numbers themselves, ``(B, K, outputs)``.
     ``spikes``: of each spiking layer, from the input side; the output layer last if it spikes. ``heard``: by each gated layer.
     """
 
@@ -36,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 class Network(nn.Module):
-    """The network of a recipe, for data with ``num_units`` units and ``num_classes`` classes."""
+    """The network of a recipe, for data with ``num_units`` units and ``num_classes`` classes, or numbers to forecast."""
 
     recipe: Recipe
     remedy = ""  # what a silent layer means, and what helps
@@ -58,6 +60,16 @@ class Network(nn.Module):
     def step_size(self, name: str) -> float:
         """Adam's step for the parameter of this name."""
         return self.recipe.learning_rate
+
+    def forecast(self, events: Events, known: Tensor) -> Tensor:
+        """Outputs ``(B, K, outputs)`` of each step; after the first ``known`` steps ``(B,)`` the input is the network's own output.
+
+        Raises:
+            DataError: the network does not go step by step.
+        """
+        raise DataError(
+            f"{self.recipe.name}: a forecast is for networks that go step by step; expected a gated recipe with readout=each"
+        )
 
     def meter(self) -> Meter:
         """What adds up the activity of an epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,12 +11,21 @@ from eventnet.training.errors import DataError
 from eventnet.training.network import Outcome
 from eventnet.training.recipe import Recipe, SpikingRecipe
 
-__all__ = ["loss", "predict"]
+__all__ = ["judged", "loss", "predict"]
 
 
 def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
-    """Mean loss of the classification, without penalties. Labels ``(B,)``, or ``(B, K)`` per step; -100 is left out."""
+    """Mean loss without penalties: of the classification for labels ``(B,)``, or ``(B, K)`` per step, where -100 is left out; the
+    mean squared error of numbers to forecast ``(B, K, outputs)``, where NaN is left out."""
     scores = outcome.scores
+    if labels.is_floating_point():
+        if scores.shape != labels.shape:
+            raise DataError(
+                f"expected numbers to forecast of shape {tuple(scores.shape)} for the readout {recipe.readout!r}, "
+                f"got {tuple(labels.shape)}"
+            )
+        counted = judged(labels)
+        return F.mse_loss(scores[counted], labels[counted].to(scores.dtype)) if bool(counted.any()) else 0 * scores.sum()
     if scores.shape[:-1] != labels.shape:
         per_step = " (readouts 'at' and 'each' need a label per step, the others one per sample)"
         raise DataError(
@@ -31,6 +41,16 @@ def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
             late_tau=recipe.late_tau,
         )
     return F.cross_entropy(scores.flatten(0, -2), labels.flatten())
+
+
+def judged(labels: Tensor) -> Tensor:
+    """Which of the numbers to forecast count; the others are NaN.
+
+    Example:
+        >>> judged(torch.tensor([[[float("nan")], [0.5]]])).tolist()
+        [[[False], [True]]]
+    """
+    return ~labels.isnan()
 
 
 def predict(recipe: Recipe, scores: Tensor) -> Tensor:

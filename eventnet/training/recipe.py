@@ -284,6 +284,11 @@ class GatedRecipe(Recipe):
         0, "numbers that each input unit is embedded in; 0: none, the layers hear the units", bound=">= 0"
     )
     tied: bool = setting(False, "the outputs use the embedding's weight; classes are the input's units")
+    direct: bool = setting(False, "the outputs hear the input of their step too, by weights of their own; readout each")
+    standardize: bool = setting(
+        False,
+        "inputs and outputs are in units of the inputs' standard deviation from their mean, over samples of training",
+    )
     memory: float = setting(
         0.0,
         "the gates z are biased at first so that units keep their state for 1 to this many steps (chrono initialisation); "
@@ -326,5 +331,10 @@ class GatedRecipe(Recipe):
         if len(set(self.hidden)) > 1:
             sizes = ",".join(map(str, self.hidden))
             raise RecipeError(f"hidden: expected gated layers of one size, such as 128,128, got {sizes}")
+        for name in ("direct", "standardize"):
+            if getattr(self, name) and (self.readout != "each" or self.embedding):
+                raise RecipeError(
+                    f"{name}: expected readout=each and no embedding, got readout={self.readout}, embedding={self.embedding}"
+                )
         if self.tied and not self.embedding:
             raise RecipeError("tied: expected an embedding to share the weight of, such as embedding=64, got none")

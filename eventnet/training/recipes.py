@@ -232,6 +232,26 @@ _CHARACTERS = GatedRecipe(
     best="loss",
 )
 
+# NeuroBench's baselines: sMAPE 13.37 with an LSTM of 100 units, 14.79 with an echo state network.
+_FORECAST = GatedRecipe(
+    name="mackey_glass",
+    summary="a chaotic series forecast freely for ten Lyapunov times (Mackey-Glass, as in NeuroBench), event-based GRU",
+    data="mackey_glass",
+    data_options={"window": 10, "length": 40, "stride": 1, "warm_up": 10},
+    hidden=(64,),
+    readout="each",
+    direct=True,
+    standardize=True,
+    threshold_mean=0.05,
+    learning_rate=5e-3,
+    learning_rate_decay=0.91,
+    beta2=0.99,
+    gradient_clip=1.0,
+    batch_size=16,
+    epochs=32,
+    best="loss",
+)
+
 _ALL = (
     _DIGITS,
     _YINYANG,
@@ -318,6 +338,7 @@ _ALL = (
         batch_size=16,
         epochs=60,
     ).renamed("vowels", "who of nine speakers said a vowel (JapaneseVowels), 7 to 29 steps, event-based GRU"),
+    _FORECAST,
 )
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})

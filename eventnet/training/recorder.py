@@ -48,7 +48,7 @@ class Recorder(Callback):
             raise TrainingError(f"epoch {module.epoch + 1}: the validation loss is {row['validation_loss']}")
         self.history.append(row)
         if best_epoch(self.history, module.recipe.best) is row:
-            facts = {name: row[name] for name in ("epoch", "validation_accuracy", "validation_loss")}
+            facts = {name: row[name] for name in ("epoch", "validation_accuracy", "validation_loss") if name in row}
             save_model(self.folder, module.network, data=module.recipe.data, **facts)
         state = {
             "epoch": row["epoch"],
@@ -124,7 +124,7 @@ class Progress(Callback):
     def on_train_epoch_end(self, trainer: Any, module: Classifier) -> None:  # type: ignore[override]
         done = module.epoch + 1
         validation, by = module.validation_tally.metrics(), module.recipe.best
-        reached = f"{validation[by]:.1%}" if by == "accuracy" else f"{validation[by]:.4f}"
+        reached = f"{validation[by]:.1%}" if by == "accuracy" else f"{validation[by]:.4g}"
         line = f"epoch {done}/{self.epochs}: {module.training_tally.sentence()}, validation {by} {reached}"
         if not self.live:  # the bar shows it
             line += f", {clock(self._left(done - module.first_epoch, self.epochs - done))} left"

@@ -5,7 +5,7 @@ environment.json   versions, machine, kernels
 metrics.csv        a row per finished epoch
 model.safetensors, model.json   the weights of the best validation epoch and what they mean
 training.pt        where --resume goes on
-result.json        accuracy on the test part, measured once, at the end
+result.json        accuracy on the test part (sMAPE of a forecast), measured once, at the end
 plots/*.png
 """
 
@@ -58,7 +58,7 @@ class Result:
     recipe: Recipe
     test: Evaluation
     best_epoch: int
-    validation_accuracy: float
+    validation_accuracy: float | None  # None of forecasts
     validation_loss: float
     seconds: float
     plots: tuple[Path, ...]
@@ -104,6 +104,7 @@ def train(
     try:
         splits = load_data(recipe, data_root) if splits is None else splits
         _check_step(recipe, splits)
+        _check_objective(recipe, splits)
         if not resume:
             _describe(folder, recipe, data_root, splits)
         with torch.random.fork_rng(devices=[]):
@@ -181,6 +182,21 @@ def _check_step(recipe: Recipe, splits: data.Splits) -> None:
     if isinstance(recipe, GatedRecipe) and splits.step is not None and recipe.step != splits.step:
         raise DataError(
             f"{splits.name} comes in steps of {splits.step:g} s; expected step={splits.step:g}, got {recipe.step:g}"
+        )
+
+
+def _check_objective(recipe: Recipe, splits: data.Splits) -> None:
+    """Numbers to forecast need a network that goes step by step, and have no accuracy to choose by."""
+    if not splits.forecasts:
+        return
+    if not isinstance(recipe, GatedRecipe) or recipe.readout != "each":
+        raise DataError(f"{splits.name} is to be forecast; expected a gated recipe with readout=each")
+    if recipe.best != "loss":
+        raise DataError(f"{splits.name} is to be forecast, so there is no accuracy; expected best=loss, got {recipe.best}")
+    if splits.num_units % splits.num_classes:
+        raise DataError(
+            f"{splits.name}: expected the {splits.num_units} units of a step to be whole steps of {splits.num_classes} numbers, "
+            "the latest first, so that a forecast can take their place"
         )
 
 
@@ -374,11 +390,12 @@ def _finish(folder: Path, splits: data.Splits, history: list[dict[str, float]]) 
     seconds = sum(row["seconds"] for row in history)
     facts = {
         "best_epoch": int(description["epoch"]),
-        "validation_accuracy": description["validation_accuracy"],
+        "validation_accuracy": description.get("validation_accuracy"),
         "validation_loss": description.get("validation_loss", math.nan),  # which older versions did not keep
         "seconds": round(seconds, 2),
     }
-    write_files({folder / RESULT: to_json({**facts, "test": test.summary()})})
+    written = {name: value for name, value in facts.items() if value is not None}
+    write_files({folder / RESULT: to_json({**written, "test": test.summary()})})
     from eventnet.training.figures import draw
 
     plots = draw(folder / "plots", initial_network(network.recipe, splits), network, splits, history, test)

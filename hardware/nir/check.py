@@ -7,69 +7,102 @@ for another convention, or delayed by another step shows as another voltage.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from eventnet import LI, LIF
 from eventnet.hardware.nir.importing import Imported
-from eventnet.hardware.nir.simulate import Rules, to_steps
+from eventnet.hardware.nir.simulate import Rules, Traces, to_steps
 
-__all__ = ["check_against", "stepped"]
+__all__ = ["Agreement", "check_against", "neurons_of", "stepped"]
 
 TOLERANCE = 1e-9  # of the largest voltage: both sides are float64, and sum in another order
 OF_READOUT = ("weight", "tau_mem", "tau_syn", "bias")
 STEPS = 50  # beyond the longest delay
+Run = tuple[Tensor, Tensor, Tensor]  # spikes, voltages after the step, voltages above the threshold before the reset
 
 
-def check_against(imported: Imported, layers: Sequence[Any]) -> None:
-    """Raise where a file's spikes or voltages are not those of these layers, for random input spikes.
+class Agreement(NamedTuple):
+    """What was found to be the same: ``spikes`` that the file and the layers both have, ``voltages`` compared, and the largest
+    ``difference`` of two of them in V; over so many ``steps``, up to the first spike that rounding decided."""
+
+    spikes: int
+    voltages: int
+    difference: float
+    steps: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.spikes:,} spikes equal, {self.voltages:,} voltages at most {self.difference:.1e} V apart, "
+            f"in {self.steps:,} steps"
+        )
+
+
+def check_against(imported: Imported, layers: Sequence[Any], raster: Tensor | None = None) -> Agreement:
+    """Raise where a file's spikes or voltages are not those of these layers.
 
     After a spike that only rounding decided the two may go their own ways: the check ends there.
 
+    Args:
+        imported: the file.
+        layers: that it was made of.
+        raster: input ``(T, B, ...)``; by default random spikes, for longer than the longest delays.
+
     Raises:
         RuntimeError: with the first layer and step at which they differ, and by how much.
+        ValueError: there are more or fewer layers with neurons than nodes of neurons.
     """
-    neurons = [name for name in imported.flat.order if name in _neuron_names(imported)]
+    raster = _random_input(imported, layers) if raster is None else raster.double()
+    _, traces = imported(raster, return_traces=True)
+    expected = [run for layer, run in stepped(layers, raster, imported.rules) if isinstance(layer, LIF | LI)]
+    found = Agreement(0, 0, 0.0, len(raster))
+    for name, run in zip(neurons_of(imported), expected, strict=True):
+        found = _compared(name, traces, run, found)
+    return found
+
+
+def _compared(name: str, traces: Traces, run: Run, found: Agreement) -> Agreement:
+    """``found`` and what one layer adds to it."""
+    spikes, voltage, above = run
+    allowed, sound, fired = TOLERANCE * max(1.0, float(voltage.abs().max())), found.steps, 0
+    if name in traces.spikes:
+        differ = (traces.spikes[name] != spikes)[:sound]
+        if bool(differ.any()):
+            first = int(differ.flatten(1).any(1).nonzero()[0])
+            margin = float(above[first][differ[first]].abs().max())
+            if margin > allowed:
+                raise RuntimeError(
+                    f"{name}: other spikes than the layer's in step {first}, {margin:.3g} V from the threshold"
+                )
+            sound = first
+        fired = int(spikes[:sound].sum())
+    error = (traces.voltages[name] - voltage)[:sound].abs()
+    worst = float(error.max()) if error.numel() else 0.0
+    if worst > allowed:
+        first = int((error > allowed).flatten(1).any(1).nonzero()[0])
+        raise RuntimeError(f"{name}: other voltages than the layer's from step {first} on, by up to {worst:.3g} V")
+    return Agreement(found.spikes + fired, found.voltages + error.numel(), max(found.difference, worst), sound)
+
+
+def neurons_of(imported: Imported) -> list[str]:
+    """The nodes of the layers' neurons, from the input side."""
+    return [name for name in imported.flat.order if imported.flat.kind(name) in ("CubaLIF", "CubaLI")]
+
+
+def _random_input(imported: Imported, layers: Sequence[Any]) -> Tensor:
+    """Spikes of two samples, the same each time."""
     shape = tuple(int(k) for k in imported.flat.nodes[imported.flat.input].output_type["output"])
     generator = torch.Generator().manual_seed(0)
     steps = STEPS + sum(_longest(layer, imported.rules.dt) for layer in layers)
-    raster = (torch.rand(steps, 2, *shape, generator=generator) < 0.3).double()
-    _, traces = imported(raster, return_traces=True)
-    expected = [run for layer, run in stepped(layers, raster, imported.rules) if isinstance(layer, LIF | LI)]
-    sound = steps  # steps before the first spike that rounding decided
-    for name, (spikes, voltage, top) in zip(neurons, expected, strict=True):
-        allowed = TOLERANCE * max(1.0, float(voltage.abs().max()))
-        if name in traces.spikes:
-            differ = (traces.spikes[name] != spikes)[:sound]
-            if bool(differ.any()):
-                first = int(differ.flatten(1).any(1).nonzero()[0])
-                margin = float(top[first][differ[first]].abs().max())
-                if margin > allowed:
-                    raise RuntimeError(
-                        f"{name}: other spikes than the layer's in step {first}, {margin:.3g} V from the threshold"
-                    )
-                sound = first
-        error = (traces.voltages[name] - voltage)[:sound].abs()
-        if error.numel() and float(error.max()) > allowed:
-            first = int((error > allowed).flatten(1).any(1).nonzero()[0])
-            raise RuntimeError(
-                f"{name}: other voltages than the layer's from step {first} on, by up to {error.max().item():.3g} V"
-            )
-
-
-def _neuron_names(imported: Imported) -> set[str]:
-    return {name for name in imported.flat.nodes if imported.flat.kind(name) in ("CubaLIF", "CubaLI")}
+    return (torch.rand(steps, 2, *shape, generator=generator) < 0.3).double()
 
 
 def _longest(layer: Any, dt: float) -> int:
     """The longest delays of a layer in steps."""
     delays = [getattr(layer, name, None) for name in ("delay", "recurrent_delay")]
     return sum(int(to_steps(d.detach().cpu(), dt).max(initial=0)) for d in delays if isinstance(d, Tensor))
-
-
-Run = tuple[Tensor, Tensor, Tensor]  # spikes, voltages after the step, voltages above the threshold before the reset
 
 
 @torch.no_grad()
@@ -97,16 +130,18 @@ def stepped(layers: Sequence[Any], raster: Tensor, rules: Rules) -> list[tuple[A
 
 def _applied(layer: torch.nn.Module, signal: Tensor) -> Tensor:
     """One of torch's layers, in float64."""
-    parameters = {name: value.double() for name, value in layer.state_dict().items()}
+    parameters = {name: value.cpu().double() for name, value in layer.state_dict().items()}
     return torch.func.functional_call(layer, parameters, (signal,))
 
 
 def _run(layer: LIF | LI, arriving: Tensor, dt: float) -> Run:
     steps, batch, num = arriving.shape[0], arriving.shape[1], layer.out_features
     given = layer.arguments() if isinstance(layer, LIF) else {name: getattr(layer, name) for name in OF_READOUT}
-    tau_mem, tau_syn, bias = (given[name].detach().double() for name in ("tau_mem", "tau_syn", "bias"))
-    threshold = given.get("threshold", torch.tensor(torch.inf)).detach().double()  # that of a readout is never reached
-    reset = given.get("reset", torch.tensor(0.0)).detach().double()
+    tau_mem, tau_syn, bias = (given[name].detach().cpu().double() for name in ("tau_mem", "tau_syn", "bias"))
+    threshold = (
+        given.get("threshold", torch.tensor(torch.inf)).detach().cpu().double()
+    )  # that of a readout is never reached
+    reset = given.get("reset", torch.tensor(0.0)).detach().cpu().double()
     forward, recurrent = (_Synapses(given, which, dt, steps, batch) for which in ("", "recurrent_"))
     current = torch.zeros(batch, num, dtype=torch.float64)
     voltage = torch.where(bias >= threshold, reset, bias).expand(batch, num)
@@ -132,9 +167,9 @@ class _Synapses:
         if weight is None:
             self.weight = None
             return
-        self.weight = weight.detach().double() * given.get(f"{which}mask", 1.0)
-        delay = torch.as_tensor(given.get(f"{which}delay", 0.0)).detach()
-        count = torch.as_tensor(to_steps(delay.cpu(), dt)).expand(self.weight.shape)
+        self.weight = weight.detach().cpu().double() * torch.as_tensor(given.get(f"{which}mask", 1.0)).cpu()
+        delay = torch.as_tensor(given.get(f"{which}delay", 0.0)).detach().cpu()
+        count = torch.as_tensor(to_steps(delay, dt)).expand(self.weight.shape)
         self.delay = count.clamp(min=1) if which else count
         self.arrivals = torch.zeros(steps + int(self.delay.max()), batch, self.weight.shape[1], dtype=torch.float64)
 

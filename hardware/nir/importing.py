@@ -12,8 +12,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from eventnet.hardware.nir.files import RESETTING, check_graph, read_graph
+from eventnet.hardware.nir.graph import Flat, flatten
 from eventnet.hardware.nir.layers import to_layers
-from eventnet.hardware.nir.simulate import CHOICES, Flat, Rules, Traces, flatten, simulate, to_steps
+from eventnet.hardware.nir.simulate import CHOICES, Rules, Traces, simulate, to_steps
 
 if TYPE_CHECKING:
     import nir
@@ -54,10 +55,14 @@ class Imported:
 
     @property
     def delay_rounding(self) -> float:
-        """The largest difference in seconds between a delay of the file and the steps that it is run with."""
-        delays = [node.delay for node in self.flat.nodes.values() if type(node).__name__ == "Delay"]
+        """The largest difference in seconds between a delay and the steps that it is run with: a delay of the file, or one of
+        a layer's synapses that ``to_nir`` rounded, as it wrote into the Delay's metadata."""
+        delays = [node for node in self.flat.nodes.values() if type(node).__name__ == "Delay"]
         dt = self.rules.dt
-        return max((float(np.abs(d - to_steps(d, dt) * dt).max(initial=0.0)) for d in delays), default=0.0)
+        of_file = [float(np.abs(each.delay - to_steps(each.delay, dt) * dt).max(initial=0.0)) for each in delays]
+        own = self.graph.metadata.get("writer") == "eventnet"
+        of_layers = [float(each.metadata.get("rounding", 0.0)) for each in delays if own]
+        return max([*of_file, *of_layers], default=0.0)
 
     def to_nir(self) -> nir.NIRGraph:
         """The graph, as it came."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from eventnet import LI, LIF
-from eventnet.hardware.nir.simulate import Flat, Rules
+from eventnet.hardware.nir.graph import Flat
+from eventnet.hardware.nir.simulate import Rules
 
-__all__ = ["to_layers"]
+__all__ = ["branch_of", "to_layers"]
 
 CURRENTLESS = "has no synaptic current, and eventnet's layers have one"
 REFUSED: Mapping[str, str] = {
@@ -43,7 +44,7 @@ def to_layers(flat: Flat, rules: Rules, dtype: torch.dtype | None) -> nn.Sequent
         if kind in REFUSED:
             raise ValueError(f"to_model: node {name!r} ({kind}) {REFUSED[kind]}; from_nir(...) runs it in steps")
     left = {
-        name: [_branch(flat, source, name) for source in flat.sources(name)]
+        name: [branch_of(flat, source, name) for source in flat.sources(name)]
         for name in flat.order
         if flat.kind(name) in ("CubaLIF", "CubaLI")
     }
@@ -71,7 +72,7 @@ def to_layers(flat: Flat, rules: Rules, dtype: torch.dtype | None) -> nn.Sequent
     return nn.Sequential(*layers)
 
 
-def _branch(flat: Flat, at: str, target: str) -> Branch:
+def branch_of(flat: Flat, at: str, target: str) -> Branch:
     """The Linear (or Affine without bias) that leads to ``target``, and the Delay before it, if there is one."""
     node, delay = flat.nodes[at], None
     if flat.kind(at) not in ("Linear", "Affine"):

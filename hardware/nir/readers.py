@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eventnet.hardware.nir.graph import Flat, reached
 from eventnet.hardware.nir.importing import Imported
-from eventnet.hardware.nir.simulate import Flat, Rules, reached
+from eventnet.hardware.nir.simulate import Rules
 
 if TYPE_CHECKING:
     import nir

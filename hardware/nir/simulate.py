@@ -11,10 +11,9 @@ What a neuron sends goes through the whole graph in the same step, and takes one
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,11 +21,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from eventnet.hardware.nir.files import NEURONS, RESETTING
+from eventnet.hardware.nir.graph import Flat
 
 if TYPE_CHECKING:
     import nir
 
-__all__ = ["Flat", "Rules", "Traces", "flatten", "reached", "simulate", "to_steps"]
+__all__ = ["Rules", "Simulation", "Traces", "simulate", "to_steps"]
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "reset": ("to_value", "subtract"),
@@ -79,12 +79,13 @@ class Rules:
         return 1 - self.dt / tau
 
 
-@dataclass(frozen=True)
-class Traces:
-    """What each neuron node did: spikes (0 or 1) and voltages after the step, ``(T, B, ...)`` by the name of the node."""
+class Traces(NamedTuple):
+    """What each neuron node did: spikes (0 or 1), voltages after the step, and voltages before the reset of those that spiked,
+    ``(T, B, ...)`` by the name of the node."""
 
     spikes: Mapping[str, Tensor]
     voltages: Mapping[str, Tensor]
+    before_reset: Mapping[str, Tensor]
 
 
 # ---- nodes: each takes the signal of a step and gives that of its output ---------------------------------------------------
@@ -113,7 +114,7 @@ class Neuron:
             self.taken = 1 - self.kept
         self.kept_current = None if tau_syn is None else rules.kept(tau_syn, f"{name}.tau_syn")
         self.w_in = given.get("w_in", torch.ones_like(self.r))
-        self.voltage = self._start()
+        self.voltage = self.before_reset = self._start()
         self.current = torch.zeros_like(self.r)
 
     def _start(self) -> Tensor:
@@ -128,7 +129,7 @@ class Neuron:
             self.current = self.kept_current * before + (1 - self.kept_current) * self.w_in * signal
             drive = self.current if self.rules.order == "current_first" else before
         voltage = self.kept * self.voltage + self.taken * (self.v_leak + self.r * drive)
-        self.voltage = voltage.expand(signal.shape)
+        self.voltage = self.before_reset = voltage.expand(signal.shape)
         if self.v_threshold is None or self.v_reset is None:
             return self.voltage
         spikes = self.voltage > self.v_threshold
@@ -223,103 +224,62 @@ STEPS: Mapping[str, Callable[[str, Any, Rules, bool], Step]] = {
 }
 
 
-# ---- the graph -------------------------------------------------------------------------------------------------------------
+# ---- the graph, step by step -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Flat:
-    """A graph without graphs in it, in an order in which each node comes after its sources of the same step.
+class Simulation:
+    """A graph under way: each call goes on from where the one before ended, so that a long run can be cut in pieces.
 
-    ``late`` are the edges that take a step: from a neuron, on a way that leads back to it.
-    """
-
-    nodes: Mapping[str, nir.NIRNode]
-    edges: tuple[tuple[str, str], ...]
-    late: frozenset[tuple[str, str]]
-    order: tuple[str, ...]
-    input: str = field(default="")
-    output: str = field(default="")
-
-    def kind(self, name: str) -> str:
-        """The type of a node."""
-        return type(self.nodes[name]).__name__
-
-    def sources(self, name: str) -> list[str]:
-        """The nodes with an edge to this one."""
-        return [a for a, b in self.edges if b == name]
-
-    def targets(self, name: str) -> list[str]:
-        """The nodes that this one has an edge to."""
-        return [b for a, b in self.edges if a == name]
-
-
-def flatten(graph: nir.NIRGraph) -> Flat:
-    """The graph with the nodes of its inner graphs in it, ``outer.inner`` by name.
+    Args:
+        flat: the graph.
+        rules: how it is stepped.
+        batch: samples.
 
     Raises:
-        ValueError: not one input and one output; a loop without a neuron; an edge to a node that is not there.
+        ValueError: a step is longer than a time constant; what ``flatten`` lets pass and no step can do.
     """
-    nodes, edges = _spliced(graph, "")
-    ends = []
-    for kind in ("Input", "Output"):
-        found = [name for name, node in nodes.items() if type(node).__name__ == kind]
-        if len(found) != 1:
-            raise ValueError(f"expected a graph with one {kind}, got {len(found)}: {', '.join(found) or 'none'}")
-        ends.append(found[0])
-    ahead = {name: reached(name, edges) for name in nodes}
-    late = frozenset((a, b) for a, b in edges if type(nodes[a]).__name__ in NEURONS and a in ahead[b])
-    sources = {name: [a for a, b in edges if b == name and (a, b) not in late] for name in nodes}
-    try:
-        order = tuple(TopologicalSorter(sources).static_order())
-    except CycleError as error:
-        raise ValueError(f"expected a neuron in every loop, got none in {' -> '.join(error.args[1])}") from None
-    flat = Flat(nodes, tuple(edges), late, order, *ends)
-    for name in nodes:
-        if name != flat.input and not flat.sources(name):
-            raise ValueError(f"node {name!r} ({flat.kind(name)}) has no source: no edge leads to it")
-    return flat
+
+    def __init__(self, flat: Flat, rules: Rules, batch: int) -> None:
+        self.flat, self.batch, self.ways = flat, batch, _ways(flat, rules)
+        self.nodes = {
+            name: STEPS[flat.kind(name)](name, flat.nodes[name], rules, _is_late(flat, name)) for name in flat.order
+        }
+        self.neurons = {name: node for name, node in self.nodes.items() if isinstance(node, Neuron)}
+        self.outputs = {name: torch.zeros(batch, *node.r.shape, dtype=DTYPE) for name, node in self.neurons.items()}
+
+    def __call__(self, raster: Tensor) -> tuple[Tensor, Traces]:
+        """The output ``(T, B, ...)`` for the next steps of input, and what each neuron did; see ``simulate``."""
+        raster = _as_input(raster, self.flat)
+        if raster.shape[1] != self.batch:
+            raise ValueError(f"expected as many samples as before, {self.batch}, got {raster.shape[1]}")
+        outputs, states = [], []
+        for arriving in raster:
+            self._step(arriving)
+            outputs.append(self.outputs[self.flat.output])
+            states.append(self._state())
+        return torch.stack(outputs), _stacked(states)
+
+    def state(self) -> Traces:
+        """What the neurons are at now, as the traces of one step: before the first call, how they start."""
+        return _stacked([self._state()])
+
+    def _step(self, arriving: Tensor) -> None:
+        before, self.outputs = self.outputs, {}
+        for name in self.flat.order:
+            signals = [(before if late else self.outputs)[source] * size for source, late, size in self.ways[name]]
+            self.outputs[name] = self.nodes[name](sum(signals[1:], signals[0]) if signals else arriving)
+
+    def _state(self) -> Traces:
+        spikes = {name: self.outputs[name] for name in self.neurons if self.flat.kind(name) in RESETTING}
+        voltages = {name: node.voltage.expand_as(self.outputs[name]) for name, node in self.neurons.items()}
+        before = {name: self.neurons[name].before_reset.expand_as(x) for name, x in spikes.items()}
+        return Traces(spikes, voltages, before)
 
 
-def _spliced(graph: nir.NIRGraph, prefix: str) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
-    """Nodes and edges; edges to and from an inner graph end at the neighbours of its own Input and Output."""
-    nodes: dict[str, nir.NIRNode] = {}
-    edges = [(prefix + a, prefix + b) for a, b in graph.edges]
-    for key, node in graph.nodes.items():
-        name = prefix + key
-        if type(node).__name__ != "NIRGraph":
-            nodes[name] = node
-            continue
-        inner, within = _spliced(node, f"{name}.")
-        ways: dict[str, list[str]] = {}
-        for kind in ("Input", "Output"):
-            ends = [each for each, part in inner.items() if type(part).__name__ == kind]
-            if len(ends) != 1:
-                raise ValueError(f"{name}: expected an inner graph with one {kind}, got {len(ends)}")
-            ways[kind] = (
-                [b for a, b in within if a == ends[0]] if kind == "Input" else [a for a, b in within if b == ends[0]]
-            )
-            within = [edge for edge in within if ends[0] not in edge]
-            del inner[ends[0]]
-        into = [(a, way) for a, b in edges if b == name for way in ways["Input"]]
-        out = [(way, b) for a, b in edges if a == name for way in ways["Output"]]
-        edges = [edge for edge in edges if name not in edge] + into + within + out
-        nodes |= inner
-    return nodes, edges
-
-
-def reached(start: str, edges: Iterable[tuple[str, str]]) -> set[str]:
-    """The nodes that edges lead to from ``start``."""
-    targets: dict[str, list[str]] = {}
-    for a, b in edges:
-        targets.setdefault(a, []).append(b)
-    found: set[str] = set()
-    waiting = list(targets.get(start, ()))
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += targets.get(name, ())
-    return found
+def _stacked(states: list[Traces]) -> Traces:
+    """States one after the other, as traces."""
+    parts = zip(*states, strict=True)
+    return Traces(*({name: torch.stack([each[name] for each in part]) for name in part[0]} for part in parts))
 
 
 def simulate(flat: Flat, rules: Rules, raster: Tensor) -> tuple[Tensor, Traces]:
@@ -334,24 +294,7 @@ def simulate(flat: Flat, rules: Rules, raster: Tensor) -> tuple[Tensor, Traces]:
         ValueError: the raster does not fit the input; a step is longer than a time constant.
     """
     raster = _as_input(raster, flat)
-    neurons = [name for name in flat.order if flat.kind(name) in NEURONS]
-    steps = {name: STEPS[flat.kind(name)](name, flat.nodes[name], rules, _is_late(flat, name)) for name in flat.order}
-    ways = _ways(flat, rules)
-    outputs = {name: torch.zeros(raster.shape[1], *flat.nodes[name].r.shape, dtype=DTYPE) for name in neurons}
-    record: dict[str, list[Tensor]] = {name: [] for name in (flat.output, *neurons)}
-    voltages: dict[str, list[Tensor]] = {name: [] for name in neurons}
-    for arriving in raster:
-        before, outputs = outputs, {}
-        for name in flat.order:
-            signals = [(before if late else outputs)[source] * size for source, late, size in ways[name]]
-            outputs[name] = steps[name](sum(signals[1:], signals[0]) if signals else arriving)
-        for name, kept in record.items():
-            kept.append(outputs[name])
-        for name, kept in voltages.items():
-            kept.append(steps[name].voltage)  # type: ignore[attr-defined]
-    done = {name: torch.stack(kept) for name, kept in record.items()}
-    spikes = {name: done[name] for name in neurons if flat.kind(name) in RESETTING}
-    return done[flat.output], Traces(spikes, {name: torch.stack(kept) for name, kept in voltages.items()})
+    return Simulation(flat, rules, raster.shape[1])(raster)
 
 
 def _as_input(raster: Tensor, flat: Flat) -> Tensor:

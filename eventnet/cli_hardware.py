@@ -1,0 +1,178 @@
+"""What ``eventnet export | benchmark | report`` do with the folder of a run; ``eventnet.hardware`` is imported when they run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from eventnet import Events
+from eventnet.files import write_files
+from eventnet.training import checkpoint, objective
+from eventnet.training.batches import Batches
+from eventnet.training.errors import CheckpointError, UserError
+from eventnet.training.recipe import GatedRecipe
+from eventnet.training.run import RESULT, data_of, recipe_of
+
+__all__ = ["BENCHMARK", "benchmark_run", "export_run", "report_runs", "summary"]
+
+BENCHMARK, PARITY = "benchmark.json", "parity.json"
+TARGETS = ("loihi", "lava", "nir")  # folders of exports, beside the benchmark
+STEP = 1e-3  # seconds, of layers in continuous time
+
+Say = Callable[[str], None]
+
+
+def export_run(
+    run: Path, to: str, out: Path, *, data_root: Path | None = None, say: Say = lambda text: None, **options: Any
+) -> Any:
+    """Export the network of a run; the ``ParityReport`` of ``eventnet.hardware.command``. Errors are the user's."""
+    from eventnet.hardware.command import carry
+
+    network, _ = checkpoint.load_model(run)
+    splits, recipe = data_of(run, data_root), network.recipe
+    shuffled = Batches(splits.train, recipe.batch_size, shuffle=True, seed=recipe.seed)
+    try:
+        return carry(network.eval(), splits, to, out, batches=shuffled, say=say, **options)
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+# ---- benchmark -------------------------------------------------------------------------------------------------------------
+
+
+def benchmark_run(
+    run: Path,
+    *,
+    dt: float | None = None,
+    limit: int | None = None,
+    calibration: int = 64,
+    data_root: Path | None = None,
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
+    """Count and estimate on the test part of a finished run; writes ``RUN/benchmark.json``."""
+    from eventnet.hardware.benchmark import benchmark
+    from eventnet.hardware.command import some
+
+    recipe = recipe_of(run)
+    if not (run / RESULT).is_file():
+        raise CheckpointError(f"{run}: this run is not finished, and the test part is for its end")
+    network, _ = checkpoint.load_model(run)
+    splits = data_of(run, data_root)
+    gated = isinstance(recipe, GatedRecipe)
+    if gated and dt not in (None, recipe.step):
+        raise UserError(f"--dt: the units were trained with steps of {recipe.step:g} s, expected those, got {dt:g}")
+    events, labels = some(splits.test, limit)
+    typical: Events = some(splits.train, calibration)[0]
+    try:
+        facts = benchmark(
+            network.eval(),
+            events,
+            None if labels.is_floating_point() else labels,
+            dt=recipe.step if gated else STEP if dt is None else dt,
+            calibration=typical,
+            predict=lambda outcome: objective.predict(recipe, outcome.scores),
+            say=say,
+        )
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    write_files({run / BENCHMARK: json.dumps(facts, allow_nan=False, indent=1).encode()})
+    return facts
+
+
+def summary(facts: dict[str, Any]) -> Iterator[Any]:
+    """The facts of a benchmark as tables and lines for a terminal."""
+    yield from _accuracy_lines(facts)
+    yield _operations_table(facts)
+    yield _energy_table(facts)
+    yield _advantage_table(facts)
+    yield from facts["notes"]
+    yield "All energies are estimates, not measurements; eventnet report shows sources and assumptions."
+
+
+def _accuracy_lines(facts: dict[str, Any]) -> Iterator[str]:
+    for name, x in facts["accuracy"].items():
+        yield f"accuracy, {name.replace('_', ' ')}: {x['share']:.2%} ({x['low']:.2%} to {x['high']:.2%}) of {x['labels']} labels"
+
+
+def _operations_table(facts: dict[str, Any]) -> Table:
+    kind = facts["charged"]
+    table = Table(title=f"per sample, {kind.replace('_', ' ')} network", title_justify="left", box=None, pad_edge=False)
+    names = {
+        "spikes": "spikes",
+        "accumulates": "accumulates",
+        "multiply_accumulates": "MACs",
+        "dense": "dense equivalent",
+        "state_updates": "state updates",
+    }
+    for heading in ("layer", "neurons", *names.values()):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for layer, x in facts["counts"][kind].items():
+        table.add_row(layer, f"{x['neurons']:,}", *(f"{x[name]:,.0f}" for name in names))
+    return table
+
+
+def _energy_table(facts: dict[str, Any]) -> Table:
+    from eventnet.hardware.energy import Interval
+
+    table = Table(title="energy per sample, estimated", title_justify="left", box=None, pad_edge=False)
+    for heading in ("device", "dynamic", "idle"):
+        table.add_column(heading)
+    rows = [(name, x) for name, x in facts["energy"].items()]
+    rows += [(f"{x['name']} on {x['profile']}", x) for x in facts["baselines"] if x["profile"] == "asic45"]
+    for name, x in rows:
+        dynamic, idle = (x[f"{part}_joules_per_sample"] for part in ("dynamic", "idle"))
+        table.add_row(name, Interval(*dynamic).text("J"), "not known" if idle is None else Interval(*idle).text("J"))
+    return table
+
+
+def _advantage_table(facts: dict[str, Any]) -> Table:
+    title = "dynamic energy of a dense baseline on asic45, over that of the network"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("device", "baseline", "advantage", "does it pay?"):
+        table.add_column(heading)
+    for device, comparisons in facts["break_even"].items():
+        for each in comparisons:
+            low, high = (_times(x) for x in each["advantage_at_own_rate"])
+            table.add_row(
+                device, each["baseline"].partition(" on ")[0], f"{low} to {high}", each["verdict"].partition(":")[0]
+            )
+    return table
+
+
+def _times(advantage: float | None) -> str:
+    return "any" if advantage is None else f"{advantage:.2g}x" if advantage < 10 else f"{advantage:,.0f}x"
+
+
+# ---- report ----------------------------------------------------------------------------------------------------------------
+
+
+def report_runs(
+    runs: Sequence[Path], path: Path, *, data_root: Path | None = None, say: Say = lambda text: None
+) -> None:
+    """Draw one page of all runs; those without a benchmark get one first."""
+    from eventnet.hardware.benchmark import FORMAT
+    from eventnet.hardware.benchmark_page import Run, page
+
+    found = []
+    for run in runs:
+        recipe = recipe_of(run)
+        if not (run / BENCHMARK).is_file():
+            say(f"{run}: no {BENCHMARK} yet")
+            benchmark_run(run, data_root=data_root, say=say)
+        facts = checkpoint.read_json(run / BENCHMARK)
+        if facts.get("format") != FORMAT:
+            raise UserError(
+                f"{run / BENCHMARK}: written by another version; delete it, or run eventnet benchmark {run}"
+            )
+        parity = {
+            target: checkpoint.read_json(run / target / PARITY)
+            for target in TARGETS
+            if (run / target / PARITY).is_file()
+        }
+        result = checkpoint.read_json(run / RESULT)
+        found.append(Run(str(run), facts, parity, {"recipe": recipe.to_dict(), **result}))
+    write_files({path: page(found).encode()})
