@@ -12,7 +12,7 @@ KERNELS := $(shell for c in "$$CXX" c++ g++ clang++; do [ -n "$$c" ] && command 
 JOBS ?= auto
 ANY_TEST := -m "slow or not slow" --timeout 1800
 
-.PHONY: help demo test check lava peers lint wheel clean
+.PHONY: help demo test check lava peers browser lint wheel clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -78,3 +78,13 @@ peers: $(VENV)/.stamp lava ## install the libraries and simulators that the benc
 	@$(INSTALL) brian2==2.9.0 loguru nest-simulator==3.10.0 nir pbr snntorch==1.0.0
 	@echo "peers: libraries"
 	@$(INSTALL) --no-deps DCLS==0.1.1 neurobench==2.3.0 nirtorch==2.6 norse==1.1.0 sinabs==3.1.3 spikingjelly==2.0.0
+
+# The reports are looked at in it by tests/test_browser.py, which is skipped where there is none.
+
+browser: ## install Chromium, in which the reports are tested (Debian, as root)
+	@for name in chromium chromium-browser google-chrome; do \
+	command -v $$name >/dev/null && echo "browser: $$name is there" && exit; done; \
+	if command -v apt-get >/dev/null && [ -e /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	echo "browser: chromium"; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else echo "browser: install Chromium or Chrome with your system's tools (Debian: sudo apt-get install chromium)," \
+	"or name one in EVENTNET_BROWSER" >&2; exit 1; fi

@@ -337,6 +337,65 @@ def _signed(found: dict[str, Any], part: str) -> str:
     return f"{-100 * found['mean_loss'][part]:+.2f}"
 
 
+def suite_table(results: Path) -> str | None:
+    """Every recipe of ``suite.py``: accuracy, operations, energy range, time and memory."""
+    paths = sorted((results / "suite").glob("*.json"))
+    if not paths:
+        return None
+    from eventnet.hardware.energy import Interval
+
+    heads = ["recipe", "size", "test", "fixed point", "synaptic operations per sample", "of the dense", "state updates"]
+    heads += ["energy per sample, estimated", "dense int8, zeros skipped", "training", "memory"]
+    found = [json.loads(path.read_text()) for path in paths]
+    machines = _ordered(f"{each['machine']['cpu']}, {each['machine']['cores']} cores" for each in found)
+    lines = [
+        f"Measured on {'; '.join(machines)}, one seed each.",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|---" * len(heads) + "|",
+    ]
+    for each in found:
+        facts, layers = each["benchmark"], each["benchmark"]["counts"][each["benchmark"]["charged"]].values()
+        work = sum(x["accumulates"] + x["multiply_accumulates"] for x in layers)
+        dense = sum(x["dense"] for x in layers)
+        energy = facts["energy"].get(CHIP)
+        twin = next((x for x in facts["baselines"] if (x["profile"], x["name"]) == (CHIP, DENSE)), None)
+        fixed = facts["accuracy"].get("fixed_point")
+        score = each["test"].get("accuracy")
+        cells = [
+            each["recipe"],
+            each["size"],
+            f"{score:.2%}" if score is not None else f"sMAPE {each['test']['smape']:.2f}",
+            "" if fixed is None else f"{fixed['share']:.2%}",
+            f"{work:,.0f}",
+            f"{work / dense:.1%}" if dense else "",
+            f"{sum(x['state_updates'] for x in layers):,.0f}",
+            *("" if x is None else Interval(*x["dynamic_joules_per_sample"]).text("J") for x in (energy, twin)),
+            f"{each['train_seconds']:,.0f} s",
+            f"{each['peak_bytes'] / 2**20:,.0f} MiB",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+CHIP, DENSE = (
+    "asic45",
+    "int8, every step, zeros skipped",
+)  # it prices arithmetic and memory, and takes graded events too
+
+
+def mackey_glass_table(results: Path) -> str | None:
+    """NeuroBench's chaotic forecasting, as ``mackey_glass.py`` found it."""
+    path = results / "mackey_glass.json"
+    if not path.exists():
+        return None
+    import mackey_glass
+
+    found = json.loads(path.read_text())
+    heading = f"tau {found['tau']}; {found['machine']['cpu']}, one thread, PyTorch {found['torch']}, neurobench"
+    return f"{heading} {found['neurobench']}. Published: {found['source']}.\n\n{mackey_glass.table(found['rows'])}"
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "brief-speed": brief_speed_table,
     "speed": speed_table,
@@ -348,6 +407,8 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "brief-egru": brief_egru_table,
     "egru": egru_table,
     "export": export_table,
+    "suite": suite_table,
+    "mackey-glass": mackey_glass_table,
 }
 
 
@@ -365,19 +426,27 @@ def fill(text: str, results: Path = RESULTS) -> str:
     return text
 
 
+def update(*, check: bool = False) -> list[Path]:
+    """Bring the tables of all files up to date, unless it is only a check; those that were not."""
+    stale = []
+    for path in READMES:
+        old = path.read_text()
+        if (new := fill(old)) != old:
+            stale.append(path)
+            if not check:
+                part = path.with_suffix(".part")
+                part.write_text(new)
+                os.replace(part, path)
+    return stale
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only say whether the README is up to date")
     args = parser.parse_args()
-    for path in READMES:
-        old = path.read_text()
-        new = fill(old)
-        if args.check and new != old:
-            sys.exit(f"{path}: tables out of date; run python benchmarks/tables.py")
-        if new != old:
-            part = path.with_suffix(".part")
-            part.write_text(new)
-            os.replace(part, path)
+    stale = update(check=args.check)
+    if stale and args.check:
+        sys.exit(f"{', '.join(map(str, stale))}: tables out of date; run python benchmarks/tables.py")
 
 
 if __name__ == "__main__":

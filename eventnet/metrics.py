@@ -48,7 +48,9 @@ def smape(forecast: Tensor, actual: Tensor) -> float:
         50.0
     """
     if forecast.shape != actual.shape:
-        raise ValueError(f"smape: forecast {tuple(forecast.shape)} and actual {tuple(actual.shape)} must have one shape")
+        raise ValueError(
+            f"smape: forecast {tuple(forecast.shape)} and actual {tuple(actual.shape)} must have one shape"
+        )
     value = 200 * ((forecast - actual).abs() / (forecast.abs() + actual.abs())).mean().item()
     return 200.0 if math.isnan(value) else value
 

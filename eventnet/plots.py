@@ -117,8 +117,8 @@ def forecast(actual: Tensor, own: Tensor, *, known: int, title: str = "") -> Fig
     """A series and its forecast, and how far apart they are, over the steps.
 
     Args:
-        actual, own: ``(K,)``; of the network's outputs the first ``known`` are each one step ahead of what it was given, the others
-            follow from its own.
+        actual, own: ``(K,)``; of the network's outputs the first ``known`` are each one step ahead of what it was given, the
+            others follow from its own.
     """
     figure, axes = _figure(2, 1, width=10, height=4.6, heights=[2.0, 1.0])
     values, errors = axes[0, 0], axes[1, 0]

@@ -148,8 +148,16 @@ def _energy(charged: Mapping[str, Counts], trained: Mapping[str, Counts], dt: fl
                 refused[name] = str(error)
                 continue
             even.setdefault(name, []).append(found)
+    found = {"energy": energy, "baselines": baselines, "break_even": even, "refused": refused}
+    return found | {"sparsity": _sparsity(layers), "assumptions": _assumptions(twins)}
+
+
+def _sparsity(layers: Mapping[str, Counts]) -> list[dict[str, Any]]:
+    """What sparse weights and sparse activity save, alone and together; nothing where a layer has no weights or no operations."""
+    if not all(counts.synapses and counts.synaptic_operations for counts in layers.values()):
+        return []
     density = {name: counts.synapses / (counts.dense / counts.steps) for name, counts in layers.items()}
-    rows = [
+    return [
         {
             "name": row.name,
             "operations_per_sample": row.operations,
@@ -158,8 +166,6 @@ def _energy(charged: Mapping[str, Counts], trained: Mapping[str, Counts], dt: fl
         }
         for row in sparsity(layers, ON, weight_density=density)
     ]
-    found = {"energy": energy, "baselines": baselines, "break_even": even, "sparsity": rows, "refused": refused}
-    return found | {"assumptions": _assumptions(twins)}
 
 
 def _zeros(layers: Mapping[str, Counts]) -> dict[str, float]:

@@ -20,8 +20,13 @@ __all__ = ["activity", "break_even", "energies", "learnt", "pareto", "where"]
 
 # Okabe and Ito's, as of eventnet.plots; apart from each other for colour-blind eyes too.
 COLOURS = dict(zip(CAUSES, (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), strict=True))
-IDLE = "#7A828C"
-SMALL: dict[str, Any] = {"fontsize": 8.5, "color": INK, "parse_math": False}  # a "$" in a name is no formula
+IDLE, SOFT = "#7A828C", "#59616C"
+GROUND: dict[str, Any] = {
+    "facecolor": "white",
+    "alpha": 0.75,
+    "edgecolor": "none",
+    "pad": 1,
+}  # so that words on a band can be read
 DECADES = 8  # of a break-even's advantage, at most
 Bounds = Sequence[float]
 
@@ -38,6 +43,19 @@ def _logarithmic(axis: Axes, low: float, high: float, unit: str) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
+def _write(
+    axis: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[float, float] = (0, 0),
+    within: Any = "data",
+    **style: Any,
+) -> None:
+    """Words at a place, some points away from it; a "$" in a name is no formula."""
+    style = {"fontsize": 8.5, "color": INK, "va": "center", **style}
+    axis.annotate(text, at, offset, xycoords=within, textcoords="offset points", parse_math=False, **style)
+
+
 def _bar(axis: Axes, bounds: Bounds, y: float, height: float, colour: str, smallest: float) -> None:
     """A range as a bar with ends that are seen also where both bounds are the same."""
     low, high = max(bounds[0], smallest), max(bounds[1], smallest)
@@ -48,46 +66,62 @@ def _bar(axis: Axes, bounds: Bounds, y: float, height: float, colour: str, small
 # ---- devices ---------------------------------------------------------------------------------------------------------------
 
 
-def energies(rows: Sequence[tuple[str, Bounds, Bounds | None]]) -> Figure:
-    """Of each device a line of words, below it the dynamic energy and, on a line of its own, the idle energy.
+Row = tuple[str, Bounds, Bounds | None]
+
+
+def energies(rows: Sequence[Row], beside: Sequence[Row] = ()) -> Figure:
+    """Of each device its name, below it the dynamic energy and, on a line of its own, the idle energy.
 
     Args:
         rows: what it is called, dynamic and idle joules per sample; idle None where it is not known.
+        beside: the rows of another picture, which is to have the same axis.
     """
-    picture, axis = canvas(height=0.7 + 0.55 * len(rows))
-    every = [x for _, dynamic, idle in rows for x in (*dynamic, *(idle or ())) if x > 0] or [1e-9, 1e-3]
+    picture, axis = canvas(height=0.7 + 0.6 * len(rows))
+    both = [*rows, *beside]
+    every = [x for _, dynamic, idle in both for x in (*dynamic, *(idle or ())) if x > 0] or [1e-9, 1e-3]
     _logarithmic(axis, min(every), max(every), "J")
-    smallest = axis.get_xlim()[0]
     for k, (name, dynamic, idle) in enumerate(rows):
-        _bar(axis, dynamic, k + 0.12, 6, BLUE, smallest)
-        axis.annotate(name, (0, k - 0.18), xycoords=("axes fraction", "data"), **SMALL, fontweight="bold", va="center")
-        told = f"{span(dynamic)} dynamic"
-        style = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "center", "fontsize": 8.5}
-        axis.annotate(told, (1, k - 0.18), color=BLUE, **style)
-        if idle is not None:
-            _bar(axis, idle, k + 0.36, 3, IDLE, smallest)
-    axis.set_ylim(len(rows) - 0.4, -0.5)
+        within = ("axes fraction", "data")
+        _write(axis, short(name, 36), (0, k - 0.32), within=within, fontweight="bold")
+        _range(axis, dynamic, k - 0.03, 6, BLUE, "#005C91", "")
+        if idle is None:
+            _write(axis, "idle: not known", (0, k + 0.25), within=within, color=SOFT)
+        else:
+            _range(axis, idle, k + 0.25, 3, IDLE, SOFT, " idle")
+    axis.set_ylim(len(rows) - 0.5, -0.55)
     axis.set_yticks([])
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x", color=GREY, linewidth=0.5, alpha=0.5)
     axis.set_axisbelow(True)
-    axis.set_xlabel("energy per sample; thin grey: idle")
+    axis.set_xlabel("energy per sample")
     return picture
 
 
-def pareto(points: Sequence[tuple[str, Bounds, Mapping[str, float]]], name: str) -> Figure:
+def _range(axis: Axes, bounds: Bounds, y: float, height: float, colour: str, ink: str, what: str) -> None:
+    """A bar and its bounds in words, on that side of it where there is more room."""
+    first, last = axis.get_xlim()
+    _bar(axis, bounds, y, height, colour, first)
+    low, high = (max(x, first) for x in bounds)
+    left = math.log10(low / first) > math.log10(last / high)
+    at, gap, side = (low, -6, "right") if left else (high, 6, "left")
+    _write(axis, f"{span(bounds)}{what}", (at, y), (gap, 0), ha=side, color=ink)
+
+
+def pareto(points: Sequence[tuple[int, Bounds, Mapping[str, float]]], name: str) -> Figure:
     """Accuracy against dynamic energy on one device: a cross of both ranges for each network, named by its number."""
     picture, axis = canvas(height=3.0)
     every = [x for _, bounds, _ in points for x in bounds if x > 0]
     _logarithmic(axis, min(every), max(every), "J")
     smallest = axis.get_xlim()[0]
-    for k, (label, bounds, found) in enumerate(points):
-        colour = tuple(COLOURS.values())[k % len(COLOURS)]
+    sides = (((5, 8), "left"), ((-5, -8), "right"), ((-5, 8), "right"), ((5, -8), "left"))
+    for k, bounds, found in points:
+        colour = tuple(COLOURS.values())[(k - 1) % len(COLOURS)]
+        offset, side = sides[(k - 1) % len(sides)]
         low, high = max(bounds[0], smallest), max(bounds[1], smallest)
         middle, share = math.sqrt(low * high), 100 * found["share"]
         axis.plot([low, high], [share, share], color=colour, linewidth=3, alpha=0.8, solid_capstyle="butt")
         axis.plot([middle, middle], [100 * found["low"], 100 * found["high"]], color=colour, linewidth=3, alpha=0.8)
-        axis.annotate(label, (middle, share), xytext=(5, 5), textcoords="offset points", **SMALL, fontweight="bold")
+        _write(axis, str(k), (middle, share), offset, ha=side, fontweight="bold")
     axis.margins(y=0.12)
     axis.grid(color=GREY, linewidth=0.5, alpha=0.4)
     axis.set_axisbelow(True)
@@ -102,7 +136,9 @@ def where(layers: Mapping[str, Mapping[str, Bounds]]) -> Figure:
 
     causes = [name for name in COLOURS if any(each.get(name, (0, 0))[1] for each in layers.values())]
     total = {name: [sum(each.get(name, (0, 0))[k] for each in layers.values()) for k in (0, 1)] for name in causes}
-    rows = [("all layers", total), *((short(name), each) for name, each in layers.items())]
+    most = sum(high for _, high in total.values())
+    parts = {name: each for name, each in layers.items() if sum(high for _, high in each.values()) > most / 100}
+    rows = [("all layers", total), *((short(name), each) for name, each in parts.items())]
     picture, axis = canvas(height=1.1 + 0.25 * ((len(causes) + 1) // 2) + 0.44 * len(rows))
     for k, (_, each) in enumerate(rows):
         for bound, y in ((0, k - 0.2), (1, k + 0.2)):
@@ -112,8 +148,7 @@ def where(layers: Mapping[str, Mapping[str, Bounds]]) -> Figure:
                 label = cause(name) if k == bound == 0 else None
                 axis.barh(y, value, 0.34, left, color=COLOURS[name], edgecolor="white", linewidth=0.4, label=label)
                 left += value
-            end = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8, "color": INK}
-            axis.annotate(("low", "high")[bound], (left, y), **end)
+            _write(axis, ("low", "high")[bound], (left, y), (3, 0), fontsize=8)
     axis.set_yticks(range(len(rows)), [name for name, _ in rows], parse_math=False)
     axis.set_ylim(len(rows) - 0.45, -0.55)
     axis.margins(x=0.12)
@@ -131,45 +166,44 @@ def where(layers: Mapping[str, Mapping[str, Bounds]]) -> Figure:
 
 def break_even(found: Mapping[str, Any]) -> Figure:
     """The advantage over a baseline as a band over the event rate; where it is 1; the own rate; the published thresholds."""
+    from matplotlib.ticker import NullLocator
+
     picture, axis = canvas(height=3.0)
     rates, own = found["rates_events_per_connection_and_step"], found["own_rate_events_per_connection_and_step"]
-    gains = [(low, math.inf if high is None else high) for low, high in found["advantage"]]
+    gains = [[math.inf if x is None else x for x in pair] for pair in found["advantage"]]
     finite = [x for pair in gains for x in pair if 0 < x < math.inf] or [1.0]
     top = min(max(*finite, 1.0) * 3, 10.0**DECADES)
     bottom = max(min(*finite, 1.0) / 3, top / 10.0**DECADES)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.fill_between(rates, [max(x, bottom) for x, _ in gains], [min(x, top) for _, x in gains], color=BLUE, alpha=0.35)
+    lows, highs = [min(max(x, bottom), top) for x, _ in gains], [min(x, top) for _, x in gains]
+    axis.fill_between(rates, lows, highs, color=BLUE, alpha=0.35)
     axis.set_xlim(min(*rates, own), max(*rates, own))
     axis.set_ylim(bottom, top)
     axis.axhline(1, color=INK, linewidth=1)
     crossing = found.get("break_even_events_per_connection_and_step")
     if crossing:
-        ends = [rates[0] if not x else rates[-1] if x is None or x > rates[-1] else max(x, rates[0]) for x in crossing]
+        ends = [rates[-1] if x is None else min(max(x, rates[0]), rates[-1]) for x in crossing]
         axis.plot(ends, [1, 1], color=INK, linewidth=5, solid_capstyle="butt")
-    for text, y, va in (("network costs less", 4, "bottom"), ("network costs more", -4, "top")):
-        style: dict[str, Any] = {"xytext": (4, y), "textcoords": "offset points", "fontsize": 8, "color": INK, "va": va}
-        axis.annotate(text, (axis.get_xlim()[0], 1), bbox=_ground(), **style)
+    for text, y, side in (("network costs less", 4, "bottom"), ("network costs more", -4, "top")):
+        _write(axis, text, (axis.get_xlim()[0], 1), (4, y), va=side, fontsize=8, bbox=GROUND)
     _own_rate(axis, own)
     _thresholds(axis, found, own)
+    for each in (axis.xaxis, axis.yaxis):
+        each.set_minor_locator(NullLocator())
+        each.set_major_formatter(lambda value, _: f"{value:g}".replace("e-0", "e−"))
     axis.set_xlabel("events per connection and step")
     axis.set_ylabel("advantage")
     return picture
-
-
-def _ground() -> dict[str, Any]:
-    """So that words can be read on what they stand on."""
-    return {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
 
 
 def _own_rate(axis: Axes, own: float) -> None:
     axis.axvline(own, color=ORANGE, linewidth=2)
     low, high = (math.log10(x) for x in axis.get_xlim())
     left = math.log10(own) - low > (high - low) / 2
-    place = {"xytext": (-4 if left else 4, 4), "textcoords": "offset points", "ha": "right" if left else "left"}
-    at = (own, axis.get_ylim()[0])
-    told = f"own rate {times([own])}"
-    axis.annotate(told, at, **place, fontsize=8.5, color="#A84300", fontweight="bold", bbox=_ground())
+    gap, side = (-4, "right") if left else (4, "left")
+    style: dict[str, Any] = {"color": "#A84300", "fontweight": "bold", "bbox": GROUND, "va": "bottom"}
+    _write(axis, f"own rate {times([own])}", (own, axis.get_ylim()[0]), (gap, 4), ha=side, **style)
 
 
 def _thresholds(axis: Axes, found: Mapping[str, Any], own: float) -> None:
@@ -178,15 +212,15 @@ def _thresholds(axis: Axes, found: Mapping[str, Any], own: float) -> None:
     for each in found.get("thresholds", ()):
         if each["own"]:
             factor = own / each["own"]
-            author = str(each["source"]).split(" ")[0]
+            author = short(str(each["source"]).split(" ")[0])
             places.setdefault(author, []).extend((each["low"] * factor, each["high"] * factor))
     first, last = axis.get_xlim()
     for row, (author, some) in enumerate(places.items()):
         low, high = min(some), max(some)
         axis.axvspan(low, max(high, low * 1.03), color=("#3D444D", "#8C8467")[row % 2], alpha=0.28, linewidth=0)
-        middle = min(max(math.sqrt(low * high), first * 4), last / 4)  # within the picture, and half a name from its edge
-        style: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
-        axis.annotate(f"{author} {times([low, high])}", (middle, 1), xytext=(0, 3 + 10 * row), **style, **SMALL)
+        middle = min(max(math.sqrt(low * high), first * 4), last / 4)  # half a name from the edge at least
+        told, within = f"{author} {times([low, high])}", ("data", "axes fraction")
+        _write(axis, told, (middle, 1), (0, 3 + 10 * row), within, ha="center", va="bottom")
 
 
 # ---- activity --------------------------------------------------------------------------------------------------------------

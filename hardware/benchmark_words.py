@@ -6,13 +6,16 @@ An energy is always two bounds, also where a source gives one number for both: o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
+from eventnet.hardware import parity_pictures
 from eventnet.hardware.energy import CAVEAT, engineering
 
 __all__ = [
     "CAUSES",
     "CAVEAT",
+    "NO_BREAK",
     "STAGES",
     "accuracy",
     "cause",
@@ -20,15 +23,17 @@ __all__ = [
     "devices_shown",
     "percent",
     "rate_of",
+    "seconds",
     "short",
     "span",
     "times",
     "verdict_kind",
 ]
 
+NO_BREAK = "\u00a0"
 Facts = Mapping[str, Any]
 
-STAGES = {"trained": "floating point", "fixed_point": "fixed-point simulation"}
+STAGES = {"trained": parity_pictures.STAGES["trained"], "fixed_point": parity_pictures.STAGES["chip"]}
 DEVICES = {
     "loihi1": "Loihi 1",
     "spinnaker": "SpiNNaker",
@@ -36,8 +41,8 @@ DEVICES = {
     "cpu": "CPU",
     "gpu": "GPU",
     "arm": "ARM",
-    "asic45": "ASIC 45 nm, 8 bits",
-    "asic45_float32": "ASIC 45 nm, float32",
+    "asic45": "ASIC (45 nm)",
+    "asic45_float32": "ASIC (45 nm, float32)",
     "in_memory": "in-memory computing",
 }
 CAUSES = {
@@ -70,54 +75,69 @@ def devices_shown(energy: Facts) -> list[str]:
 def span(bounds: Sequence[float | None] | None, unit: str = "J") -> str:
     """Both bounds with SI prefixes, also if they are equal.
 
+    Between a number and its unit no line breaks.
+
     Example:
-        >>> span([1.28e-6, 1.79e-6]), span([8.8e-7, 1.4e-6]), span([1.19e-3, 1.19e-3]), span([0, 0]), span(None)
-        ('1.3–1.8 µJ', '880 nJ to 1.4 µJ', '1.2–1.2 mJ', 'none', 'not known')
+        >>> found = span([1.28e-6, 1.79e-6]), span([8.8e-7, 1.4e-6]), span([1.19e-3, 1.19e-3]), span([0, 0]), span(None)
+        >>> [text.replace(NO_BREAK, " ") for text in found]
+        ['1.3–1.8 µJ', '880 nJ to 1.4 µJ', '1.2–1.2 mJ', 'none', 'not known']
     """
-    if bounds is None:
+    some = [x for x in bounds or () if x is not None]
+    if len(some) != 2:
         return "not known"
-    low, high = (None if x is None else engineering(x, unit).replace(" u", " µ") for x in bounds)
-    if low is None or high is None:
-        return f"{low or 'not known'} or more"
-    if not bounds[1]:
+    if not some[1]:
         return "none"
-    if not bounds[0]:
-        return f"0–{high}"
-    return f"{low.split(' ')[0]}–{high}" if low.split(" ")[1] == high.split(" ")[1] else f"{low} to {high}"
+    low, high = (engineering(x, unit).replace("u", "µ").split(" ") for x in some)
+    last = NO_BREAK.join(high)
+    if not some[0] or low[1] == high[1]:
+        return f"{low[0]}–{last}"
+    return f"{NO_BREAK.join(low)} to {last}"
+
+
+def seconds(bounds: Sequence[float | None] | None) -> str:
+    """A time, which is one number where both bounds are the same.
+
+    Example:
+        >>> seconds([0.041, 0.041]).replace(NO_BREAK, " "), seconds([0.02, 0.041]).replace(NO_BREAK, " ")
+        ('41 ms', '20–41 ms')
+    """
+    text = span(bounds, "s")
+    return text.partition("–")[2] if bounds and bounds[0] == bounds[1] and "–" in text else text
 
 
 def times(bounds: Sequence[float | None] | None) -> str:
     """Bounds of a ratio or a rate at two digits; an upper one that is None is infinite.
 
     Example:
-        >>> times([0.178, 1.2998]), times([1.0, None]), times([0.0745, 0.0815]), times(None)
-        ('0.18–1.3', '1–∞', '0.075–0.082', 'none')
+        >>> times([0.178, 1.2998]), times([1.0, None]), times([8.4e-5, 0.0023]), times([380.0]), times(None)
+        ('0.18–1.3', '1–∞', '0.000084–0.0023', '380', 'none')
     """
     if bounds is None:
         return "none"
-    return "–".join("∞" if x is None else f"{float(f'{x:.2g}'):,g}" for x in bounds)
+    return "–".join("∞" if x is None else f"{Decimal(f'{x:.2g}'):,f}" for x in bounds)
 
 
 def percent(share: float | None) -> str:
     """A share at three digits.
 
     Example:
-        >>> percent(0.97222), percent(0.0142392), percent(None)
-        ('97.2 %', '1.42 %', '–')
+        >>> [percent(x).replace(NO_BREAK, " ") for x in (0.97222, 0.0142392, None)]
+        ['97.2 %', '1.42 %', '–']
     """
-    return "–" if share is None else f"{100 * share:.3g} %"
+    return "–" if share is None else f"{100 * share:.3g}{NO_BREAK}%"
 
 
 def accuracy(found: Facts | None) -> str:
     """A share of right answers with its interval.
 
     Example:
-        >>> accuracy({"share": 0.9722, "low": 0.9496, "high": 0.9848})
+        >>> accuracy({"share": 0.9722, "low": 0.9496, "high": 0.9848}).replace(NO_BREAK, " ")
         '97.2 % (95.0 to 98.5 %)'
     """
     if not found:
         return "not known"
-    return f"{100 * found['share']:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f} %)"
+    share, low, high = (f"{100 * found[key]:.1f}" for key in ("share", "low", "high"))
+    return f"{share}{NO_BREAK}% ({low} to {high}{NO_BREAK}%)"
 
 
 def rate_of(counts: Mapping[str, Facts]) -> float | None:

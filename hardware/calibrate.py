@@ -1,6 +1,6 @@
 """The scales of a network's populations, searched on a batch of its own data.
 
-From the input side, each layer hears what the integer layers before it told, and its scale and threshold are those whose spikes
+From the input side, each layer hears what the integer layers before it send, and its scale and threshold are those whose spikes
 are nearest to the trained layer's: both filtered by ``e^(-t/tau)``, the squared distance relative to the trained layer's own.
 The scale decides on the rounding and, above the full range, on what is clipped; the threshold makes up for what a grid loses (the
 part of a step that is left after a spike). A readout gets the largest scale at which its voltage does not overflow.
@@ -66,8 +66,8 @@ def calibrate(
             scales[name] = largest_scale(name, layer, dt, reach)
             break
         with torch.no_grad():
-            told = layer(events)
-        goal = filtered(seen(told, dt, len(raster)), dt, tau)
+            sent = layer(events)
+        goal = filtered(as_raster(sent, dt, len(raster)), dt, tau)
 
         def attempt(
             scale: Scale,
@@ -83,7 +83,7 @@ def calibrate(
 
         best = largest_scale(name, layer, dt)
         spikes = attempt(best)
-        distance = far(spikes, goal, dt, tau)
+        distance = van_rossum_distance(spikes, goal, dt, tau)
         full = best
         for field, factors in (("s", SCALES), ("threshold", THRESHOLDS)):
             for factor in factors[1:]:
@@ -93,15 +93,15 @@ def calibrate(
                     found = attempt(other)
                 except ValueError:  # a threshold beyond 17 bits
                     continue
-                apart = far(found, goal, dt, tau)
+                apart = van_rossum_distance(found, goal, dt, tau)
                 if apart < distance:
                     best, spikes, distance = other, found, apart
         scales[name], distances[name] = best, distance
-        events, raster, source = told, spikes, name
+        events, raster, source = sent, spikes, name
     return scales, distances
 
 
-def seen(events: Events, dt: float, steps: int) -> Tensor:
+def as_raster(events: Events, dt: float, steps: int) -> Tensor:
     """Spikes of a trained layer in the steps at whose end a chip would see them: ``(T, B, N)``."""
     step = (events.times.detach().double() / dt).ceil().to(torch.int64).clamp(max=steps - 1)
     raster = torch.zeros(steps, events.batch_size, events.num_units, device=events.device)
@@ -119,6 +119,9 @@ def filtered(raster: Tensor, dt: float, tau: float) -> Tensor:
     return traces
 
 
-def far(spikes: Tensor, goal: Tensor, dt: float, tau: float) -> float:
-    """Squared distance of filtered spikes from a goal, relative to the goal's own square."""
+def van_rossum_distance(spikes: Tensor, goal: Tensor, dt: float, tau: float) -> float:
+    """Squared distance of filtered spikes from a goal (filtered as well), relative to the goal's own square.
+
+    van Rossum, "A novel spike distance" (Neural Computation 2001).
+    """
     return float((filtered(spikes, dt, tau) - goal).square().sum() / goal.square().sum().clamp(min=1e-12))

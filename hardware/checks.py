@@ -1,7 +1,8 @@
-"""What comes in from outside: names and integers, checked where they come in."""
+"""What comes in from outside: names, integers and events, checked where they come in."""
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["check_name", "check_number", "integers"]
+from eventnet import Events
+
+__all__ = ["check_events", "check_name", "check_number", "integers"]
 
 
 def check_name(of: str, name: Any) -> None:
@@ -18,10 +21,38 @@ def check_name(of: str, name: Any) -> None:
         raise ValueError(f"the name of {of}: expected letters, digits and underscores, as in Python, got {name!r}")
 
 
-def check_number(what: str, value: Any, low: int, high: int) -> None:
-    """One integer in a range."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+def check_number(what: str, value: Any, low: int, high: int) -> int:
+    """One integer in a range, NumPy's among them, as Python's.
+
+    Example:
+        >>> check_number("size", np.int64(3), 1, 8)
+        3
+    """
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = low - 1
+    if isinstance(value, bool) or not low <= found <= high:
         raise ValueError(f"{what}: expected an integer from {low:,} to {high:,}, got {value!r}")
+    return found
+
+
+def check_events(what: str, value: Any) -> None:
+    """Events, or an error that says how to get them from what came.
+
+    Example:
+        >>> check_events("calibration", torch.zeros(10, 1, 4))
+        Traceback (most recent call last):
+        TypeError: calibration: expected Events, got Tensor; Events.from_dense(raster, dt) makes them of a raster (T, B, N)
+    """
+    if isinstance(value, Events):
+        return
+    hint = ""
+    if isinstance(value, Tensor):
+        hint = "; Events.from_dense(raster, dt) makes them of a raster (T, B, N)"
+    elif isinstance(value, tuple | list) and len(value) and isinstance(value[0], Events):
+        hint = "; pass the events of the pair alone"
+    raise TypeError(f"{what}: expected Events, got {type(value).__name__}{hint}")
 
 
 def integers(what: str, value: Any, low: int, high: int, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -10,17 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from eventnet import Events, metrics
-from eventnet.hardware.deployment import Deployment, compile
-from eventnet.hardware.exporting import TARGETS, export
+from eventnet.hardware.deployment import STEP, Deployment, compile
+from eventnet.hardware.egru_quantize import gated_of
+from eventnet.hardware.exporting import TARGETS, export, export_nir
 from eventnet.hardware.finetuning import finetune
 from eventnet.hardware.parity import ParityReport
+from eventnet.hardware.trained import reading_of, scores_of
 
-__all__ = ["carry", "step_costs"]
+__all__ = ["export_run", "step_costs", "subset"]
 
 Say = Callable[[str], None]
 
 
-def carry(
+def export_run(
     model: nn.Module,
     splits: Any,
     target: str,
@@ -35,33 +37,51 @@ def carry(
     say: Say = lambda text: None,
     **options: Any,
 ) -> ParityReport:
-    """Carry a trained network to a target, and compare the two on the test part of its data.
+    """Export a trained network to a target, and compare the two on the test part of its data.
 
     Args:
         model: the trained network.
         splits: its data, with parts ``train``, ``validation`` and ``test`` of ``(Events, label)``.
         target, folder: as of ``export``, which gets all further options.
         batches: of training data, to fine-tune with for so many ``epochs``.
-        dt: seconds of a step, by default as of ``compile``; ``try_dt``: others whose cost is shown, on the validation part.
+        dt: seconds of a step, by default as of ``compile``; ``try_dt``: others whose cost is shown beside it, on the validation
+            part.
         calibration: training samples that the scales are searched on, evenly from all.
         limit: at most so many samples of the test part (and of the validation part), evenly from all.
         say: told what is being done.
     """
     if target not in TARGETS:
         raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
-    if target == "nir" and epochs:
-        raise ValueError("finetune: NIR holds the trained layers, not the chip's integers: leave it out")
-    typical, _ = some(splits.train, calibration)
-    validation = some(splits.validation, limit)
+    test = subset(splits.test, limit)
+    if target == "nir":
+        _check_nir(epochs, try_dt)
+        options.pop("chip", None)
+        return export_nir(model, folder, *test, dt=STEP if dt is None else dt, say=say, **options)
+    typical, _ = subset(splits.train, calibration, "calibration")
+    validation = subset(splits.validation, limit)
     if try_dt:
-        costs = step_costs(model, typical, *validation, sorted({*try_dt} | ({dt} if dt else set())))
+        gated = gated_of(model)
+        used = dt or (STEP if gated is None else gated.step)
+        say(f"trained (float), on the validation part: {_accuracy(model, *validation):.2%}")
+        costs = step_costs(model, typical, *validation, sorted({*try_dt, used}))
         say("step length, on the validation part: " + "; ".join(str_of(cost) for cost in costs))
     deployment = compile(model, calibration=typical, dt=dt)
     say(f"compiled for steps of {deployment.network.dt * 1e3:g} ms")
     if epochs:
         deployment = finetune(deployment, batches, epochs=epochs, validation=validation, say=say)
-    report = export(deployment, model, target, folder, *some(splits.test, limit), say=say, **options)
-    return report
+    return export(deployment, model, target, folder, *test, say=say, **options)
+
+
+def _check_nir(epochs: int, try_dt: Sequence[float]) -> None:
+    for name, given in (("finetune", epochs), ("try_dt", try_dt)):
+        if given:
+            raise ValueError(f"{name}: NIR holds the trained layers, not the chip's integers: leave it out")
+
+
+def _accuracy(model: nn.Module, events: Events, labels: Tensor) -> float:
+    """Of the trained network."""
+    reading, _ = reading_of(model)
+    return metrics.accuracy(reading.predict(scores_of(model, reading, events)), labels)
 
 
 def step_costs(
@@ -83,9 +103,9 @@ def step_costs(
             found.append({"dt": dt, "refused": str(error)})
             continue
         decision = deployment.run(events)
-        told = {name: float(n.double().mean()) for name, n in decision.spikes.items() if name != "input"}
+        spikes = {name: float(n.double().mean()) for name, n in decision.spikes.items() if name != "input"}
         right = metrics.accuracy(deployment.reading.predict(decision.scores), labels)
-        found.append({"dt": dt, "accuracy": right, "spikes_per_sample": sum(told.values())})
+        found.append({"dt": dt, "accuracy": right, "spikes_per_sample": sum(spikes.values())})
     return found
 
 
@@ -96,9 +116,14 @@ def str_of(cost: dict[str, Any]) -> str:
     return f"{cost['dt'] * 1e3:g} ms {cost['accuracy']:.2%}, {cost['spikes_per_sample']:.0f} spikes"
 
 
-def some(part: Any, limit: int | None) -> tuple[Events, Tensor]:
-    """Samples of a part of a data set, evenly from all if there are more than the limit."""
+def subset(part: Any, limit: int | None, name: str = "limit") -> tuple[Events, Tensor]:
+    """Samples of a part of a data set, evenly from all if there are more than the limit, which errors call by ``name``."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"{name}: expected at least 1 sample, got {limit}")
     size = len(part)
     chosen = torch.arange(size) if limit is None or limit >= size else torch.linspace(0, size - 1, limit).long()
     events, labels = part.__getitems__(chosen.tolist())
     return events, labels
+
+
+carry, some = export_run, subset  # the names that eventnet/cli_hardware.py and benchmarks/export.py import

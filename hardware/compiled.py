@@ -31,17 +31,17 @@ def refusal(network: HardwareNetwork, device: torch.device) -> str | None:
 def run(
     network: HardwareNetwork,
     state: Any,
-    told: dict[str, Tensor],
+    sent: dict[str, Tensor],
     u: dict[str, Tensor],
     v: dict[str, Tensor],
     steps: int,
 ) -> None:
     """Move a ``State`` on by so many steps, and write the spikes, u and v of each; all are written in place."""
-    batch = next(iter(told.values())).shape[1]
+    batch = next(iter(sent.values())).shape[1]
     populations = [
-        (each.size, told[each.name].contiguous().numpy())
+        (each.size, sent[each.name].contiguous().numpy())
         if isinstance(each, Inputs)
-        else _neurons(each, state, told[each.name], u.get(each.name), v.get(each.name))
+        else _neurons(each, state, sent[each.name], u.get(each.name), v.get(each.name))
         for each in network.populations
     ]
     places = {each.name: k for k, each in enumerate(network.populations)}
@@ -54,13 +54,13 @@ def run(
     state.step += steps
 
 
-def _neurons(each: Any, state: Any, told: Tensor, u: Tensor | None, v: Tensor | None) -> tuple[Any, ...]:
+def _neurons(each: Any, state: Any, sent: Tensor, u: Tensor | None, v: Tensor | None) -> tuple[Any, ...]:
     stepper: LIFStepper = each.stepper(torch.device("cpu"))
     own, pending = state.neurons[each.name], state.pending[each.name, ""]
     parameters = (stepper.keep_u, stepper.keep_v, stepper.bias, stepper.threshold)
     return (
         each.size,
-        told.numpy(),
+        sent.numpy(),
         *(x.to(torch.int32).contiguous().numpy() for x in parameters),
         None if stepper.refractory is None else stepper.refractory.numpy(),
         stepper.interval or 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,25 @@ from torch import Tensor, nn
 from eventnet import LI, LIF, Events
 from eventnet.counts import summed
 from eventnet.hardware.calibrate import calibrate
+from eventnet.hardware.checks import check_events
 from eventnet.hardware.egru_quantize import binned, gated_of, quantize_gated
 from eventnet.hardware.files import load_network, save_network
 from eventnet.hardware.lava import to_lava
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork
-from eventnet.hardware.quantize import Log, Scale, gain, layers_of, names_of, quantize, rasterize, within
+from eventnet.hardware.quantize import (
+    Log,
+    Scale,
+    check_finite,
+    gain,
+    layers_of,
+    names_of,
+    quantize,
+    rasterize,
+    within,
+)
 from eventnet.hardware.reading import Reader, Reading
+from eventnet.hardware.trained import fingerprint, reading_of, state_of
 
 if TYPE_CHECKING:
     from eventnet.hardware.parity import ParityReport
@@ -27,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Decision", "Deployment", "compile"]
 
 TARGETS = ("loihi",)
+STEP = 1e-3  # seconds, where nothing says another
+NETWORK = "network.safetensors"  # in the folder of an export
 SAMPLES, STEPS = 64, 256  # that are simulated at a time
 
 
@@ -48,7 +63,7 @@ class Decision(NamedTuple):
     by_step: dict[str, Tensor]
 
 
-@dataclass
+@dataclass(repr=False)
 class Deployment:
     """A network of integers, how it is read, and what it lost on the way; made by ``compile`` or ``Deployment.load``."""
 
@@ -56,7 +71,10 @@ class Deployment:
     reading: Reading
     log: Log = field(default_factory=Log)
     distances: Mapping[str, float] = field(default_factory=dict)
-    model: Any = field(default=None, repr=False)  # that it was compiled from; not saved
+    model: Any = None  # that it was compiled from; not saved
+
+    def __repr__(self) -> str:
+        return f"Deployment({self.network!r}, readout {self.reading})"
 
     def run(self, events: Events) -> Decision:
         """Simulate the chip on events, bit for bit.
@@ -67,6 +85,7 @@ class Deployment:
             >>> compile(model, calibration=events).run(events).scores.shape
             torch.Size([1, 2])
         """
+        check_events("events", events)
         parts = [self._piece(part) for part in _pieces(events)]
         spikes = {name: torch.cat([part.spikes[name] for part in parts]) for name in parts[0].spikes}
         overflows = {name: sum(part.overflows.get(name, 0) for part in parts) for name in parts[0].overflows}
@@ -89,7 +108,8 @@ class Deployment:
         return self.reading.predict(self.run(events).scores)
 
     def raster(self, events: Events) -> Tensor:
-        """The events as the chip is told them: ``(T, B, N)`` int32."""
+        """The events as they are sent to the chip, step by step: ``(T, B, N)`` int32."""
+        check_events("events", events)
         values = self.network.notes.get("values")
         if events.values is not None and values is None:
             raise ValueError("events: expected none with values, as the network was compiled for, got graded ones")
@@ -105,7 +125,7 @@ class Deployment:
         """Write the trained layers as a NIR file in steps of this network's dt; see ``hardware.nir.write_nir``."""
         from eventnet.hardware.nir import write_nir
 
-        write_nir(layers_of(self._trained()), path, dt=self.network.dt)
+        write_nir(layers_of(self.trained()), path, dt=self.network.dt)
 
     def report(self, events: Events, labels: Tensor | None = None, *, chip: str = "loihi2") -> ParityReport:
         """How this network differs from the trained one, on samples that were not used before; see ``hardware.parity``.
@@ -114,14 +134,26 @@ class Deployment:
         """
         from eventnet.hardware.parity import measure
 
-        return measure(self, self._trained(), events, labels, chip=chip)
+        return measure(self, self.trained(), events, labels, chip=chip)
 
-    def _trained(self) -> Any:
-        if self.model is None:
+    def trained(self, model: Any = None) -> Any:
+        """The model that this was compiled from: the one given, or its own.
+
+        Raises:
+            ValueError: there is none, or it is another one, or was trained further.
+        """
+        model = self.model if model is None else model
+        if model is None:
             raise ValueError(
                 "a deployment that was loaded from a file has no trained model: set deployment.model to it"
             )
-        return self.model
+        known = self.network.notes.get("model_sha256")
+        if known is not None and fingerprint(state_of(model)) != known:
+            raise ValueError(
+                "model: its parameters are not those that were compiled: it is another model, or was trained further; expected "
+                "the one of compile, or compile it again"
+            )
+        return model
 
     def save(self, path: str | Path) -> None:
         """Write everything into one file."""
@@ -130,7 +162,12 @@ class Deployment:
 
     @staticmethod
     def load(path: str | Path) -> Deployment:
-        """What ``save`` wrote."""
+        """What ``save`` wrote, or ``export`` into a folder.
+
+        Raises:
+            FileNotFoundError: there is none. ValueError: damaged, or something else.
+        """
+        path = Path(path) / NETWORK if Path(path).is_dir() else path
         network = load_network(path)
         notes = dict(network.notes)
         if "reading" not in notes:
@@ -180,12 +217,13 @@ def compile(
 
     Args:
         model: LIF layers, at the end LIF or LI, or an EGRU and an ``nn.Linear``: a list, an ``nn.Sequential``, or a network of
-            ``eventnet.training``.
+            ``eventnet.training``. Dropout is left out.
         target: "loihi", the arithmetic of ``eventnet.hardware.loihi``.
         calibration: a batch of typical input, not of the test set.
         dt: seconds of a step; by default 1 ms, and of gated units their own.
-        reading: what the classes are read from, a ``Reading`` or one of its kinds; by default what the model says itself, else
-            the largest voltage of an LI layer and the first spike of an LIF layer.
+        reading: what the classes are read from, a ``Reading`` or one of its kinds: of LI "max", "mean", "integral" or "at", of
+            LIF "first_spike" or "count", of EGRU "last", "mean" or "at". By default what the model says itself (a network of
+            ``eventnet.training`` does), else the first of these, which the report then says was assumed.
         search: look for the scales on the calibration batch; otherwise the largest are taken.
 
     Raises:
@@ -196,29 +234,53 @@ def compile(
         >>> compile([LIF(4, 3), LI(3, 2)], calibration=events, reading="mean").reading.kind
         'mean'
     """
-    if target not in TARGETS:
-        raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+    _check_target(target)
+    check_events("calibration", calibration)
+    if not calibration.batch_size:
+        raise ValueError("calibration: expected at least one sample, got none")
     gated = gated_of(model)
+    layers = [] if gated is not None else layers_of(model)
+    _check_units(calibration, layers[0].in_features if gated is None else gated.weight_in.shape[1])
+    found, assumed = reading_of(model, reading)
+    notes = {"model_sha256": fingerprint(state_of(model))}
     if gated is not None:
         if dt not in (None, gated.step):
             raise ValueError(f"dt: the units were trained with steps of {gated.step:g} s, expected those, got {dt!r}")
-        network, log, reading, apart = quantize_gated(model, calibration, reading=reading)
+        network, log, found, apart = quantize_gated(model, calibration, reading=found)
         log.lost.append(
             "EGRU units are in no stock process of Lava, in no node of NIR and on no chip: the Lava script brings its own"
         )
-        return Deployment(network, reading, log, apart, model)
-    layers, log, dt = layers_of(model), Log(), 1e-3 if dt is None else dt
-    if not calibration.batch_size:
-        raise ValueError("calibration: expected at least one sample, got none")
+        log.assumed += assumed
+        return Deployment(network.changed(notes={**network.notes, **notes}), found, log, apart, model)
+    log, dt = Log(assumed=assumed), STEP if dt is None else dt
+    check_finite(layers, dt)
     bits, values = _message(calibration, dt, log)
     scales: dict[str, Scale] = {}
     distances: dict[str, float] = {}
     if search:
         scales, distances = calibrate(layers, calibration, dt, message_bits=bits)  # type: ignore[arg-type]
-    notes = {} if values is None else {"values": values}
-    network, found = quantize(layers, dt, scales=scales, message_bits=bits, notes=notes)  # type: ignore[arg-type]
-    log.errors, log.lost = found.errors, log.lost + found.lost
-    return Deployment(network, _reading(model, layers, reading, log, dt), log, distances, model)
+    noted = notes if values is None else {**notes, "values": values}
+    network, rounded = quantize(layers, dt, scales=scales, message_bits=bits, notes=noted)  # type: ignore[arg-type]
+    log.errors, log.lost = rounded.errors, log.lost + rounded.lost
+    return Deployment(network, _with_volts(found, layers, log, dt), log, distances, model)
+
+
+def _check_target(target: str) -> None:
+    if target in ("lava", "nir"):
+        says = {
+            "lava": f"compile for 'loihi', then export(deployment, model, {target!r}, folder, events)",
+            "nir": "NIR holds the trained layers, not integers: export_nir(model, folder, events) writes them",
+        }
+        raise ValueError(f"target: expected loihi, got {target!r}: {says[target]}")
+    if target not in TARGETS:
+        raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+
+
+def _check_units(calibration: Events, units: int) -> None:
+    if calibration.num_units != units:
+        raise ValueError(
+            f"calibration: expected events of {units} units, the model's inputs, got {calibration.num_units}"
+        )
 
 
 def _message(events: Events, dt: float, log: Log) -> tuple[int, float | None]:
@@ -229,24 +291,14 @@ def _message(events: Events, dt: float, log: Log) -> tuple[int, float | None]:
     if most <= 1:
         return 0, None
     log.lost.append(
-        f"up to {most} input events of one unit in a step of {dt:g} s: told as one graded spike, which Loihi 2 has and "
+        f"up to {most} input events of one unit in a step of {dt:g} s: sent as one graded spike, which Loihi 2 has and "
         "Loihi 1 has not"
     )
     return 16, None
 
 
-def _reading(model: Any, layers: list[LIF | LI], wanted: Reading | str | None, log: Log, dt: float) -> Reading:
+def _with_volts(reading: Reading, layers: list[LIF | LI], log: Log, dt: float) -> Reading:
     """The reading, with the volts of the output's integers."""
-    recipe = getattr(model, "recipe", None)
-    if wanted is None and recipe is not None and hasattr(recipe, "readout_step"):
-        wanted = Reading(recipe.readout, recipe.logit_scale, recipe.readout_decay, recipe.readout_step)
-    elif wanted is None:
-        wanted = "max" if isinstance(layers[-1], LI) else "first_spike"
-    reading = Reading(wanted) if isinstance(wanted, str) else wanted
-    spiking = isinstance(layers[-1], LIF)
-    if spiking != (reading.kind in ("first_spike", "count")):
-        kinds = "first_spike or count" if spiking else "max, mean, integral or at"
-        raise ValueError(f"readout {reading.kind!r} of {type(layers[-1]).__name__} outputs: expected {kinds}")
     last, name = layers[-1], names_of(layers)[-1]
     k = gain(
         dt,
@@ -255,9 +307,7 @@ def _reading(model: Any, layers: list[LIF | LI], wanted: Reading | str | None, l
     reset = getattr(last, "reset", torch.zeros(()))
     offset = torch.as_tensor(reset).detach().double().cpu().expand(last.out_features)
     volts = k / (64 * log.errors[name]["scale"])
-    return Reading(
-        reading.kind, reading.factor, reading.decay, reading.step, tuple(volts.tolist()), tuple(offset.tolist())
-    )
+    return dataclasses.replace(reading, volts=tuple(volts.tolist()), offset=tuple(offset.tolist()))
 
 
 def _pieces(events: Events) -> Iterator[Events]:

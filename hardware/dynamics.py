@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from eventnet import LIF, Events
-from eventnet.hardware.calibrate import far, filtered
+from eventnet.hardware.calibrate import filtered, van_rossum_distance
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import Record
 from eventnet.hardware.network import HardwareNetwork
 from eventnet.hardware.quantize import within
-from eventnet.hardware.trained import Told, told_by
+from eventnet.hardware.trained import LayerSpikes, layer_spikes
 
 __all__ = ["chip_voltage", "chosen", "compare_spikes", "earlier"]
 
 SAMPLES = 16  # whose spikes are compared
-LAGS = range(-2, 5)  # a gated layer hears and tells through a hop more than its trained one
-FAR = 10e-3  # seconds of the filter that spikes are compared through
+LAGS = range(-2, 5)  # a gated layer is a hop later than its trained one
+TAU = 10e-3  # seconds of the filter that spikes are compared through
 AROUND = 40  # steps of a voltage that are shown before and after a difference
 
 Voltage = Callable[[str], Tensor | None]
@@ -62,8 +62,8 @@ def compare_spikes(
     """
     found: dict[str, Any] = {}
     pictures: dict[str, Any] = {"rasters": {}, "dt": dt}
-    for told in told_by(model, events, dt, len(next(iter(spikes.values())))):
-        name, trained, fired = told.name, told.raster, spikes[told.name] != 0
+    for layer in layer_spikes(model, events, dt, len(next(iter(spikes.values())))):
+        name, trained, fired = layer.name, layer.raster, spikes[layer.name] != 0
         lag = _lag(trained, fired)
         chip = (fired & within(events.num_steps(dt) + lag, len(trained))).float()
         aligned, level = earlier(chip, lag), voltage(name)
@@ -72,17 +72,17 @@ def compare_spikes(
             "spikes_trained": float(trained.sum()) / events.batch_size,
             "spikes_chip": float(chip.sum()) / events.batch_size,
             "lag_steps": lag,
-            "distance": far(aligned, filtered(trained, dt, FAR), dt, FAR),
+            "distance": van_rossum_distance(aligned, filtered(trained, dt, TAU), dt, TAU),
             "first_divergence": first,
         }
         pictures["rasters"][name] = {
             "size": trained.shape[2],
             "duration": float(events.duration[0]),
-            "trained": _first_sample(told, dt),
+            "trained": _first_sample(layer, dt),
             "chip": tuple(x.tolist() for x in chip[:, 0].nonzero(as_tuple=True)),
         }
         if first is not None and level is not None and "trace" not in pictures:
-            pictures["trace"] = _trace(told, dt, torch.where(fired, 0.0, level), first)
+            pictures["trace"] = _trace(layer, dt, torch.where(fired, 0.0, level), first)
     return found, pictures
 
 
@@ -92,12 +92,12 @@ def _lag(trained: Tensor, fired: Tensor) -> int:
     return max(overlap, key=lambda k: (overlap[k], -abs(k)))
 
 
-def _first_sample(told: Told, dt: float) -> tuple[list[float], list[int]]:
+def _first_sample(layer: LayerSpikes, dt: float) -> tuple[list[float], list[int]]:
     """Times in seconds and units of the first sample's spikes, exact where the layer has them so."""
-    if isinstance(told.layer, LIF) and told.heard is not None:
-        exact = told.layer(told.heard[:1])
+    if isinstance(layer.layer, LIF) and layer.heard is not None:
+        exact = layer.layer(layer.heard[:1])
         return exact.times.tolist(), exact.units.tolist()
-    step, unit = told.raster[:, 0].nonzero(as_tuple=True)
+    step, unit = layer.raster[:, 0].nonzero(as_tuple=True)
     return (step * dt).tolist(), unit.tolist()
 
 
@@ -132,19 +132,19 @@ def _divergence(trained: Tensor, chip: Tensor, voltage: Tensor | None) -> dict[s
     }
 
 
-def _trace(told: Told, dt: float, level: Tensor, where: Mapping[str, Any]) -> dict[str, Any]:
+def _trace(layer: LayerSpikes, dt: float, level: Tensor, where: Mapping[str, Any]) -> dict[str, Any]:
     """Both voltages around a step, 0 at the reset and 1 at the threshold; ``level`` is the exported one's after a reset; times in
     seconds."""
-    layer = told.layer
-    assert isinstance(layer, LIF) and told.heard is not None
+    neurons, heard = layer.layer, layer.heard
+    assert isinstance(neurons, LIF) and heard is not None
     sample, neuron = where["sample"], where["neuron"]
     first, last = max(0, where["step"] - AROUND), min(len(level), where["step"] + AROUND)
     times = torch.arange(first, last) * dt
-    found = {"name": told.name, **where, "times": times.tolist(), "chip": level[first:last, sample, neuron].tolist()}
+    found = {"name": layer.name, **where, "times": times.tolist(), "chip": level[first:last, sample, neuron].tolist()}
     if not bool(
-        torch.as_tensor(layer.arguments().get("refractory", 0.0)).any()
+        torch.as_tensor(neurons.arguments().get("refractory", 0.0)).any()
     ):  # of the others the layer has no voltage
-        _, voltage = layer(told.heard[sample : sample + 1], return_voltage=True)
-        reset, threshold = (x.expand(layer.out_features)[neuron] for x in (layer.reset, layer.threshold))
+        _, voltage = neurons(heard[sample : sample + 1], return_voltage=True)
+        reset, threshold = (x.expand(neurons.out_features)[neuron] for x in (neurons.reset, neurons.threshold))
         found["trained"] = ((voltage.at(times)[0, :, neuron] - reset) / (threshold - reset)).tolist()
     return found

@@ -124,8 +124,8 @@ class EGRUUnits(Population):
             object.__setattr__(self, "table", tables())
         self._keep("table", -ONE, ONE, (3, PLACES))
         object.__setattr__(self, "table", self.table.clone())  # a file keeps no two names of one tensor
-        check_number(f"{self.name}.payload_bits", self.payload_bits, 1, 15)
-        check_number(f"{self.name}.first_step", self.first_step, 1, 2**31 - 1)
+        for name, high in (("payload_bits", 15), ("first_step", 2**31 - 1)):
+            object.__setattr__(self, name, check_number(f"{self.name}.{name}", getattr(self, name), 1, high))
         if self.size << (8 + self.payload_bits) > 2**31:
             raise ValueError(
                 f"{self.name}: what {self.size} units tell with {self.payload_bits} bits may add up to more than 32 bits: "

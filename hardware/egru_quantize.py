@@ -5,7 +5,7 @@ Each row of a weight matrix (a gate of a unit) has a scale of its own, S = 254 /
     weight = 2 round(W S / 2)  in -256 ... 254 (even: every simulator of Loihi agrees on these)
     multiplier / 2^shift = 2^12 / (S K),    bias = round(2^12 b),    threshold = round(2^15 threshold)
 
-where K is what stands for 1 in what arrives: 2^bits of what units tell, 255 over the largest value of graded input, 1 of plain
+where K is what stands for 1 in what arrives: 2^bits of what units send, 255 over the largest value of graded input, 1 of plain
 events. Readout: neurons that integrate and never fire, all with one scale S and the exponent e of weights at which the voltages
 of the calibration batch, and half as much again, fit in 24 bits. With what their voltage keeps in a step, d (the trace's decay;
 0 without a trace), a logit is ``v (1 - d) / (64 S 2^e 2^bits) + bias``.
@@ -28,13 +28,13 @@ from eventnet.hardware.egru import ONE, PRE_ONE, EGRUUnits, tables
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import Dense, HardwareNetwork, Inputs, Projection
-from eventnet.hardware.quantize import EXPONENTS, FULL, HEADROOM, TOP, Log, sqnr
-from eventnet.hardware.reading import Reading
+from eventnet.hardware.quantize import EXPONENTS, FULL, HEADROOM, TOP, Log, chain_of, sqnr
+from eventnet.hardware.reading import Reading, accepted
 from eventnet.layers.egru_steps import within
 
-__all__ = ["Gated", "binned", "gated_of", "quantize_gated"]
+__all__ = ["Gated", "binned", "gated_of", "gated_reading", "quantize_gated"]
 
-KINDS = {"last": "last", "mean": "step_mean", "each": "at"}  # of readings, by those of gated recipes
+KINDS = {"last": "last", "mean": "mean", "each": "at"}  # of readings, by those of gated recipes
 GRADED, MESSAGE_BITS = 255, 16  # of the largest value of graded input, and what a message of it may hold
 
 
@@ -57,16 +57,16 @@ class Gated:
 
 
 def gated_of(model: Any) -> Gated | None:
-    """The parts of a gated network, or None if it is none: a list or ``nn.Sequential`` of an ``EGRU`` and an ``nn.Linear``, or a
-    module with ``hidden``, ``readout``, perhaps an ``embedding``, and a recipe.
+    """The parts of a gated network, or None if it is none: a chain (``chain_of``) of an ``EGRU`` and an ``nn.Linear``, perhaps
+    with an ``embedding`` and a recipe.
 
     Raises:
         ValueError: nothing says how long a step is; units of both directions.
     """
-    if isinstance(model, nn.Sequential | list | tuple) and len(model) == 2:
-        units, readout = model
-    else:
-        units, readout = getattr(model, "hidden", None), getattr(model, "readout", None)
+    chain = chain_of(model)
+    if chain is None or len(chain) != 2:
+        return None
+    units, readout = chain
     if not (isinstance(units, EGRU) and isinstance(readout, nn.Linear)):
         return None
     recipe = getattr(model, "recipe", None)
@@ -90,6 +90,15 @@ def gated_of(model: Any) -> Gated | None:
     return Gated(units, float(step), embedding, weight_out, bias_out, kind)
 
 
+def gated_reading(gated: Gated, wanted: Reading | str | None = None) -> Reading:
+    """How the outputs are read: as wanted, or as the recipe says, or at the end."""
+    if wanted is None or isinstance(wanted, str):
+        kind = wanted or gated.kind
+        wanted = Reading(kind, step=gated.step if kind == "at" else None)
+    accepted(wanted, "EGRU")
+    return dataclasses.replace(wanted, of_steps=wanted.kind == "mean")
+
+
 def binned(events: Events, dt: float, values: float | None, late: int) -> Tensor:
     """Events as a gated layer counts them, ``(T + late, B, N)`` int32: step t holds ``t dt <= time < (t + 1) dt``; the ``late``
     steps after them are empty.
@@ -110,8 +119,8 @@ def quantize_gated(
     Args:
         model: see ``gated_of``.
         calibration: a batch of typical input, not of the test set.
-        reading: a ``Reading``, or its kind, "last", "step_mean" or "at" (every step); by default the recipe's, or "last".
-        payload_bits: of what units tell each other.
+        reading: a ``Reading``, or its kind, "last", "mean" or "at" (every step); by default the recipe's, or "last".
+        payload_bits: of what units send each other.
 
     Raises:
         ValueError: a number is not finite or beyond what a unit holds; a readout that integer units have not.
@@ -126,11 +135,7 @@ def quantize_gated(
     if gated is None:
         raise TypeError(f"{type(model).__name__}: expected an EGRU and an nn.Linear behind it")
     dt = gated.step
-    if reading is None or isinstance(reading, str):
-        kind = reading or gated.kind
-        reading = Reading(kind, step=dt if kind == "at" else None)
-    if reading.kind not in KINDS.values():
-        raise ValueError(f"readout {reading.kind!r} of gated units: expected one of {', '.join(KINDS.values())}")
+    reading = gated_reading(gated, reading)
     log, units = Log(), gated.units
     values = _values(calibration, dt, log)
     notes = {"binned": True} if values is None else {"binned": True, "values": values}
@@ -165,7 +170,7 @@ def _values(events: Events, dt: float, log: Log) -> float | None:
     if events.values is None:
         if largest > 1:
             log.lost.append(
-                f"up to {largest:.0f} input events of one unit in a step of {dt:g} s: told as one graded spike"
+                f"up to {largest:.0f} input events of one unit in a step of {dt:g} s: sent as one graded spike"
             )
         return None
     whole = bool((dense == dense.round()).all()) and largest <= GRADED
@@ -231,7 +236,7 @@ def _rows(name: str, weight: Tensor, one: float) -> tuple[Tensor, Tensor, Tensor
 
 
 def _output(
-    gated: Gated, layer: EGRUUnits, told: Tensor, known: float, log: Log
+    gated: Gated, layer: EGRUUnits, sent: Tensor, known: float, log: Log
 ) -> tuple[LIFNeurons, Projection, float]:
     """The output population, what it hears of the last layer, and the volts of its voltage."""
     decay = gated.units.trace_decay or 0.0
@@ -240,8 +245,8 @@ def _output(
         raise ValueError(f"trace_decay is {decay}: the chip's nearest is 1; expected at most {1 - 1 / 4096:.6g}")
     weight, keep = gated.weight_out, 1 - dv / 4096
     scale = FULL / (float(weight.abs().max()) or 1.0)
-    voltage, reach = torch.zeros(told.shape[1], len(weight), dtype=torch.float64), 0.0
-    for sums in told.double() @ (weight.t() * scale):
+    voltage, reach = torch.zeros(sent.shape[1], len(weight), dtype=torch.float64), 0.0
+    for sums in sent.double() @ (weight.t() * scale):
         voltage = keep * voltage + sums
         reach = max(reach, HEADROOM * float(voltage.abs().max()))
     exponent = next((e for e in EXPONENTS if reach * 2.0**e <= TOP), EXPONENTS[-1])
@@ -251,7 +256,7 @@ def _output(
         "scale": scale,
         "weight_exp": float(exponent),
         "weight_sqnr_db": sqnr(weight, whole / scale),
-        "trace_decay": abs(keep - decay),
+        "trace_decay_error": abs(keep - decay),
     }
     neurons = LIFNeurons("output", len(weight), du=4095, dv=dv, vth=TOP)
     synapses = Dense(
@@ -265,7 +270,7 @@ def _output(
     return neurons, synapses, (1 - keep) / (64 * scale * 2.0**exponent * known)
 
 
-def _compare(gated: Gated, events: Events, told: dict[str, Tensor], known: float, log: Log) -> dict[str, float]:
+def _compare(gated: Gated, events: Events, sent: dict[str, Tensor], known: float, log: Log) -> dict[str, float]:
     """How the integers' events differ from the trained layers', on the calibration batch."""
     units, training = gated.units, gated.units.training
     dense = events.to_dense(gated.step).to(next(units.parameters()))
@@ -278,9 +283,9 @@ def _compare(gated: Gated, events: Events, told: dict[str, Tensor], known: float
     distances = {}
     there = within(events.num_steps(gated.step), len(dense))[:, :, None]
     for k, done in enumerate(steps):
-        exact, found = done.y.double(), told[f"hidden_{k}"][k + 1 :][: len(dense)].double() / known
+        exact, found = done.y.double(), sent[f"hidden_{k}"][k + 1 :][: len(dense)].double() / known
         errors = log.errors[f"hidden_{k}"]
-        errors["told_sqnr_db"] = sqnr(exact * there, found * there)
+        errors["sent_sqnr_db"] = sqnr(exact * there, found * there)
         apart = ((exact != 0) != (found != 0)) & there
         errors["events_that_differ"] = float(apart.sum()) / max(1, int(((exact != 0) & there).sum()))
         square = float((exact * there).square().sum())

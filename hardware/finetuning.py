@@ -9,11 +9,13 @@ oscillate are frozen (``eventnet.hardware.integer_weights``). The equations of t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sized
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eventnet import Events, metrics
+from eventnet.hardware.checks import check_events
 from eventnet.hardware.deployment import Deployment
 from eventnet.hardware.egru import EGRUUnits
 from eventnet.hardware.egru_finetune import EGRUStage
@@ -100,6 +102,7 @@ def finetune(
         >>> finetune(deployment, [(events, torch.tensor([0, 1]))], epochs=1).network.num_synapses > 0
         True
     """
+    _check_batches(batches)
     twin = QuantizedTwin(deployment)
     batches = batches if isinstance(batches, Sized) else list(batches)
     optimizer = torch.optim.Adam(twin.parameters(), lr=learning_rate)
@@ -113,7 +116,8 @@ def finetune(
         total, samples = 0.0, 0
         if not len(batches):
             raise ValueError("batches: expected some to train with, got none")
-        for events, labels in batches:
+        for batch in batches:
+            events, labels = _pair(batch)
             scores = twin(events)
             loss = nn.functional.cross_entropy(scores.flatten(0, -2), labels.flatten())
             optimizer.zero_grad()
@@ -130,6 +134,24 @@ def finetune(
             best, chosen = twin.deploy(), right
         say(line if validation is None else f"{line}, validation accuracy {right:.2%}")
     return best
+
+
+def _check_batches(batches: Any) -> None:
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise TypeError(f"batches: expected pairs of Events and labels, got {type(batches).__name__}")
+
+
+def _pair(batch: Any) -> tuple[Events, Tensor]:
+    """A batch, or an error that says what one is."""
+    if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor) and batch[1].dim():
+        check_events("batches", batch[0])
+        return batch[0], batch[1]
+    parts = batch if isinstance(batch, tuple | list) else (batch,)
+    found = ", ".join(type(each).__name__ for each in parts)
+    raise TypeError(
+        f"batches: expected pairs of Events and a tensor of labels, got ({found}); of a data set, Batches(data, batch_size) of "
+        "eventnet.training.batches makes them"
+    )
 
 
 def share_right(deployment: Deployment, events: Events, labels: Tensor) -> float:

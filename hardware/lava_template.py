@@ -11,6 +11,8 @@ import argparse
 import dataclasses
 import importlib
 import sys
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +90,18 @@ def run(arrays, rasters):
 
 def load():
     """The arrays and what is expected."""
-    folder = Path(__file__).resolve().parent
-    return (dict(np.load(folder / name, allow_pickle=False)) for name in ("arrays.npz", "expected.npz"))
+    return tuple(read(Path(__file__).resolve().parent / name) for name in ("arrays.npz", "expected.npz"))
+
+
+def read(path):
+    """The arrays of a file, or an end that says in a sentence why not."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        sys.exit(f"{path}: no such file; it belongs beside this script, export again")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        sys.exit(f"{path}: damaged or cut short ({error}); export again")
 
 
 def check(samples=None):
@@ -120,6 +132,8 @@ def main():
     )
     parser.add_argument("--samples", type=int, help="only the first few")
     options = parser.parse_args()
+    if options.samples is not None and options.samples < 1:
+        parser.error(f"--samples: expected at least 1, got {options.samples}")
     wrong, counts = check(options.samples)
     for sample, each in enumerate(counts):
         print(f"sample {sample}: " + ", ".join(f"{name.partition('.')[2]} {n} spikes" for name, n in each.items()))

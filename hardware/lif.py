@@ -78,8 +78,9 @@ class LIFNeurons(Population):
             value = integers(f"{self.name}.{name}", getattr(self, name), low, high, shape=(self.size,))
             object.__setattr__(self, name, value)
         if self.reset_interval is not None:
-            check_number(f"{self.name}.reset_interval", self.reset_interval, 1, 2**31 - 1)
-            object.__setattr__(self, "reset_offset", self.reset_offset % self.reset_interval)
+            interval = check_number(f"{self.name}.reset_interval", self.reset_interval, 1, 2**31 - 1)
+            object.__setattr__(self, "reset_interval", interval)
+            object.__setattr__(self, "reset_offset", int(self.reset_offset) % interval)
 
     @property
     def bias(self) -> Tensor:

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from eventnet import Events
 from eventnet.hardware import compiled
 from eventnet.hardware.network import HardwareNetwork, Stepper
 from eventnet.hardware.synapses import Synapses
 
 __all__ = ["Record", "State", "simulate"]
+
+Spikes = Tensor | np.ndarray | Mapping[str, Tensor] | Mapping[str, np.ndarray]
 
 BACKENDS = ("auto", "cpu", "reference")
 
@@ -54,7 +58,7 @@ class State:
 @overload
 def simulate(
     network: HardwareNetwork,
-    spikes: Tensor | Mapping[str, Tensor],
+    spikes: Spikes,
     *,
     state: State | None = None,
     record: Collection[str] | None = None,
@@ -64,7 +68,7 @@ def simulate(
 @overload
 def simulate(
     network: HardwareNetwork,
-    spikes: Tensor | Mapping[str, Tensor],
+    spikes: Spikes,
     *,
     state: State | None = None,
     record: Collection[str] | None = None,
@@ -73,7 +77,7 @@ def simulate(
 ) -> tuple[Record, State]: ...
 def simulate(
     network: HardwareNetwork,
-    spikes: Tensor | Mapping[str, Tensor],
+    spikes: Spikes,
     *,
     state: State | None = None,
     record: Collection[str] | None = None,
@@ -85,7 +89,7 @@ def simulate(
     Args:
         network: the graph, from plain integer arrays (``HardwareNetwork``) or a compiled model.
         spikes: ``(T, B, N)`` or ``(T, N)``, bool or integers (how many, or the value of a graded spike), of the one population of
-            ``Inputs``, or of each by name. They decide on the device.
+            ``Inputs``, or of each by name; arrays of NumPy as well. Tensors decide on the device.
         state: to go on from, of an earlier call; otherwise the populations' own u and v, at step 0.
         record: names of the populations whose u and v are kept; all by default. Spikes always are. A long run in bounded
             memory is a number of calls that hand on their state.
@@ -121,14 +125,14 @@ def simulate(
         _check_state(state, network, batch, device)
         state = state.copy()
     shapes = {each.name: (num_steps, batch, each.size) for each in network.neurons}
-    told = {name: torch.empty(shape, dtype=torch.int32, device=device) for name, shape in shapes.items()} | rasters
+    sent = {name: torch.empty(shape, dtype=torch.int32, device=device) for name, shape in shapes.items()} | rasters
     u = {name: torch.empty(shapes[name], dtype=torch.int32, device=device) for name in kept}
     v = {name: torch.empty(shapes[name], dtype=torch.int32, device=device) for name in kept}
     if _compiled(network, device, backend):
-        compiled.run(network, state, told, u, v, num_steps)
+        compiled.run(network, state, sent, u, v, num_steps)
     else:
-        _run(network, steppers, state, told, u, v)
-    found = Record(*({name: x if batched else x[:, 0] for name, x in part.items()} for part in (told, u, v)))
+        _run(network, steppers, state, sent, u, v)
+    found = Record(*({name: x if batched else x[:, 0] for name, x in part.items()} for part in (sent, u, v)))
     return (found, state) if return_state else found
 
 
@@ -146,23 +150,23 @@ def _run(
     network: HardwareNetwork,
     steppers: Mapping[str, Stepper],
     state: State,
-    told: dict[str, Tensor],
+    sent: dict[str, Tensor],
     u: dict[str, Tensor],
     v: dict[str, Tensor],
 ) -> None:
     """The steps in plain torch: this is what they mean."""
-    first = next(iter(told.values()))
+    first = next(iter(sent.values()))
     synapses = [Synapses(each, network, first.device) for each in network.projections]
     for k in range(len(first)):
         for name, stepper in steppers.items():
             own = state.neurons[name]
             fired, overflows = stepper.step(state.step + 1, _arriving(state, name), own)
-            told[name][k] = fired
+            sent[name][k] = fired
             state.overflows[name] += overflows
             if name in u:
                 u[name][k], v[name][k] = own["u"], own["v"]
         for each in synapses:
-            each.deliver(told[each.source][k], state.step, state.pending[each.target, each.port])
+            each.deliver(sent[each.source][k], state.step, state.pending[each.target, each.port])
         state.step += 1
 
 
@@ -208,13 +212,18 @@ def _arriving(state: State, name: str) -> dict[str, Tensor]:
     return arrived
 
 
-def _rasters(network: HardwareNetwork, spikes: Tensor | Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+def _rasters(network: HardwareNetwork, spikes: Spikes) -> tuple[dict[str, Tensor], bool]:
     """The spikes of each population of inputs, ``(T, B, N)`` int32, and whether they came as a batch."""
     names = [each.name for each in network.inputs]
-    if isinstance(spikes, Tensor):
+    if isinstance(spikes, Tensor | np.ndarray):
         if len(names) > 1:
             raise ValueError(f"spikes: expected a dict of tensors for the inputs {', '.join(names)}, got one tensor")
-        spikes = {names[0]: spikes}
+        spikes = {names[0]: torch.as_tensor(spikes)}
+    given: Any = spikes
+    if not isinstance(given, Mapping):
+        hint = "; rasterize of eventnet.hardware.quantize makes a raster of Events" if isinstance(given, Events) else ""
+        raise TypeError(f"spikes: expected a tensor (T, B, N) of integers, got {type(given).__name__}{hint}")
+    spikes = {name: torch.as_tensor(raster) for name, raster in given.items()}
     if sorted(spikes) != sorted(names):
         raise ValueError(f"spikes: expected those of {', '.join(names)}, got those of {', '.join(spikes)}")
     found: dict[str, Tensor] = {}

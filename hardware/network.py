@@ -56,7 +56,7 @@ class Population:
 
     def __post_init__(self) -> None:
         check_name("a population", self.name)
-        check_number(f"{self.name}.size", self.size, 1, 2**31 - 1)
+        object.__setattr__(self, "size", check_number(f"{self.name}.size", self.size, 1, 2**31 - 1))
 
     @property
     def ports(self) -> dict[str, int]:
@@ -70,7 +70,7 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Inputs(Population):
-    """Units that spike when they are told to, from outside."""
+    """Units whose spikes come from outside."""
 
     kind = "inputs"
 
@@ -101,9 +101,8 @@ class Projection:
         for end in (self.source, self.target):
             check_name("the end of a projection", end)
         object.__setattr__(self, "weight", integers(f"{self.name}.weight", self.weight, -(2**15), 2**15 - 1))
-        check_number(f"{self.name}.weight_exp", self.weight_exp, -7, 7)
-        check_number(f"{self.name}.weight_bits", self.weight_bits, 1, 8)
-        check_number(f"{self.name}.message_bits", self.message_bits, 0, 32)
+        for name, low, high in (("weight_exp", -7, 7), ("weight_bits", 1, 8), ("message_bits", 0, 32)):
+            object.__setattr__(self, name, check_number(f"{self.name}.{name}", getattr(self, name), low, high))
         if self.sign_mode not in (None, *SIGN_MODES):
             raise ValueError(
                 f"{self.name}.sign_mode: expected one of {', '.join(SIGN_MODES)}, or None, got {self.sign_mode!r}"
@@ -215,11 +214,13 @@ class Convolution(Projection):
         super().__post_init__()
         for name, length, least in (("shape", 3, 1), ("stride", 2, 1), ("padding", 2, 0), ("dilation", 2, 1)):
             value = tuple(getattr(self, name))
-            if len(value) != length or not all(isinstance(k, int) and k >= least for k in value):
+            if len(value) != length:
                 raise ValueError(f"{self.name}.{name}: expected {length} integers from {least}, got {value}")
+            value = tuple(check_number(f"{self.name}.{name}", k, least, 2**31 - 1) for k in value)
             object.__setattr__(self, name, value)
-        channels, groups = self.shape[0], self.groups
-        check_number(f"{self.name}.groups", groups, 1, channels)
+        channels = self.shape[0]
+        groups = check_number(f"{self.name}.groups", self.groups, 1, channels)
+        object.__setattr__(self, "groups", groups)
         if self.weight.dim() != 4 or channels % groups or self.weight.shape[1] * groups != channels:
             raise ValueError(
                 f"{self.name}.weight: expected (channels out, {channels} / {groups}, height, width), got "
@@ -332,6 +333,10 @@ class HardwareNetwork:
             if each.name == name:
                 return each
         raise KeyError(f"no population {name!r}; there are {', '.join(each.name for each in self.populations)}")
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{each.name} {each.size}" for each in self.populations)
+        return f"HardwareNetwork({sizes}; {self.num_synapses:,} synapses, dt={self.dt:g} s)"
 
     @property
     def inputs(self) -> tuple[Inputs, ...]:

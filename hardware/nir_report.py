@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from eventnet import LI, LIF, Events
-from eventnet.hardware.deployment import Deployment
 from eventnet.hardware.dynamics import chosen, compare_spikes
-from eventnet.hardware.nir import Imported, from_nir, lost_by_readers, write_nir
+from eventnet.hardware.nir import Imported, from_nir, write_nir
 from eventnet.hardware.nir.check import check_against, neurons_of
 from eventnet.hardware.nir.layers import branch_of
+from eventnet.hardware.nir.readers import verdicts
 from eventnet.hardware.nir.simulate import Simulation, Traces
 from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, compared, identity
+from eventnet.hardware.parity_facts import warnings_of
 from eventnet.hardware.quantize import layers_of, names_of, rasterize, within
 from eventnet.hardware.reading import Reader, Reading
 
@@ -45,12 +46,14 @@ class Run(NamedTuple):
 
 
 def nir_report(
-    deployment: Deployment,
     model: nn.Module | list[nn.Module],
     path: Path,
     events: Events,
     labels: Tensor | None = None,
     *,
+    dt: float,
+    reading: Reading,
+    assumed: Sequence[str] = (),
     tolerance: float = 0.01,
     samples: int = 3,
     steps: int = 200,
@@ -60,38 +63,40 @@ def nir_report(
     What the file does with the events is measured if it passes the first two.
 
     Args:
-        deployment: of ``compile``: how long a step is, and how the outputs are read.
         model: LIF layers, at the end LIF or LI; see ``layers_of``.
         path: of the file.
+        dt: seconds of a step.
+        reading, assumed: how the outputs are read, and what was assumed about it; see ``trained.reading_of``.
         events, labels, tolerance, samples, steps: as of ``export``.
     """
-    layers, dt = layers_of(model), deployment.network.dt
-    report = ParityReport({"identity": identity("NIR", model, events, dt)})
+    layers = layers_of(model)
+    report = ParityReport({"identity": identity("NIR", model, events, dt, reading), "assumed": list(assumed)})
     try:
         found = _written(layers, path, dt)
     except (RuntimeError, OSError) as error:
-        report.gates = [Gate("L0", False, str(error))]
+        report.gates = [Gate("L0", False, str(error).replace(str(path), path.name))]
         report.gates += [Gate(name, None, "there is no file to run") for name in ("L1", "L2")]
         return report
     report.facts["identity"]["file_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    report.facts |= {"lost": _lost(found), "parameters": {"graph": {"delay_worst_s": found.delay_rounding}}}
+    report.facts |= {"parameters": {"graph": {"delay_worst_s": found.delay_rounding}}, **_readers(found)}
     same = _same(found, layers, rasterize(events[:samples], dt)[:steps].cpu())
     report.gates = [Gate("L0", True, f"{path.name}: {found!r}"), same]
     if same.passed is False:
         report.gates.append(Gate("L2", None, "the file is another network"))
         return report
-    _measure(report, found, model, deployment.reading, events, labels)
-    report.gates.append(accuracy_gate(report.facts, tolerance, "of the file, run in steps"))
+    _measure(report, found, model, reading, events, labels)
+    report.facts["warnings"] = warnings_of(report.facts)
+    report.gates.append(accuracy_gate(report.facts, tolerance, "in the file, run in steps"))
     return report
 
 
-def _lost(found: Imported) -> list[str]:
-    """What other tools lose."""
-    return [
-        f"by {reader} when it reads the file: {each}"
-        for reader, lost in lost_by_readers(found).items()
-        for each in lost
-    ]
+def _readers(found: Imported) -> dict[str, Any]:
+    """What other tools make of the file, and what they lose."""
+    read = verdicts(found)
+    return {
+        "lost": [f"{reader} {verdict}" for reader, verdict in read.items() if verdict.losses],
+        "readers": {reader: verdict.answer for reader, verdict in read.items()},
+    }
 
 
 def _written(layers: list[LIF | LI], path: Path, dt: float) -> Imported:

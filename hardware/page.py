@@ -43,6 +43,8 @@ __all__ = [
 WIDTH, HEIGHT = 4.2, 2.3  # inches
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#B8BCC2", "#22272E"  # as of eventnet.plots
 
+LONG = 24  # letters of a cell that is a sentence
+
 # Pictures keep a white ground in the dark. The dark colours are for screens only: paper is white whatever the screen was.
 CSS = """
 :root{color-scheme:light dark;--ink:#22272e;--soft:#59616c;--line:#d5d9de;--ground:#fff;--good:#00694f;--bad:#a83600;
@@ -66,6 +68,9 @@ th,td{padding:.35rem 1.2rem .35rem 0;text-align:left;vertical-align:top;border-b
 td{min-width:4.5rem}
 th{font-weight:600}
 thead th{color:var(--soft)}
+td.range{white-space:nowrap}
+td.long{min-width:11rem}
+.named tbody th{min-width:9rem}
 td .soft{overflow-wrap:anywhere}
 code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));gap:1rem;margin:.8rem 0}
@@ -73,6 +78,7 @@ figure{margin:0}
 a{color:inherit}
 h3{font-size:1.05rem;margin:1.8rem 0 .5rem}
 nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;list-style:none;padding:0;max-width:none;font-size:.9rem}
+nav li{min-width:0;overflow-wrap:anywhere}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,15rem),1fr));gap:.8rem;margin:1rem 0}
 .cards div{border:1px solid var(--line);border-radius:8px;padding:.7rem 1rem}
 .cards p{margin:0}
@@ -81,12 +87,13 @@ summary{cursor:pointer;padding:.4rem 0;font-weight:600}
 svg{display:block;width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:8px}
 svg *{stroke-linejoin:round;stroke-linecap:butt}
 @page{margin:15mm}
-@media print{:root{color-scheme:light}
-body{padding:0;max-width:none;font-size:10pt}
+@media print{:root{color-scheme:light;font-size:10pt}
+body{padding:0;max-width:none}
+p,li{orphans:3;widows:3}
 .figures{grid-template-columns:1fr 1fr}
 .scroll{overflow:visible}
 th,td{padding-right:.7rem}
-td{min-width:0}
+td,td.long,.named tbody th{min-width:0}
 .wide{font-size:8pt}
 .wide th,.wide td{padding-right:.4rem;overflow-wrap:anywhere}
 nav{display:none}
@@ -204,13 +211,24 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]], caption: s
     head = "".join(f'<th scope="col">{escape(cell)}</th>' if cell else "<td></td>" for cell in header)
     head = f"<thead><tr>{head}</tr></thead>\n" if header else ""
     body = ""
-    wide = ' class="wide"' if len(header) > 5 else ""  # smaller on paper, where nothing scrolls
+    rows = list(rows)
+    kinds = ["wide"] if len(header) > 5 else []  # smaller on paper, where nothing scrolls
+    kinds += ["named"] if len(header) > 3 and any(len(str(name)) > LONG for name, *_ in rows) else []
+    wide = f' class="{" ".join(kinds)}"' if kinds else ""
     for name, *cells in rows:
-        body += f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(x)}</td>" for x in cells) + "</tr>\n"
+        body += f'<tr><th scope="row">{escape(name)}</th>' + "".join(map(_cell, cells)) + "</tr>\n"
     return Html(  # the caption is not the table's own, which would scroll away; a tab stop, so that the keyboard can scroll too
         f'{paragraph(caption, "soft")}<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
         f"<table{wide}>\n{head}<tbody>{body}</tbody></table></div>"
     )
+
+
+def _cell(value: object) -> str:
+    """A cell; a range of numbers stays on one line, and a sentence is not squeezed into a word's width."""
+    text = re.sub(r"<[^>]*>", "", str(value)) if isinstance(value, Html) else str(value)
+    if re.fullmatch(r"[\d.,]+–[\d.,∞]+(\s\S{1,3})?", text):
+        return f'<td class="range">{escape(value)}</td>'
+    return f'<td class="long">{escape(value)}</td>' if len(text) > LONG else f"<td>{escape(value)}</td>"
 
 
 def section(heading: str, *parts: Html, level: int = 2, prefix: str = "") -> Html:

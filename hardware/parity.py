@@ -5,7 +5,7 @@
     L2  its accuracy is within a tolerance of the trained network's, on the same samples
     L3  Lava 0.10.0 does the same as the simulation, every spike, current and voltage, on a few samples
 
-A gate that was not run says so; it has not passed. What is left out or approximated is listed by name.
+A gate that was not run says so; it has not passed. What is left out or assumed is listed by name, and what is far off warned of.
 """
 
 from __future__ import annotations
@@ -36,38 +36,49 @@ from eventnet.hardware.files import contents
 from eventnet.hardware.loihi import Record, simulate
 from eventnet.hardware.mapping import check
 from eventnet.hardware.network import HardwareNetwork
+from eventnet.hardware.parity_facts import energy_of, warnings_of
 from eventnet.hardware.quantize import layers_of, names_of, weights_of
 from eventnet.hardware.reading import Reading
-from eventnet.hardware.trained import scores_of, state_of
+from eventnet.hardware.trained import fingerprint, scores_of, state_of
 
 if TYPE_CHECKING:
     from eventnet.hardware.deployment import Decision
 
-__all__ = ["Gate", "ParityReport", "accuracy_gate", "fan_out", "interval", "lava_gate", "measure"]
+__all__ = ["PAGE", "REPORT", "Gate", "ParityReport", "accuracy_gate", "fan_out", "interval", "lava_gate", "measure"]
 
+REPORT, PAGE = "parity.json", "parity.html"
 LAVA_SECONDS = 120  # that a sample may take
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One question and its answer; ``passed`` is None where it was not asked."""
+    """One question and its answer; ``passed`` is None where it was not asked, or where a ``word`` says why it has no answer."""
 
     name: str
     passed: bool | None
     text: str
+    word: str = ""
+
+    @property
+    def answer(self) -> str:
+        """In a word or two."""
+        return self.word or {True: "passed", False: "FAILED", None: "not run"}[self.passed]
 
     def __str__(self) -> str:
-        mark = {True: "passed", False: "FAILED", None: "not run"}[self.passed]
-        return f"{self.name}  {mark}: {self.text}"
+        return f"{self.name}  {self.answer}: {self.text}"
 
 
-@dataclass
+@dataclass(repr=False)
 class ParityReport:
     """What ``measure`` found; ``facts`` are plain values, ``pictures`` what a page draws."""
 
     facts: dict[str, Any]
     gates: list[Gate] = field(default_factory=list)
     pictures: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        gates = ", ".join(f"{gate.name} {gate.answer}" for gate in self.gates) or "no gates"
+        return f"ParityReport({gates}; {len(self.facts.get('warnings', ()))} warnings)"
 
     @property
     def ok(self) -> bool:
@@ -76,7 +87,9 @@ class ParityReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        gates = [{"name": gate.name, "passed": gate.passed, "text": gate.text} for gate in self.gates]
+        gates = [
+            {"name": gate.name, "passed": gate.passed, "answer": gate.answer, "text": gate.text} for gate in self.gates
+        ]
         return {**self.facts, "gates": gates, "ok": self.ok}
 
     def save(self, folder: str | Path) -> None:
@@ -86,7 +99,7 @@ class ParityReport:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         plain = json.dumps(_plain(self.to_dict()), indent=2, allow_nan=False) + "\n"
-        write_files({folder / "parity.json": plain.encode(), folder / "parity.html": page(self).encode()})
+        write_files({folder / REPORT: plain.encode(), folder / PAGE: page(self).encode()})
 
 
 @torch.no_grad()
@@ -115,17 +128,20 @@ def measure(
     dynamics, pictures = compare_spikes(model, few, network.dt, record.spikes, chip_voltage(network, record))
     facts: dict[str, Any] = {
         "identity": {
-            **identity("Loihi's arithmetic as of Lava 0.10.0", model, events, network.dt),
+            **identity("Loihi's arithmetic as of Lava 0.10.0", model, events, network.dt, deployment.reading),
             "chip": chip,
             "network_sha256": hashlib.sha256(contents(network)).hexdigest(),
         },
-        "lost": [*deployment.log.lost, *_merged(decision)],
+        "lost": list(deployment.log.lost),
+        "assumed": list(deployment.log.assumed),
         "parameters": deployment.log.errors,
         "dynamics": dynamics,
         "overflows": decision.overflows,
         "resources": {name: x for name, x in placement.to_dict().items() if name != "cores"},
         "counts": _counts(network, decision),
+        "energy": energy_of(counts_of(network, decision), network.dt),
     }
+    facts["warnings"] = warnings_of(facts, decision.merged)
     if labels is not None:
         facts["accuracy"] = compared(deployment.reading, model, events, labels, decision.scores)
     if gated_of(model) is None:
@@ -136,17 +152,17 @@ def measure(
 # ---- gates -----------------------------------------------------------------------------------------------------------------
 
 
-def accuracy_gate(facts: Mapping[str, Any], tolerance: float, where: str = "on the chip") -> Gate:
+def accuracy_gate(facts: Mapping[str, Any], tolerance: float, where: str = "in the fixed-point simulation") -> Gate:
     """L2: the loss of accuracy is at most ``tolerance``."""
     if not facts.get("accuracy", {}).get("labels", 1) or "accuracy" not in facts:
         return Gate("L2", None, "no labels were given")
-    loss = facts["accuracy"]["trained"]["share"] - facts["accuracy"]["chip"]["share"]
-    return Gate(
-        "L2",
-        loss <= tolerance + 1e-9,  # shares are rounded
-        f"accuracy {facts['accuracy']['trained']['share']:.2%} trained, {facts['accuracy']['chip']['share']:.2%} {where}: "
-        f"{loss:+.2%} lost, at most {tolerance:.2%} expected",
-    )
+    trained, exported = (facts["accuracy"][name]["share"] for name in ("trained", "chip"))
+    loss = trained - exported
+    text = f"accuracy {trained:.2%} trained (float), {exported:.2%} {where}: {100 * abs(loss):.2f} points "
+    text += f"{'lower' if loss >= 0 else 'higher'} than trained, {100 * tolerance:.2f} allowed"
+    if readout := facts.get("identity", {}).get("readout"):
+        text += f"; readout: {readout}{', assumed' if facts.get('assumed') else ''}"
+    return Gate("L2", loss <= tolerance + 1e-9, text)  # shares are rounded
 
 
 def chip_gate(facts: Mapping[str, Any]) -> Gate:
@@ -157,8 +173,9 @@ def chip_gate(facts: Mapping[str, Any]) -> Gate:
             "chip", True, f"fits on {found['num_cores']} cores of {found['profile']}, by the rules of hardware/mapping"
         )
     lines = "; ".join(each["line"] for each in found["violations"][:3])
+    text = f"{found['profile']}: {lines}"
     foreign = all(each["limit"] == "neuron_kinds" for each in found["violations"])
-    return Gate("chip", None if foreign else False, f"{found['profile']}: {lines}")
+    return Gate("chip", None, text, "not on this chip") if foreign else Gate("chip", False, text)
 
 
 def lava_gate(script: Path, samples: int) -> Gate:
@@ -187,13 +204,16 @@ def lava_gate(script: Path, samples: int) -> Gate:
 # ---- what is compared ------------------------------------------------------------------------------------------------------
 
 
-def identity(target: str, model: nn.Module | list[nn.Module], events: Events, dt: float) -> dict[str, Any]:
+def identity(
+    target: str, model: nn.Module | list[nn.Module], events: Events, dt: float, reading: Reading
+) -> dict[str, Any]:
     """What was compared, with what, on how many samples."""
     return {
         "eventnet": eventnet.__version__,
         "torch": torch.__version__,
         "target": target,
         "step_s": dt,
+        "readout": str(reading),
         "samples": events.batch_size,
         "samples_of_the_dynamics": chosen(events).batch_size,
         "model_sha256": fingerprint(state_of(model)),
@@ -252,22 +272,6 @@ def _weights(deployment: Any, layers: list[Any]) -> dict[str, Any]:
             scale = deployment.log.errors[name]["scale"] / 2.0**each.weight_exp
             found[each.name] = {"before": before.flatten(), "after": each.weight.flatten() / scale}
     return found
-
-
-def _merged(decision: Any) -> list[str]:
-    """What the chip could not be told of the samples."""
-    if not decision.merged:
-        return []
-    return [f"{decision.merged:,} input events that shared a step with another of their unit: they count once"]
-
-
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names and numbers."""
-    digest = hashlib.sha256()
-    for name, x in sorted(tensors.items()):
-        digest.update(name.encode())
-        digest.update(x.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:

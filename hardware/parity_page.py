@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eventnet.hardware import parity_pictures as pictures
+from eventnet.hardware.energy import Interval
 from eventnet.hardware.mapping.profiles import LIMITS
 from eventnet.hardware.page import (
     Html,
@@ -41,23 +42,37 @@ QUESTIONS = {
     "L2": "The accuracy is within a tolerance of the trained network's",
     "L3": "Lava does the same as the simulation, spike for spike",
 }
+OF_FILE = {
+    "L0": "The file loads",
+    "L1": "The file's equations and the layers' own agree to 1e-9",
+    "L2": QUESTIONS["L2"],
+}
 PASSED = {True: ("passed", "good"), False: ("FAILED", "bad"), None: ("not run", "open")}
 
 # What the errors of a parameter are called, and the factor to the unit in the words.
 PARAMETERS: Mapping[str, tuple[str, float]] = {
     "scale": ("scale (1/V)", 1),
     "weight_exp": ("exponent of the weights", 1),
-    "tau_syn": ("tau_syn, largest error (%)", 100),
-    "tau_mem": ("tau_mem, largest error (%)", 100),
-    "threshold": ("threshold, largest error (%)", 100),
+    "tau_syn_relative_error": ("tau_syn, largest error (%)", 100),
+    "tau_mem_relative_error": ("tau_mem, largest error (%)", 100),
+    "threshold_factor": ("threshold, factor that calibration chose", 1),
+    "threshold_relative_error": ("threshold, rounding error (%)", 100),
     "weight_sqnr_db": ("weights, SQNR (dB)", 1),
     "weight_clipped": ("weights clipped (%)", 100),
+    "input_weight_sqnr_db": ("input weights, SQNR (dB)", 1),
+    "sent_sqnr_db": ("values that are sent, SQNR (dB)", 1),
+    "events_that_differ": ("events that differ (%)", 100),
+    "beyond_table": ("pre-activations beyond the tables (%)", 100),
+    "trace_decay_error": ("decay of the trace, error", 1),
     "delay_worst_s": ("delays, largest error (s)", 1),
     "delay_mean_s": ("delays, mean error (s)", 1),
 }
 IDENTITY = {
     "step_s": "step (s)",
-    "network_sha256": "SHA-256 of the network on the chip",
+    "samples_of_the_dynamics": "samples whose spikes were compared",
+    "readout": "classes are read from",
+    "network_sha256": "SHA-256 of the integer network",
+    "file_sha256": "SHA-256 of the file",
     "model_sha256": "SHA-256 of the trained model",
 }
 
@@ -72,21 +87,38 @@ def page(report: ParityReport) -> str:
         (True, True)
     """
     facts, drawn = report.facts, report.pictures
+    names = _stages(facts)
     return document(
         TITLE,
-        _headline(report.gates),
-        section("Gates", _gates(report.gates)),
-        section("Accuracy per stage", *_accuracy(facts.get("accuracy"))),
-        section("What was lost", *_lost(facts.get("lost"))),
+        _headline(report.gates, _questions(facts)),
+        section("Warnings", *_warnings(facts)),
+        section("Gates", _gates(report.gates, _questions(facts))),
+        section("Accuracy per stage", *_accuracy(facts.get("accuracy"), names)),
+        section("Not carried over", *_lost(facts)),
         section("Errors of the parameters", *_parameters(facts.get("parameters"))),
         section("Dynamics", *_dynamics(facts)),
-        section("Spikes", *_rasters(drawn.get("rasters"), drawn.get("dt") or _step(facts))),
-        section("Voltage where they part", *_trace(drawn.get("trace"), facts)),
+        section("Spikes", *_rasters(drawn.get("rasters"), drawn.get("dt") or _step(facts), names)),
+        section("Voltage where they part", *_trace(drawn.get("trace"), facts, names)),
         section("Weights", *_weights(drawn.get("weights"))),
         section("Counts per sample", *_counts(facts.get("counts"))),
-        section("Resources on the chip", *_resources(facts.get("resources"))),
+        section("Energy per sample (estimate, not measurement)", *_energy(facts)),
+        section("Resources", *_resources(facts.get("resources"))),
         section("Identity", *_identity(facts.get("identity"))),
     )
+
+
+def _is_nir(facts: Facts) -> bool:
+    return (facts.get("identity") or {}).get("target") == "NIR"
+
+
+def _questions(facts: Facts) -> Mapping[str, str]:
+    """The gates that a target has."""
+    return OF_FILE if _is_nir(facts) else QUESTIONS
+
+
+def _stages(facts: Facts) -> Mapping[str, str]:
+    """What the trained and the exported network are called."""
+    return {**STAGES, "chip": "in the file, run in steps"} if _is_nir(facts) else STAGES
 
 
 def _absent(why: str) -> list[Html]:
@@ -105,65 +137,78 @@ def _listed(names: Iterable[str]) -> str:
 # ---- the answer ------------------------------------------------------------------------------------------------------------
 
 
-def _headline(gates: Sequence[Gate]) -> Html:
+def _headline(gates: Sequence[Gate], questions: Mapping[str, str]) -> Html:
     """Yes only where every gate passed, or all but Lava's, which needs an installation of its own."""
     failed = [gate.name for gate in gates if gate.passed is False]
-    missing = [gate.name for gate in gates if gate.passed is None]
-    missing = sorted([*missing, *(QUESTIONS.keys() - {gate.name for gate in gates})])
+    missing = [gate.name for gate in gates if gate.passed is None and not gate.word]
+    missing = sorted([*missing, *(questions.keys() - {gate.name for gate in gates})])
+    others = "".join(f" {gate.name}: {gate.word}." for gate in gates if gate.word)
     if failed:
         kind, answer = "bad", f"No. Failed: {_listed(failed)}."
     elif not missing:
-        kind, answer = "good", "Yes. All gates passed."
+        kind, answer = "good", "Yes. All gates passed." if not others else "Yes."
     elif missing == ["L3"]:
         kind, answer = "good", "Yes, as far as it was checked. Not run: L3, the comparison with Lava."
     elif {*missing} <= {"L3", "chip"}:  # what fits on a chip is another question
         kind, answer = "good", f"Yes, as far as it was checked. Not answered: {_listed(missing)}."
     else:
         kind, answer = "open", f"Not known. Gates not run: {_listed(missing)}."
-    return Html(f"<header><h1>{TITLE}</h1>\n{paragraph(answer, f'answer {kind}')}</header>")
+    return Html(f"<header><h1>{TITLE}</h1>\n{paragraph(answer + others, f'answer {kind}')}</header>")
 
 
-def _gates(gates: Sequence[Gate]) -> Html:
-    """All four, whether they were asked or not, and any others."""
-    found = [(gate.name, gate.passed, gate.text) for gate in gates]
-    names = {name for name, _, _ in found}
-    found += [(name, None, "was not asked for") for name in QUESTIONS if name not in names]
+def _warnings(facts: Facts) -> list[Html]:
+    """What is far off, and what was assumed."""
+    if "warnings" not in facts:
+        return _absent("the report does not say")
+    lines = [*facts.get("assumed", ()), *facts["warnings"]]
+    return [items(lines) if lines else paragraph("None.")]
+
+
+def _gates(gates: Sequence[Gate], questions: Mapping[str, str]) -> Html:
+    """All that the target has, whether they were asked or not, and any others."""
+    found = [(gate.name, gate.answer, PASSED[gate.passed][1], gate.text) for gate in gates]
+    names = {name for name, *_ in found}
+    found += [(name, *PASSED[None], "was not asked for") for name in questions if name not in names]
     rows = []
-    for name, passed, text in sorted(found, key=lambda each: each[0]):
-        mark, kind = PASSED[passed]
-        question = Html(f"{escape(QUESTIONS[name])}<br>") if name in QUESTIONS else Html()
+    for name, answer, kind, text in sorted(found, key=lambda each: each[0]):
+        question = Html(f"{escape(questions[name])}<br>") if name in questions else Html()
         what = Html(f'{question}<span class="soft">{escape(text)}</span>')
-        rows.append((name, Html(f'<span class="{kind}">{mark}</span>'), what))
+        rows.append((name, Html(f'<span class="{kind}">{escape(answer)}</span>'), what))
     return table(("gate", "answer", "question, and what was found"), rows, "A gate that was not run has not passed.")
 
 
 # ---- accuracy and losses ---------------------------------------------------------------------------------------------------
 
 
-def _accuracy(accuracy: Facts | None) -> list[Html]:
+def _accuracy(accuracy: Facts | None, names: Mapping[str, str]) -> list[Html]:
     """A picture, the same as a table, and what else was counted."""
     stages = {name: x for name, x in (accuracy or {}).items() if isinstance(x, Mapping)}
     if accuracy is None or not stages:
         return _absent("no labels were given")
     text = {name: f"{x['share']:.2%} ({x['low']:.2%} to {x['high']:.2%})" for name, x in stages.items()}
-    told = "; ".join(f"{STAGES.get(name, name)} {x}" for name, x in text.items())
-    picture = pictures.accuracy(stages)
+    words = "; ".join(f"{names.get(name, name)} {x}" for name, x in text.items())
+    picture = pictures.accuracy(stages, names)
     caption = "Dots: share of the labels that are right. Bars: Wilson's 95 % interval."
-    rows = [(STAGES.get(name, name), x) for name, x in text.items()]
-    words = {"agreement": "both say the same", "labels": "labels"}
+    rows = [(names.get(name, name), x) for name, x in text.items()]
     for name, x in accuracy.items():
         if name not in stages:
-            rows.append((words.get(name, name), f"{x:.2%}" if name == "agreement" else number(x)))
+            label = "both say the same" if name == "agreement" else name
+            rows.append((label, f"{x:.2%}" if name == "agreement" else number(x)))
     return [
-        figures(figure(picture, f"Accuracy per stage with 95 % intervals: {told}", caption)),
+        figures(figure(picture, f"Accuracy per stage with 95 % intervals: {words}", caption)),
         table(("stage", "accuracy (95 % interval)"), rows, "The same in numbers"),
     ]
 
 
-def _lost(lost: Sequence[str] | None) -> list[Html]:
+def _lost(facts: Facts) -> list[Html]:
+    """Features that are left out; of a file for other tools, what these lose."""
+    lost, readers = facts.get("lost"), facts.get("readers") or {}
     if lost is None:
         return _absent("the report does not say")
-    return [items(lost) if lost else paragraph("Nothing.")]
+    parts = [paragraph("By the file: nothing. By tools that read it:")] if readers and lost else []
+    parts.append(items(lost) if lost else paragraph("Nothing."))
+    whole = [reader for reader, answer in readers.items() if answer == "reads it"]
+    return [*parts, paragraph(f"Read as it is by {_listed(whole)}.")] if whole else parts
 
 
 def _by_name(facts: Mapping[str, Facts], lines: Mapping[str, Callable[[Facts], str]], caption: str) -> Html:
@@ -186,7 +231,7 @@ def _parameters(errors: Mapping[str, Facts] | None) -> list[Html]:
 
     keys = dict.fromkeys(key for x in errors.values() for key in x)  # in the order of the quantiser
     lines = {label: value_of(key, factor) for key in keys for label, factor in [label_of(key)]}
-    return [_by_name(errors, lines, "Integers beside the trained numbers, per population; a dash: it has none")]
+    return [_by_name(errors, lines, "Beside the trained numbers, per population; a dash: it has none")]
 
 
 # ---- dynamics --------------------------------------------------------------------------------------------------------------
@@ -203,7 +248,7 @@ def _dynamics(facts: Facts) -> list[Html]:
         return _absent("the network has no spiking layer that could be compared")
     lines: dict[str, Callable[[Facts], str]] = {
         "spikes, trained": lambda x: number(x["spikes_trained"]),
-        "spikes, on the chip": lambda x: number(x["spikes_chip"]),
+        "spikes, exported": lambda x: number(x["spikes_chip"]),
         "lag (steps)": lambda x: number(x["lag_steps"]),
         "distance": lambda x: number(x["distance"]),
     }
@@ -211,16 +256,16 @@ def _dynamics(facts: Facts) -> list[Html]:
         _by_name(
             layers,
             lines,
-            "Spikes per sample, how late the chip is, and how far its spikes are from the trained ones (0: the same)",
+            "Spikes per sample, how late the exported network is, and how far its spikes are from the trained ones (0: the same)",
         ),
         paragraph("The first spike that differs:"),
         items(f"{name}: {_where(x['first_divergence'], step)}" for name, x in layers.items()),
     ]
     overflows = {name: n for name, n in (facts.get("overflows") or {}).items() if n}
     if overflows:
-        some = ", ".join(f"{name} {n:,}" for name, n in overflows.items())
+        where = ", ".join(f"{name} {n:,}" for name, n in overflows.items())
         parts.append(
-            paragraph(f"Currents that wrapped or voltages that were clipped, times in all samples: {some}.", "bad")
+            paragraph(f"Currents that wrapped or voltages that were clipped, times in all samples: {where}.", "bad")
         )
     elif "overflows" in facts:
         parts.append(paragraph("No current wrapped and no voltage was clipped."))
@@ -232,15 +277,17 @@ def _where(found: Facts | None, step: float | None) -> str:
     if not found:
         return "none"
     when = f" ({number(1e3 * found['step'] * step, 'ms')})" if step else ""
-    only = "on the chip only" if found["fired_on"] == "chip" else "of the trained network only"
+    only = f"of the {'exported' if found['fired_on'] == 'chip' else 'trained'} network only"
     text = f"step {found['step']:,}{when}, sample {found['sample']}, neuron {found['neuron']}: then a spike {only}"
     above = found.get("chip_above_threshold")
     if above is not None:
-        text += f"; the chip's voltage was {abs(above):.2%} {'above' if above >= 0 else 'below'} the threshold"
+        text += (
+            f"; the exported neuron's voltage was {abs(above):.2%} {'above' if above >= 0 else 'below'} the threshold"
+        )
     return text
 
 
-def _rasters(layers: Mapping[str, Facts] | None, step: float | None) -> list[Html]:
+def _rasters(layers: Mapping[str, Facts] | None, step: float | None, names: Mapping[str, str]) -> list[Html]:
     """Of the first sample; both pictures of a layer have the same axes."""
     if not layers or not step:
         return _absent("the report keeps no spikes")
@@ -252,13 +299,13 @@ def _rasters(layers: Mapping[str, Facts] | None, step: float | None) -> list[Htm
         end = max([*trained[0], *chip[0], step])
         top = max([*trained[1], *chip[1], 0])
         for where, spikes in (("trained", trained), ("chip", chip)):
-            caption = f"{name}, {STAGES[where]}: {len(spikes[0]):,} spikes of {len(set(spikes[1])):,} neurons"
+            caption = f"{name}, {names[where]}: {len(spikes[0]):,} spikes of {len(set(spikes[1])):,} neurons"
             picture = pictures.raster(spikes, COLOURS[where], end, top)
             shown.append(figure(picture, f"Spikes over time: {caption}", caption))
     return [paragraph("The first sample that was compared."), figures(*shown)]
 
 
-def _trace(trace: Facts | None, facts: Facts) -> list[Html]:
+def _trace(trace: Facts | None, facts: Facts, names: Mapping[str, str]) -> list[Html]:
     """Both voltages around the first spike that only one of them has."""
     layers = facts.get("dynamics") or {}
     if not trace:
@@ -266,9 +313,13 @@ def _trace(trace: Facts | None, facts: Facts) -> list[Html]:
         return _absent("no spike differs in the samples that were compared" if same else "the report keeps no voltages")
     step = _step(facts)
     caption = f"{trace['name']}: {_where(trace, step)}."
-    parts = [figures(figure(pictures.trace(trace, step), f"Voltages of one neuron over time. {caption}", caption))]
+    parts = [
+        figures(figure(pictures.trace(trace, step, names), f"Voltages of one neuron over time. {caption}", caption))
+    ]
     if "trained" not in trace:
-        parts.append(paragraph("The chip's alone: a layer with refractory periods tells no voltage.", "soft"))
+        parts.append(
+            paragraph("The exported network's alone: a layer with refractory periods gives no voltage.", "soft")
+        )
     return parts
 
 
@@ -304,6 +355,27 @@ def _counts(counts: Facts | None) -> list[Html]:
     ]
 
 
+def _energy(facts: Facts) -> list[Html]:
+    """Ranges on each device."""
+    if _is_nir(facts):
+        return _absent("a NIR file holds equations, and what they cost is up to what runs them")
+    found = facts.get("energy")
+    if not found:
+        return _absent("no device has a price for all that was counted")
+
+    def text(joules: Sequence[float] | None) -> str:
+        return "not known" if joules is None else Interval(*joules).text("J")
+
+    rows = [
+        (name, *(text(x[f"{part}_joules_per_sample"]) for part in ("dynamic", "idle"))) for name, x in found.items()
+    ]
+    caption = "From these counts and published coefficients; batch size 1, without sensors and transfers"
+    return [
+        table(("device", "dynamic", "idle"), rows, caption),
+        paragraph("eventnet report shows dense baselines beside these, sources and assumptions.", "soft"),
+    ]
+
+
 def _resources(found: Facts | None) -> list[Html]:
     """Whether it fits; what does not and what to do; and what the answer rests on that no source states."""
     if not found:
@@ -311,14 +383,17 @@ def _resources(found: Facts | None) -> list[Html]:
     if "profile" not in found:  # of a file that is for no chip: how large it is
         sizes = [(name, number(x)) for name, x in found.items() if not isinstance(x, Mapping)]
         sizes += [(f"nodes: {kind}", number(x)) for kind, x in found.get("nodes", {}).items()]
-        return [*_absent("no chip was asked for"), table((), sizes, "Size of the network in the file")]
+        return [table((), sizes, "Size of the network in the file")]
     cores, profile = number(found.get("num_cores")), found.get("profile", "the chip")
-    if found.get("ok"):
+    violations = found.get("violations") or ()
+    if violations and all(x["limit"] == "neuron_kinds" for x in violations):
+        parts = [paragraph(f"No such neurons on {profile}: nothing was placed.", "open")]
+    elif found.get("ok"):
         parts = [paragraph(f"Fits on {profile}. Cores: {cores}.", "good")]
     else:
         parts = [paragraph(f"Does not fit on {profile}. Cores that it would take: {cores}.", "bad")]
     rows = []
-    for x in found.get("violations", ()):
+    for x in violations:
         where = _arrow(x["layer"]) + (f", neuron {x['neuron']}" if x.get("neuron") is not None else "")
         such = f" ({x['count']:,} such)" if x.get("count", 1) > 1 else ""
         rows.append(

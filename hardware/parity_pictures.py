@@ -1,4 +1,4 @@
-"""The pictures of a parity report: accuracy, spikes, voltages and weights of the trained network and on the chip.
+"""The pictures of a parity report: accuracy, spikes, voltages and weights of the trained network and the exported one.
 
 Each is as wide as a phone; names that a user gave stand in the page's captions, but for those of the stages.
 """
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["COLOURS", "STAGES", "accuracy", "histogram", "raster", "trace"]
 
 COLOURS = {"trained": BLUE, "chip": ORANGE}
-STAGES = {"trained": "trained", "chip": "on the chip"}
+STAGES: Mapping[str, str] = {"trained": "trained (float)", "chip": "fixed-point simulation"}
 BINS = 40
 MANY = 20_000  # spikes: more are pixels, a path of so many would be megabytes
 
 
-def accuracy(stages: Mapping[str, Mapping[str, float]]) -> Figure:
+def accuracy(stages: Mapping[str, Mapping[str, float]], names: Mapping[str, str] = STAGES) -> Figure:
     """One line a stage, the first on top; not from zero, as dots have no length that could mislead."""
     picture, axis = canvas(height=0.9 + 0.42 * len(stages))
     for k, (name, x) in enumerate(stages.items()):
@@ -35,7 +35,7 @@ def accuracy(stages: Mapping[str, Mapping[str, float]]) -> Figure:
         style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9, "color": INK}
         axis.annotate(f"{100 * x['share']:.1f}", (100 * x["share"], k), xytext=(0, 6), **style)
     # A "$" in a name is no formula.
-    axis.set_yticks(range(len(stages)), [STAGES.get(name, name) for name in stages], parse_math=False)
+    axis.set_yticks(range(len(stages)), [names.get(name, name) for name in stages], parse_math=False)
     axis.set_ylim(len(stages) - 0.5, -0.7)
     axis.margins(x=0.08)
     axis.set_xlabel("accuracy (%)")
@@ -61,7 +61,7 @@ def raster(spikes: tuple[Sequence[float], Sequence[int]], colour: str, end: floa
     return picture
 
 
-def trace(found: Mapping[str, Any], step: float | None) -> Figure:
+def trace(found: Mapping[str, Any], step: float | None, names: Mapping[str, str] = STAGES) -> Figure:
     """Voltages as shares of the threshold around the step where they part; ``trained`` may be missing."""
     picture, axis = canvas(height=2.8)
     times = [1e3 * t for t in found["times"]]
@@ -70,20 +70,20 @@ def trace(found: Mapping[str, Any], step: float | None) -> Figure:
     )  # where both are the same, the trained one's is seen between them
     for name, style in (("trained", "-"), ("chip", dashes)):
         if name in found:
-            axis.plot(times, found[name], color=COLOURS[name], linewidth=1.6, linestyle=style, label=STAGES[name])
+            axis.plot(times, found[name], color=COLOURS[name], linewidth=1.6, linestyle=style, label=names[name])
     axis.axhline(1, color=GREY, linewidth=1, zorder=0)
     if step:
         axis.axvline(1e3 * step * found["step"], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), label="they part")
     axis.set_xlabel("time (ms)")
     axis.set_ylabel("voltage / threshold")
     axis.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9, labelcolor=INK, borderpad=0
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, labelcolor=INK, borderpad=0
     )
     return picture
 
 
 def histogram(before: Tensor, after: Tensor) -> Figure:
-    """Edges lie between the levels of the chip, equally many in each bin: otherwise the rounding itself would make a comb."""
+    """Edges lie between the levels of the integers, equally many in each bin: otherwise the rounding itself would make a comb."""
     picture, axis = canvas()
     both = torch.cat([before, after, torch.zeros(1, dtype=before.dtype)])
     low, high = float(both.min()), float(both.max())

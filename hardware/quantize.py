@@ -22,15 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eventnet import LI, LIF, Events
+from eventnet import EGRU, LI, LIF, Events
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.network import MAX_DELAY, Dense, HardwareNetwork, Inputs, Projection
 
-__all__ = ["Log", "Scale", "layers_of", "quantize", "rasterize", "sqnr"]
+__all__ = ["Log", "Scale", "chain_of", "layers_of", "quantize", "rasterize", "sqnr"]
 
 FULL = 254  # the largest even weight
 TOP = 131_071  # the largest threshold
 EXPONENTS = range(0, -8, -1)  # of weights, tried in this order
+IDLE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.AlphaDropout)  # once training is over
 HEADROOM = 1.5  # of a readout's voltage beyond what a calibration batch showed
 
 
@@ -45,14 +46,34 @@ class Scale:
 
 @dataclass
 class Log:
-    """What quantising a network lost, and what was left out: ``errors[population][what]``, and lines of text."""
+    """What quantising a network lost: ``errors[population][what]``; features that are not carried over (``lost``), and what was
+    ``assumed``, in lines of text."""
 
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"errors": self.errors, "lost": self.lost}
+        return {"errors": self.errors, "lost": self.lost, "assumed": self.assumed}
+
+
+def chain_of(model: Any) -> list[Any] | None:
+    """The modules of a chain, from the input to the output, without those that do nothing once training is over; None if the
+    model is none: a layer, a list, an ``nn.Sequential`` or ``nn.ModuleList``, or a module with ``hidden`` and ``readout``.
+
+    Example:
+        >>> [type(each).__name__ for each in chain_of([LIF(4, 3), nn.Dropout(0.5), LI(3, 2)])]
+        ['LIF', 'LI']
+    """
+    if isinstance(model, LIF | LI | EGRU):
+        return [model]
+    if isinstance(model, nn.Sequential | nn.ModuleList | list | tuple):
+        return [each for each in model if not isinstance(each, IDLE)]
+    hidden, readout = getattr(model, "hidden", None), getattr(model, "readout", None)
+    if not (isinstance(hidden, nn.Module) and isinstance(readout, nn.Module)):
+        return None
+    return [*hidden, readout] if isinstance(hidden, nn.ModuleList) else [hidden, readout]
 
 
 def layers_of(model: nn.Module | list[nn.Module] | tuple[nn.Module, ...]) -> list[LIF | LI]:
@@ -62,25 +83,20 @@ def layers_of(model: nn.Module | list[nn.Module] | tuple[nn.Module, ...]) -> lis
     Raises:
         TypeError: something else, or a layer that the chip has no neurons for; it is named.
     """
-    if isinstance(model, LIF | LI):
-        parts: list[Any] = [model]
-    elif isinstance(model, nn.Sequential | nn.ModuleList | list | tuple):
-        parts = list(model)
-    elif isinstance(getattr(model, "hidden", None), nn.ModuleList) and hasattr(model, "readout"):
-        hidden: Any = model.hidden
-        parts = [*hidden, model.readout]
-    else:
+    parts = chain_of(model)
+    if parts is None:
         raise TypeError(
-            f"{type(model).__name__}: expected a chain of LIF and LI layers: a list of them, an nn.Sequential, or a module with "
-            "hidden (an nn.ModuleList) and readout"
+            f"{type(model).__name__}: expected a chain of LIF and LI layers, or [EGRU, nn.Linear]: a list of them, an "
+            "nn.Sequential, or a module with hidden (an nn.ModuleList) and readout"
         )
     for k, part in enumerate(parts):
         if not isinstance(part, LIF | LI):
             raise TypeError(
-                f"layer {k} is {type(part).__name__}: expected LIF or LI, the layers that an integer neuron exists for"
+                f"layer {k} is {type(part).__name__}: expected LIF or LI, the layers that an integer neuron exists for, or the "
+                "two layers [EGRU, nn.Linear]"
             )
         if isinstance(part, LI) and k + 1 < len(parts):
-            raise TypeError(f"layer {k} is LI, which tells nothing to the layers behind it: expected it at the end")
+            raise TypeError(f"layer {k} is LI, which sends nothing to the layers behind it: expected it at the end")
     if not parts:
         raise TypeError("expected at least one layer, got none")
     return parts
@@ -200,10 +216,12 @@ def integers_of(
         log.lost.append(
             f"{name}: decays too slow for 12 bits in steps of {dt:g} s; some of its neurons do not leak: take longer steps"
         )
-    errors["tau_syn"] = _worst(-dt / torch.log1p(-(du + 1) / 4096) / p["tau_syn"] - 1)
-    errors["tau_mem"] = _worst(-dt / torch.log1p(-dv / 4096) / p["tau_mem"] - 1)
+    errors["tau_syn_relative_error"] = _worst(-dt / torch.log1p(-(du + 1) / 4096) / p["tau_syn"] - 1)
+    errors["tau_mem_relative_error"] = _worst(-dt / torch.log1p(-dv / 4096) / p["tau_mem"] - 1)
     if isinstance(layer, LIF):
-        errors["threshold"] = _worst(vth / ((p["threshold"] - p["reset"]) * per_volt) - 1)
+        errors["threshold_factor"] = scale.threshold
+        wanted = (p["threshold"] - p["reset"]) * scale.threshold * per_volt
+        errors["threshold_relative_error"] = _worst(vth / wanted - 1)
     projections: list[Projection] = []
     for prefix, weight in weights_of(layer).items():
         end, delay = name if prefix else source, getattr(layer, f"{prefix}delay", None)
@@ -254,6 +272,16 @@ def largest_scale(name: str, layer: LIF | LI, dt: float, reach: Tensor | None = 
         f"{name}: a weight of {largest:.4g} V is too small beside the threshold: at most 17 bits lie between them on the chip; "
         "take shorter steps (dt), or prune what is never reached"
     )
+
+
+def check_finite(layers: list[LIF | LI], dt: float) -> None:
+    """An error that names the first parameter with a number that is not finite."""
+    for name, layer in zip(names_of(layers), layers, strict=True):
+        _numbers(name, layer, dt)
+        for key in ("delay", "recurrent_delay"):
+            delay = getattr(layer, key, None)
+            if delay is not None and not bool(torch.isfinite(delay).all()):
+                raise ValueError(f"{name}.{key}: expected finite seconds, got some that are not")
 
 
 def _numbers(name: str, layer: LIF | LI, dt: float) -> dict[str, Tensor]:

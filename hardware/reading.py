@@ -13,9 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["KINDS", "Reading", "Reader"]
+__all__ = ["KINDS", "Reading", "Reader", "accepted"]
 
-KINDS = ("max", "mean", "integral", "at", "last", "step_mean", "first_spike", "count")
+KINDS: Mapping[str, str] = {
+    "max": "largest voltage",
+    "mean": "mean voltage",
+    "integral": "integral of the voltage",
+    "at": "voltage at the end of every step",
+    "last": "voltage at the end",
+    "first_spike": "first spike",
+    "count": "count of spikes",
+}
+OF_LAYERS: Mapping[str, tuple[str, ...]] = {
+    "LI": ("max", "mean", "integral", "at"),
+    "LIF": ("first_spike", "count"),
+    "EGRU": ("last", "mean", "at"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,13 +37,14 @@ class Reading:
 
     Args:
         kind: ``"max"``, ``"mean"`` or ``"integral"`` of the voltage, or its samples ``"at"`` the end of every ``step``, or the
-            ``"last"`` at the end of a dt, or the mean of those, ``"step_mean"``; or the time of the ``"first_spike"``, or the
-            ``"count"`` of spikes.
+            ``"last"`` at the end of a dt; or the time of the ``"first_spike"``, or the ``"count"`` of spikes.
         factor: of the scores.
         decay: of the integral, seconds: V counts ``e^(-t/decay)`` and the integral is divided by it; None: alike at all times.
         step: seconds between two samples.
         volts, offset: of each output: ``V = volts v + offset``.
         lag: steps by which the outputs are late.
+        of_steps: the mean is that of the voltages at the end of each step, as of gated units, not that over time. (Older files
+            say ``"step_mean"``.)
     """
 
     kind: str
@@ -40,14 +54,21 @@ class Reading:
     volts: tuple[float, ...] = field(default=())
     offset: tuple[float, ...] = field(default=())
     lag: int = 0
+    of_steps: bool = False
 
     def __post_init__(self) -> None:
+        if self.kind == "step_mean":
+            object.__setattr__(self, "kind", "mean")
+            object.__setattr__(self, "of_steps", True)
         if self.kind not in KINDS:
             raise ValueError(f"readout: expected one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.kind == "at" and not (self.step and self.step > 0):
-            raise ValueError(f"readout 'at': expected the seconds of a step, got {self.step}")
+            raise ValueError(f"readout 'at': expected the seconds of a step, Reading('at', step=...), got {self.step}")
         for name in ("volts", "offset"):
             object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({KINDS[self.kind]})"
 
     def predict(self, scores: Tensor) -> Tensor:
         """The class of each sample, or of each step: the largest score, or the earliest spike."""
@@ -61,6 +82,19 @@ class Reading:
     def from_dict(plain: Mapping[str, Any]) -> Reading:
         """That of ``to_dict``."""
         return Reading(**plain)
+
+
+def accepted(reading: Reading, layer: str) -> None:
+    """An error if outputs of this kind of layer ("LI", "LIF", "EGRU") are not read so.
+
+    Example:
+        >>> accepted(Reading("max"), "LIF")
+        Traceback (most recent call last):
+        ValueError: readout 'max' of LIF outputs: expected first_spike or count
+    """
+    *others, last = OF_LAYERS[layer]
+    if reading.kind not in OF_LAYERS[layer]:
+        raise ValueError(f"readout {reading.kind!r} of {layer} outputs: expected {', '.join(others)} or {last}")
 
 
 class Reader:
@@ -83,7 +117,8 @@ class Reader:
         """Voltages and spikes ``(T, B, N)`` of the next steps."""
         step = torch.arange(self.done, self.done + len(v), device=v.device)[:, None] - self.reading.lag
         there = (step >= 0) & (step <= self.steps.to(v.device))
-        part = getattr(self, "_" + self.reading.kind)(v, spikes, step, there)
+        rule = "step_mean" if self.reading.kind == "mean" and self.reading.of_steps else self.reading.kind
+        part = getattr(self, "_" + rule)(v, spikes, step, there)
         merge: Callable[[Tensor, Tensor], Tensor] = {"max": torch.maximum, "first_spike": torch.minimum}.get(
             self.reading.kind, torch.add
         )
@@ -93,7 +128,7 @@ class Reader:
     def scores(self) -> Tensor:
         """``(B, N)``, for samples ``(B, K, N)``, as the float network's: logits, or times of first spikes (inf: none)."""
         if self.total is None:
-            raise ValueError("a reader that has seen no step has nothing to say; expected at least one")
+            raise ValueError("a reader without a step has no scores; expected at least one")
         return self.total if self.reading.kind in ("first_spike", "count") else self.total * self.reading.factor
 
     def _volts(self, v: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ MODULES = [
     f"{package.__name__}.{module.name}"
     for package in (eventnet, eventnet.layers, eventnet.kernels)
     for module in pkgutil.iter_modules(package.__path__)
-    if module.name in ("events", "initial", "losses", "metrics") or package is not eventnet
+    if module.name in ("events", "initial", "losses", "metrics")
+    or module.name.startswith("count")
+    or package is not eventnet
 ]
 HARDWARE = [
     module.name

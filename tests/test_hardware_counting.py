@@ -62,7 +62,6 @@ def enumerated(found: Deployment, events: Events) -> dict[str, dict[str, int]]:
     """Each sample alone: its spikes step by step, and what each does at each synapse."""
     network = found.network
     counts = {each.name: dict.fromkeys(ENUMERATED, 0) for each in network.populations}
-    size = {each.name: each.ports[""] if "" in each.ports else each.size for each in network.populations}
     for b in range(events.batch_size):
         record = simulate(network, found.raster(events[b : b + 1]), backend="reference")
         steps = int(events.num_steps(network.dt)[b]) + 1 + found.reading.lag
@@ -70,7 +69,7 @@ def enumerated(found: Deployment, events: Events) -> dict[str, dict[str, int]]:
         for name, own in counts.items():
             own["steps"] += steps
             own["spikes"] += sum(1 for x in spikes[name].flatten().tolist() if x != 0)
-            own["state_updates"] += 0 if isinstance(network[name], Inputs) else steps * size[name]
+            own["state_updates"] += 0 if isinstance(network[name], Inputs) else steps * network[name].size
         for each in network.projections:
             own = counts[each.target]
             kind = "multiply_accumulates" if each.message_bits else "accumulates"
@@ -136,17 +135,17 @@ def test_a_gated_network_as_enumerated():
     assert counts["hidden_1"].multiply_accumulates > 0 and counts["output"].multiply_accumulates > 0
 
 
-def small() -> tuple[Deployment, Events, nn.Module]:
+def small() -> tuple[Deployment, Events]:
     """A compiled network of two layers, and samples for it."""
     torch.manual_seed(2)
     model = nn.Sequential(LIF(6, 8, recurrent=True, delay=(0.0, 5e-3)), LI(8, 3))
     model[0].weight.data.abs_().mul_(8)
     events = random_events(4, 6, batch=20, events=20)
-    return compile(model, calibration=events, search=False), events, model
+    return compile(model, calibration=events, search=False), events
 
 
 def test_pieces_add_up(monkeypatch):
-    found, events, _ = small()
+    found, events = small()
     whole = count_deployed(found, events)
     monkeypatch.setattr(deployment, "SAMPLES", 3)
     monkeypatch.setattr(deployment, "STEPS", 7)
@@ -157,7 +156,7 @@ def test_pieces_add_up(monkeypatch):
 
 @given(st.permutations(range(20)), st.integers(1, 19))
 def test_samples_in_any_order_and_batches_add_up(order, cut):
-    found, events, _ = SMALL
+    found, events = SMALL
     parts = [count_deployed(found, events[order[:cut]]), count_deployed(found, events[order[cut:]])]
     for name, whole in WHOLE.items():
         assert parts[0][name] + parts[1][name] == whole
@@ -168,7 +167,7 @@ WHOLE = count_deployed(SMALL[0], SMALL[1])
 
 
 def test_silence_and_zero_weights_cost_nothing():
-    found, events, model = small()
+    found, events = small()
     quiet = count_deployed(found, events.keep(torch.zeros(events.num_events, dtype=torch.bool)))
     assert all(each.synaptic_operations == each.spikes == each.buffer_writes == 0 for each in quiet.values())
     assert quiet["hidden_0"].dense > 0 and quiet["hidden_0"].state_updates == WHOLE["hidden_0"].state_updates
@@ -180,7 +179,7 @@ def test_silence_and_zero_weights_cost_nothing():
 
 
 def test_the_report_counts_all_samples():
-    found, events, model = SMALL
+    found, events = SMALL
     counts = found.report(events).facts["counts"]
     assert counts["samples"] == 20
     operations = counts["synaptic_operations_per_sample"]

@@ -289,7 +289,7 @@ def test_plain_events_are_counted_where_they_happen():
     events = Events.from_list([([0.0, 0.0002, 0.0009, 0.0011], [1, 1, 0, 1])], num_units=2, duration=2 * STEP)
     deployment = compile(model(inputs=2), calibration=events)
     assert deployment.raster(events)[:, 0].tolist() == [[1, 2], [0, 1], [0, 0], [0, 0]]
-    assert "told as one graded spike" in deployment.log.lost[0]
+    assert "sent as one graded spike" in deployment.log.lost[0]
 
 
 def test_values_become_integers_and_what_that_loses_is_told():
@@ -305,7 +305,7 @@ def test_the_log_tells_what_was_lost():
     _, fine, _, apart = quantize_gated(model(num_layers=2), events, payload_bits=15)
     _, coarse, _, far = quantize_gated(model(num_layers=2), events, payload_bits=3)
     for name in ("hidden_0", "hidden_1"):
-        assert fine.errors[name]["told_sqnr_db"] > coarse.errors[name]["told_sqnr_db"] + 5
+        assert fine.errors[name]["sent_sqnr_db"] > coarse.errors[name]["sent_sqnr_db"] + 5
         assert apart[name] < far[name]
         assert fine.errors[name]["input_weight_sqnr_db"] > 40
 
@@ -495,7 +495,7 @@ def broken(**changes):
         (lambda: compile(model(), calibration=graded(0), dt=2e-3), "trained with steps of 0.001 s, expected those"),
         (
             lambda: compile(model(), calibration=graded(0), reading="max"),
-            "readout 'max' of gated units: expected one of",
+            "readout 'max' of EGRU outputs: expected last, mean or at",
         ),
         (
             lambda: compile(broken(threshold_l0=-0.1), calibration=graded(0)),

@@ -127,7 +127,7 @@ def test_the_page_shows_spikes_voltages_and_sizes(tmp_path):
     text = (tmp_path / "parity.html").read_text()
     below = {part.split("</h2>")[0]: part for part in text.split("<h2>")[1:]}
     assert below["Spikes"].count("<svg") == 4 and below["Voltage where they part"].count("<svg") == 1
-    assert "nodes: CubaLIF" in below["Resources on the chip"] and "Does not fit" not in text
+    assert "nodes: CubaLIF" in below["Resources"] and "Does not fit" not in text
 
 
 def test_a_network_without_spiking_layers_has_no_dynamics(tmp_path):

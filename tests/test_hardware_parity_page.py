@@ -16,8 +16,17 @@ from eventnet.hardware.parity_page import page
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 NASTY = "<script>alert('x')</script> & \"$\\frac{$\" --> </svg>"
-HEADINGS = ["Gates", "Accuracy per stage", "What was lost", "Errors of the parameters", "Dynamics", "Spikes"]
-HEADINGS += ["Voltage where they part", "Weights", "Counts per sample", "Resources on the chip", "Identity"]
+HEADINGS = [
+    "Warnings",
+    "Gates",
+    "Accuracy per stage",
+    "Not carried over",
+    "Errors of the parameters",
+    "Dynamics",
+    "Spikes",
+]
+HEADINGS += ["Voltage where they part", "Weights", "Counts per sample", "Energy per sample (estimate, not measurement)"]
+HEADINGS += ["Resources", "Identity"]
 ASKED = {"L0": True, "L1": True, "L2": True, "L3": True}
 
 
@@ -76,13 +85,21 @@ def gates(**passed: bool | None) -> list[Gate]:
 
 
 def some_facts() -> dict:
-    error = {"scale": 412.5, "weight_exp": -1.0, "tau_mem": 0.0125, "weight_sqnr_db": 41.5, "weight_clipped": 0.002}
+    error = {
+        "scale": 412.5,
+        "weight_exp": -1.0,
+        "tau_mem_relative_error": 0.0125,
+        "weight_sqnr_db": 41.5,
+        "weight_clipped": 0.002,
+    }
     delay = {"delay_worst_s": 5e-4, "recurrent_weight_sqnr_db": math.inf}
     where = {"step": 24, "sample": 3, "neuron": 7, "fired_on": "chip", "chip_above_threshold": 0.015}
     dynamics = {"spikes_trained": 12.5, "spikes_chip": 12.25, "lag_steps": 1, "distance": 0.07}
     return {
         "identity": {"eventnet": "0.1.0", "chip": "loihi2", "step_s": 1e-3, "model_sha256": "ab" * 32},
         "lost": [],
+        "warnings": [],
+        "energy": {"loihi1": {"dynamic_joules_per_sample": [1e-7, 2e-7], "idle_joules_per_sample": None}},
         "parameters": {"hidden_0": error | delay, "output": error},
         "dynamics": {"hidden_0": dynamics | {"first_divergence": where}},
         "overflows": {"hidden_0": 0},
@@ -122,7 +139,7 @@ def test_a_whole_report(whole):
     below = {heading: found.section(whole, heading) for heading in HEADINGS}
     assert below["Gates"].count(">passed<") == 4 and "text of L2" in below["Gates"]
     assert "90.00% (82.56% to 94.48%)" in below["Accuracy per stage"] and "97.00%" in below["Accuracy per stage"]
-    assert "<p>Nothing.</p>" in below["What was lost"]
+    assert "<p>Nothing.</p>" in below["Not carried over"]
     for row in (
         '<tr><th scope="row">scale (1/V)</th><td>412.5</td><td>412.5</td></tr>',
         '<tr><th scope="row">tau_mem, largest error (%)</th><td>1.25</td><td>1.25</td></tr>',
@@ -131,13 +148,15 @@ def test_a_whole_report(whole):
         '<tr><th scope="row">recurrent weights, SQNR (dB)</th><td>∞</td><td>–</td></tr>',
     ):
         assert row in below["Errors of the parameters"]
-    assert "hidden_0: step 24 (24 ms), sample 3, neuron 7: then a spike on the chip only" in below["Dynamics"]
-    assert "hidden_0, trained: 2 spikes of 2 neurons" in below["Spikes"]
-    assert "hidden_0, on the chip: 3 spikes of 3 neurons" in below["Spikes"]
+    assert (
+        "hidden_0: step 24 (24 ms), sample 3, neuron 7: then a spike of the exported network only" in below["Dynamics"]
+    )
+    assert "hidden_0, trained (float): 2 spikes of 2 neurons" in below["Spikes"]
+    assert "hidden_0, fixed-point simulation: 3 spikes of 3 neurons" in below["Spikes"]
     assert (
         "input → hidden_0" in below["Counts per sample"].replace("&gt;", ">") and "81,234" in below["Counts per sample"]
     )
-    assert "Fits on loihi2. Cores: 3." in below["Resources on the chip"]
+    assert "Fits on loihi2. Cores: 3." in below["Resources"]
     assert f"<code>{'ab' * 32}</code>" in below["Identity"] and "0.001" in below["Identity"]
 
 
@@ -194,7 +213,7 @@ def test_failures_and_further_stages():
     assert len(read(text).pictures) == 2 and ">FAILED<" in text
     assert "fine-tuned 89.00% (" in text  # the picture's own words
     assert "clipped, times in all samples: hidden_0 1,234." in text
-    assert "a layer with refractory periods tells no voltage" in text
+    assert "a layer with refractory periods gives no voltage" in text
     assert "Does not fit on loihi2. Cores that it would take: 3." in text
     row = "<td>fan-in</td><td>8,000 (3 such)</td><td>4,096</td><td>prune</td>"
     assert f'<th scope="row">hidden_0 → output, neuron 5</th>{row}' in text

@@ -12,7 +12,7 @@ from torch import nn
 
 from eventnet import EGRU, LI, LIF, Events
 from eventnet.hardware import Deployment, compile
-from eventnet.hardware.calibrate import calibrate, far, filtered, seen
+from eventnet.hardware.calibrate import as_raster, calibrate, filtered, van_rossum_distance
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.quantize import Scale, gain, layers_of, quantize, rasterize
 from eventnet.hardware.reading import KINDS, Reader, Reading
@@ -74,7 +74,7 @@ def test_integers_of_one_neuron():
     assert int(neurons.vth) == round(1.5 * scale / k)
     assert int(neurons.bias) == pytest.approx(64 * 0.6 * (1 - math.exp(-1 / 20)) * scale / k, rel=1e-3)
     assert log.errors["output"]["scale"] == pytest.approx(scale)
-    assert log.errors["output"]["tau_mem"] < 2e-3
+    assert log.errors["output"]["tau_mem_relative_error"] < 2e-3
 
 
 def test_small_weights_get_an_exponent_and_tiny_ones_are_refused():
@@ -105,7 +105,7 @@ def test_neuron_with_a_bias_alone_fires_as_often():
     exact = layer(events).times[: len(told)]
     assert len(told) > 15 and abs(len(told) - layer(events).num_events) <= 1
     # each spike is seen up to a step late, and the decay is off by as much as its rounding
-    allowed = dt * torch.arange(1, len(told) + 1) + log.errors["output"]["tau_mem"] * exact
+    allowed = dt * torch.arange(1, len(told) + 1) + log.errors["output"]["tau_mem_relative_error"] * exact
     assert bool(((told - exact).abs() <= allowed + dt).all())
 
 
@@ -123,7 +123,7 @@ def test_shorter_steps_come_nearer(options):
     for dt in (2e-3, 2.5e-4):  # for still shorter ones the decays, 12 bits, are too coarse
         network, _ = quantize([layer], dt)
         spikes = simulate(network, rasterize(events, dt)).spikes["output"]
-        distances.append(far(spikes, filtered(seen(told, dt, len(spikes)), dt, 10e-3), dt, 10e-3))
+        distances.append(van_rossum_distance(spikes, filtered(as_raster(told, dt, len(spikes)), dt, 10e-3), dt, 10e-3))
         missing.append(abs(told.num_events - int(spikes.sum())))
     assert told.num_events > 100
     assert distances[1] < 0.4 * distances[0] and missing[1] < 0.25 * missing[0]
@@ -156,7 +156,7 @@ def test_delay_beyond_the_buffer_is_refused_with_the_step_that_would_do():
     ("model", "message"),
     [
         ([nn.Linear(2, 2)], "layer 0 is Linear: expected LIF or LI"),
-        ([LI(2, 2), LIF(2, 2)], "layer 0 is LI, which tells nothing"),
+        ([LI(2, 2), LIF(2, 2)], "layer 0 is LI, which sends nothing"),
         ([], "at least one layer"),
         (nn.Linear(2, 2), "expected a chain of LIF and LI layers"),
         ([EGRU(2, 2), LI(2, 2)], "layer 0 is EGRU"),
@@ -199,11 +199,11 @@ def test_calibration_comes_nearer_than_the_largest_scale():
     layer, events = driven(5), stream(5)
     with torch.no_grad():
         layer.weight[0, 0] = 60.0  # an outlier, for which all others would be rounded coarsely
-    raster, goal = rasterize(events, 1e-3), filtered(seen(layer(events), 1e-3, 201), 1e-3, 10e-3)
+    raster, goal = rasterize(events, 1e-3), filtered(as_raster(layer(events), 1e-3, 201), 1e-3, 10e-3)
     found = {}
     for name, scales in (("largest", {}), ("searched", calibrate([layer], events, 1e-3)[0])):
         network, _ = quantize([layer], 1e-3, scales=scales)
-        found[name] = far(simulate(network, raster).spikes["output"], goal, 1e-3, 10e-3)
+        found[name] = van_rossum_distance(simulate(network, raster).spikes["output"], goal, 1e-3, 10e-3)
     assert found["searched"] < 0.9 * found["largest"]
 
 
@@ -287,7 +287,7 @@ def test_input_events_that_are_lost_are_counted_and_values_refused():
     once, twice = stream(0, batch=1, events=5), Events.from_list([([0.01] * 3, [0] * 3)], num_units=10, duration=0.2)
     deployment = compile([driven()], calibration=once, reading="count", search=False)
     assert deployment.run(once).merged == 0 and deployment.run(twice).merged == 2
-    assert "2 input events that shared a step" in deployment.report(twice).facts["lost"][-1]
+    assert "2 input events that shared a step" in deployment.report(twice).facts["warnings"][-1]
     graded = Events(torch.tensor([0.01]), torch.tensor([0]), torch.tensor([0, 1]), 10, 0.2, torch.tensor([2.0]))
     with pytest.raises(ValueError, match="expected none with values"):
         deployment.run(graded)

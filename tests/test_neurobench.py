@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -239,7 +241,9 @@ def test_a_forecast_is_that_of_the_network_and_counted_without_its_context(unit)
     said, _ = network.hidden((windows - network.mean) / network.deviation)
     told = said[749:-1].count_nonzero().item(), said[750:].count_nonzero().item()
     work = steps * (4 * 24 + 1) + 24 * told[0] + told[1]  # three of the direct weights are zero
-    assert found["SynapticOperations"]["Effective_MACs"] * steps == pytest.approx(work, abs=2 * 25)  # a unit at its threshold
+    assert found["SynapticOperations"]["Effective_MACs"] * steps == pytest.approx(
+        work, abs=2 * 25
+    )  # a unit at its threshold
     assert found["SynapticOperations"]["Dense"] == 4 * 24 + 8 * 24 + 8 + 4
     assert found["Footprint"] == 4 * (found["ParameterCount"] + 2 + 8 * (2 if unit == "egru" else 1) + 4)
 
@@ -251,11 +255,29 @@ def test_what_is_not_counted_is_refused():
         to_neurobench(nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1)))
     with pytest.raises(ValueError, match="expected dt > 0"):
         to_neurobench(nn.Linear(2, 2), dt=-1.0)
-    with pytest.raises(ValueError, match="steps of 0.001 s, got dt=0.002"):
+    with pytest.raises(ValueError, match=r"steps of 0\.001 s, got dt=0\.002"):
         to_neurobench(forecaster()[0], dt=2e-3)
     with pytest.raises(ValueError, match="a context is for"):
         to_neurobench(nn.Linear(2, 2), context=torch.zeros(3, 1))
     network = nn.Sequential(EGRU(2, 3, bidirectional=True))
     with pytest.raises(NotImplementedError, match="both directions"):
         to_neurobench(network)(torch.zeros(4, 1, 2))
-    assert dataclasses.is_dataclass(next(iter(EventLoader(data.EventDataset(poisson(1, 2, [0.1]), torch.tensor([0])))))[0])
+    assert dataclasses.is_dataclass(
+        next(iter(EventLoader(data.EventDataset(poisson(1, 2, [0.1]), torch.tensor([0])))))[0]
+    )
+
+
+def test_the_linear_floor_of_the_benchmark_forecasts_a_linear_series():
+    """A sine is its own linear forecast, and costs a multiplication per point of the window."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    import mackey_glass
+    from neurobench.models import TorchModel
+
+    series = (2 + torch.sin(torch.arange(1501.0, dtype=torch.float64) / 7))[:, None]
+    known = series[: mackey_glass.TRAINING]
+    model = mackey_glass.Linear(5, known).fit(known)
+    with torch.no_grad():
+        found = mackey_glass.in_harness(TorchModel(model), series)
+    assert found["smape"] < 1e-3 and found["macs"] == found["dense"] == 5 and found["parameters"] == 6
+    text = mackey_glass.table([{"contender": "linear", "repeat": 0, **found}])
+    assert "| linear | 0.00 | 1 | 5 | 5 | 6 |" in text and "| LSTM (published) | 13.37 |" in text

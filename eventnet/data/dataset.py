@@ -41,18 +41,19 @@ class EventDataset(Dataset[Sample]):
 
     def __init__(self, events: Events, labels: Tensor, transform: Callable[[Events], Events] | None = None) -> None:
         labels = torch.as_tensor(labels)
-        if labels.dim() not in (1, 2, 3) or labels.shape[0] != events.batch_size:
-            raise ValueError(
-                f"EventDataset: expected labels of shape (B,) or (B, T) for B = {events.batch_size} samples, or (B, T, N) of "
-                f"numbers to forecast, got {tuple(labels.shape)}"
-            )
-        if labels.is_complex() or labels.is_floating_point() != (labels.dim() == 3):
+        numbers = labels.is_floating_point()
+        if labels.is_complex() or (numbers and labels.dim() != 3):
             raise TypeError(
                 "EventDataset: labels must be integers (class numbers), or floats (B, T, N) to forecast, got "
                 f"{labels.dtype} of shape {tuple(labels.shape)}"
             )
+        if labels.dim() not in ((3,) if numbers else (1, 2)) or labels.shape[0] != events.batch_size:
+            raise ValueError(
+                f"EventDataset: expected labels of shape (B,) or (B, T) for B = {events.batch_size} samples, or floats (B, T, N) "
+                f"to forecast, got {tuple(labels.shape)}"
+            )
         self.events = events
-        self.labels = labels if labels.is_floating_point() else labels.to(torch.int64)
+        self.labels = labels if numbers else labels.to(torch.int64)
         self.transform = transform
 
     def __len__(self) -> int:

@@ -2,8 +2,8 @@
 
     x'(t) = beta x(t - tau) / (1 + x(t - tau)^n) - gamma x(t),    x(t) = x_0 for t <= 0
 
-with beta = 0.2, gamma = 0.1, n = 10. NeuroBench has a series for each tau from 17 to 30, with a past x_0 and a Lyapunov time of its
-own, in which 75 points are taken; ten Lyapunov times are for training, the ten after them for the test.
+with beta = 0.2, gamma = 0.1, n = 10. NeuroBench has a series for each tau from 17 to 30, with a past x_0 and a Lyapunov time of
+its own, in which 75 points are taken; ten Lyapunov times are for training, the ten after them for the test.
 
 NeuroBench distributes its series as files and asks that they be used, because a chaotic series depends on the last bits of its
 integrator. These are not those files: the equation, its parameters, the spacing and the offsets are NeuroBench's, the numbers are
@@ -88,11 +88,11 @@ def solve(times: np.ndarray, tau: float = 17.0, past: float = SERIES[17][1], *, 
     for k in range(1, intervals + 1):
         known = value[k - 1]
         middle = (known[:-1] + known[1:]) / 2 + h / 8 * (slope[k - 1, :-1] - slope[k - 1, 1:])
-        past = production(known)
-        gained = h / 6 * (whole * past[:-1] + 4 * half * production(middle) + past[1:])
+        g = production(known)
+        gained = h / 6 * (whole * g[:-1] + 4 * half * production(middle) + g[1:])
         value[k, 0] = known[-1]
         value[k, 1:] = fading[1:] * (known[-1] + np.cumsum(gained / fading[1:]))
-        slope[k] = past - GAMMA * value[k]
+        slope[k] = g - GAMMA * value[k]
     where = times / tau
     row = np.minimum(where.astype(np.int64), max(intervals - 1, 0))
     place = (where - row) * resolution
@@ -170,7 +170,12 @@ def load(
     """
     del root, seed
     training, end = TRAINING * POINTS, (TRAINING + TEST) * POINTS
-    for name, count, least in (("window", window, 1), ("length", length, 1), ("stride", stride, 1), ("warm_up", warm_up, 0)):
+    for name, count, least in (
+        ("window", window, 1),
+        ("length", length, 1),
+        ("stride", stride, 1),
+        ("warm_up", warm_up, 0),
+    ):
         if not isinstance(count, int) or count < least:
             raise ValueError(f"mackey_glass: {name} must be a whole number of points >= {least}, got {count!r}")
     if not 0 < validation_fraction < 1:

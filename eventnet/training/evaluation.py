@@ -20,9 +20,9 @@ __all__ = ["Evaluation", "evaluate_network"]
 class Evaluation:
     """What a network does on ``samples`` samples.
 
-    ``accuracy`` is per label (per step where labels are per step). Of forecasts it is None and there is ``smape``: the symmetric mean
-    absolute percentage error of what the network forecasts on its own, from a sample's first label on; ``loss`` is still one step
-    ahead. ``activity`` are the numbers of the network's meter:
+    ``accuracy`` is per label (per step where labels are per step). Of forecasts it is None and there is ``smape``: the symmetric
+    mean absolute percentage error of what the network forecasts on its own, from a sample's first label on; ``loss`` is still one
+    step ahead. ``activity`` are the numbers of the network's meter:
     ``spikes_per_inference`` and ``silent_share`` of spiking layers, ``activity`` and ``multiplications`` of gated ones.
     ``rates`` are each hidden layer's mean rates of events in Hz, one number per unit.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +17,9 @@ from eventnet.training.history import best_epoch
 from eventnet.training.network import Network
 from eventnet.training.recipe import GatedRecipe
 from eventnet.training.spiking import SpikingNetwork
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["activity_of", "draw"]
 
@@ -61,7 +64,7 @@ def draw(
 
 
 @torch.no_grad()
-def forecast_of(network: Network, splits: data.Splits) -> plots.Figure:
+def forecast_of(network: Network, splits: data.Splits) -> Figure:
     """What the network makes of the first test sample on its own, beside the series: the first number of each step."""
     events, labels = data.collate(splits.test[0])
     counted = objective.judged(labels)[0].any(-1)

@@ -88,7 +88,7 @@ class GatedNetwork(Network):
 
     @torch.no_grad()
     def forecast(self, events: Events, known: Tensor) -> Tensor:
-        """Outputs ``(B, K, outputs)`` of each step; after the first ``known`` steps ``(B,)`` the input is the network's own output.
+        """Outputs ``(B, K, outputs)`` of each step; after the first ``known`` steps ``(B,)`` the inputs are these outputs.
 
         The outputs of a step are the first units of the next one, whose other units are those of this step, moved on.
 
@@ -143,10 +143,11 @@ class GatedNetwork(Network):
         said: Tensor = pad_packed_sequence(flow)[0] if packed else flow
         return functional.dropout(said, self.recipe.dropout, self.training), heard
 
-    def read(self, x: Tensor, inputs: Tensor) -> Tensor:
-        """Logits, or the numbers of a forecast, from what the last layer says and the inputs of the same steps."""
+    def read(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Logits, or the numbers of a forecast, from what the last layer says and, if direct, the inputs of the same steps."""
         out: Tensor = self.readout(x)
         if self.direct is not None:
+            assert inputs is not None
             out = out + self.direct(inputs)
         if self.recipe.standardize:
             out = out * self.deviation + self.mean

@@ -27,8 +27,8 @@ class Heard(NamedTuple):
 class Outcome(NamedTuple):
     """What a network says about a batch.
 
-    ``scores``: ``(B, classes)`` logits, per step ``(B, K, classes)``, or the first spike times for the readout ``first_spike``; of
-    forecasts the numbers themselves, ``(B, K, outputs)``.
+    ``scores``: ``(B, classes)`` logits, per step ``(B, K, classes)``, or the first spike times for the readout ``first_spike``;
+    of forecasts the numbers themselves, ``(B, K, outputs)``.
     ``spikes``: of each spiking layer, from the input side; the output layer last if it spikes. ``heard``: by each gated layer.
     """
 
@@ -62,7 +62,7 @@ class Network(nn.Module):
         return self.recipe.learning_rate
 
     def forecast(self, events: Events, known: Tensor) -> Tensor:
-        """Outputs ``(B, K, outputs)`` of each step; after the first ``known`` steps ``(B,)`` the input is the network's own output.
+        """Outputs ``(B, K, outputs)`` of each step; after the first ``known`` steps ``(B,)`` the inputs are these outputs.
 
         Raises:
             DataError: the network does not go step by step.

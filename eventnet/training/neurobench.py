@@ -1,12 +1,12 @@
 """Networks of LIF, LI, EGRU and GRU layers in NeuroBench's own harness: ``to_neurobench(network, dt)``.
 
-NeuroBench counts what calls of linear, convolutional and recurrent cells of torch receive. Our layers are none of these, and those
-in continuous time have no steps. So the network runs as it is, and what each of its connections received is then given, step by
-step, to a linear layer with the same weights, which the harness watches:
+NeuroBench counts what calls of linear, convolutional and recurrent cells of torch receive. Our layers are none of these, and
+those in continuous time have no steps. So the network runs as it is, and what each of its connections received in each step is
+then given to a linear layer with the same weights, which the harness watches:
 
-- events from outside, in steps of ``dt``; of LIF layers also their own spikes, in the step in which they were fired, whenever they
-  arrive. Several plain spikes of a unit in one step are one for NeuroBench, which takes every number for 0 or not 0: ``merged``
-  says how many that left out. Graded events keep their values (added up), and are multiply-accumulates.
+- events from outside, in steps of ``dt``; of recurrent LIF layers also their own spikes, in the step in which they were fired,
+  whenever they arrive. Several plain spikes of a unit in one step are one for NeuroBench, which takes every number for 0 or
+  not 0: ``merged`` says how many that left out. Graded events keep their values (added up), and are multiply-accumulates.
 - of EGRU and GRU the input x(t) and the recurrent input, y(t-1) or h(t-1). The products of the gates with each other, three per
   unit and step, are no synaptic operations and are in no count (NeuroBench has them in that of ``torch.nn.LSTMCell``).
 - of linear layers, their input.
@@ -16,7 +16,8 @@ activation sparsity and membrane updates; an LI layer has a voltage and no spike
 are those of the network; the footprint adds the state that the layers keep between steps, as NeuroBench's own models do, without
 buffers of delayed spikes.
 
-Source: Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms and systems" (2025); neurobench 2.3.0.
+Source: Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms and systems" (2025), and its
+package neurobench, version 2.3.0.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def to_neurobench(
             layers; put into evaluation mode. Its weights are those of now: wrap it anew after training it further.
         dt: seconds of a step; a gated recipe's network has its own.
         context: ``(K, outputs)`` numbers before the first one of a batch, for a network of a recipe that forecasts. It is called
-            as NeuroBench calls its Mackey-Glass models: with a batch ``(T, 1, outputs)`` that is one series, of which only the first
-            number is used; the result is ``(T, outputs)``. The context itself is not counted.
+            as NeuroBench calls its Mackey-Glass models: with a batch ``(T, 1, outputs)`` that is one series, of which only the
+            first numbers are used; the result is ``(T, outputs)``. The context itself is not counted.
         output: from what the network returns to predictions; by default classes of a recipe's network, else nothing is changed.
 
     Called with ``Events``, an ``EventBatch`` (see ``EventLoader``) or a raster of spike counts ``(B, T, N)``.
@@ -78,7 +79,9 @@ def to_neurobench(
     if dt is not None and not 0 < dt < float("inf"):
         raise ValueError(f"to_neurobench: expected dt > 0 seconds, got {dt!r}")
     if dt is None and any(isinstance(layer, LIF | LI) for layer in network.modules()):
-        raise ValueError("to_neurobench: layers in continuous time are counted in steps; pass their length, such as dt=1e-3")
+        raise ValueError(
+            "to_neurobench: layers in continuous time are counted in steps; pass their length, such as dt=1e-3"
+        )
     if context is not None and not isinstance(network, GatedNetwork):
         raise ValueError("to_neurobench: a context is for a gated recipe's network that forecasts")
     if output is None:
@@ -140,7 +143,8 @@ class Group(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """One call of a layer: what each connection received, ``(T, B, in)``, the groups of units, ``(T, B)`` the steps that count."""
+    """One call of a layer: what each connection received, ``(T, B, in)``, the groups of units, and the steps that there are,
+    ``(T, B)``; ``merged`` spikes are those that NeuroBench's 0 and 1 leave out."""
 
     received: dict[str, Tensor]
     groups: dict[str, Group]
@@ -161,7 +165,7 @@ def connections(layer: nn.Module, tied: Tensor | None = None) -> dict[str, Tenso
     if isinstance(layer, nn.RNNBase):
         names = [f"weight_{kind}_l{k}" for k in range(layer.num_layers) for kind in ("ih", "hh")]
         return {name: getattr(layer, name).detach() for name in names}
-    weight: Tensor = layer.weight.detach()  # type: ignore[assignment, operator]
+    weight: Tensor = layer.weight.detach()  # type: ignore[operator]
     return {"weight": weight} if tied is None else {"weight": weight, "tied": tied}
 
 
@@ -245,7 +249,8 @@ def _of_gru(layer: nn.GRU, input: Tensor | PackedSequence, state: Tensor | None 
     received, groups = {}, {}
     for k in range(layer.num_layers):
         start = x.new_zeros(x.shape[1], layer.hidden_size) if state is None else state[k].reshape(x.shape[1], -1)
-        one = nn.GRU(x.shape[-1], layer.hidden_size, bias=layer.bias, dtype=x.dtype, device=x.device)
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
+            one = nn.GRU(x.shape[-1], layer.hidden_size, bias=layer.bias, dtype=x.dtype, device=x.device)
         one.load_state_dict({name: getattr(layer, name[:-1] + str(k)) for name in one.state_dict()})
         h = one(x, start[None])[0]
         received[f"weight_ih_l{k}"] = x
@@ -260,7 +265,7 @@ def state_of(layer: nn.Module) -> list[Tensor]:
     if isinstance(layer, LIF | LI):
         return [layer.weight.new_zeros(2, layer.out_features)]  # voltage and current
     if isinstance(layer, nn.RNNBase):
-        weight = layer.weight_hh_l0
+        weight: Tensor = layer.weight_hh_l0  # type: ignore[assignment]
         kept = [weight.new_zeros(1 + isinstance(layer, EGRU), layer.num_layers, layer.hidden_size)]
         traced = isinstance(layer, EGRU) and layer.trace_decay is not None
         return [*kept, weight.new_zeros(layer.hidden_size)] if traced else kept
@@ -342,7 +347,7 @@ def classes() -> Harness:
     from neurobench.models import NeuroBenchModel
     from snntorch import SpikingNeuron
 
-    class Units(SpikingNeuron):  # type: ignore[misc]
+    class Units(SpikingNeuron):
         """Passes outputs on, and shows the harness the membrane before and after."""
 
         def __init__(self) -> None:
@@ -353,14 +358,15 @@ def classes() -> Harness:
             self.mem = kept
             return outputs
 
-    class Wrapped(NeuroBenchModel):  # type: ignore[misc]
+    class Wrapped(NeuroBenchModel):
         """See ``to_neurobench``."""
 
         def __init__(
             self, network: nn.Module, dt: float | None, context: Tensor | None, output: Callable[[Any], Tensor]
         ) -> None:
             super().__init__()
-            self.network, self.dt, self.context, self.output = network, dt, context, output
+            self.network: Any = network
+            self.dt, self.context, self.output = dt, context, output
             self.layers = list(watched(network))
             self.shadow = Shadow(network, dict(self.layers), Units, context is not None)
             self.merged = 0
@@ -370,7 +376,7 @@ def classes() -> Harness:
         @torch.no_grad()
         def __call__(self, batch: Any) -> Tensor:
             if self.context is not None:
-                return self._forecast(batch)
+                return self._forecast(batch, self.context)
             events = batch.events if isinstance(batch, EventBatch) else batch
             if isinstance(events, Tensor) and self.dt is not None:
                 events = Events.from_dense(events.transpose(0, 1), self.dt)
@@ -382,12 +388,12 @@ def classes() -> Harness:
         def __net__(self) -> nn.Module:
             return self.shadow
 
-        def _forecast(self, batch: Tensor) -> Tensor:
-            series = torch.cat([self.context, batch[:, 0].to(self.context.dtype)])  # type: ignore[list-item, union-attr]
+        def _forecast(self, batch: Tensor, context: Tensor) -> Tensor:
+            series = torch.cat([context, batch[:, 0].to(context.dtype)])
             known, steps = len(series) - len(batch) + 1, len(batch)
             series[known:] = 0.0  # what the network must not know
             window = self.network.num_units // series.shape[1]
-            events = graded(lagged(series, window)[:, None], self.dt)
+            events = graded(lagged(series, window)[:, None], self.network.recipe.step)
             with recording(self.layers, self.dt) as found:
                 own = self.network.forecast(events, torch.tensor([known]))[0, -steps:]
             self._show({name: joined(calls, last=steps) for name, calls in found.items() if calls})
@@ -418,6 +424,7 @@ class Shadow(nn.Module):
             assert isinstance(network, GatedNetwork)
             states.append(network.readout.weight.new_zeros(network.num_units))  # the window of points
         self._real = (network, states)  # in a tuple: no child of this module
+        tied = network.embedding if isinstance(network, GatedNetwork) and network.recipe.tied else None
         self.linear, self.units = nn.ModuleDict(), nn.ModuleDict()
         for name, layer in layers.items():
             for k in range(getattr(layer, "num_layers", 1)):
@@ -425,9 +432,8 @@ class Shadow(nn.Module):
                     self.units[key(name, f"units_l{k}")] = units() if isinstance(layer, EGRU) else Activation()
                 elif not isinstance(layer, nn.Linear):
                     self.units[key(name, "units")] = units()
-            tied = isinstance(network, GatedNetwork) and network.recipe.tied and layer is network.readout
-            beyond = network.embedding.weight.detach().t() if tied else None
-            for connection, weight in connections(layer, beyond).items():
+            after = tied.weight.detach().t() if tied is not None and layer is network.readout else None
+            for connection, weight in connections(layer, after).items():
                 # in float64, in which NeuroBench's sums are exact
                 linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=torch.float64)
                 linear.weight = nn.Parameter(weight.to(torch.float64).clone(), requires_grad=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,7 +24,9 @@ def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
                 f"got {tuple(labels.shape)}"
             )
         counted = judged(labels)
-        return F.mse_loss(scores[counted], labels[counted].to(scores.dtype)) if bool(counted.any()) else 0 * scores.sum()
+        return (
+            F.mse_loss(scores[counted], labels[counted].to(scores.dtype)) if bool(counted.any()) else 0 * scores.sum()
+        )
     if scores.shape[:-1] != labels.shape:
         per_step = " (readouts 'at' and 'each' need a label per step, the others one per sample)"
         raise DataError(

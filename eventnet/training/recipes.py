@@ -244,11 +244,11 @@ _FORECAST = GatedRecipe(
     standardize=True,
     threshold_mean=0.05,
     learning_rate=5e-3,
-    learning_rate_decay=0.91,
+    learning_rate_decay=0.936,
     beta2=0.99,
     gradient_clip=1.0,
     batch_size=16,
-    epochs=32,
+    epochs=46,
     best="loss",
 )
 

@@ -192,7 +192,9 @@ def _check_objective(recipe: Recipe, splits: data.Splits) -> None:
     if not isinstance(recipe, GatedRecipe) or recipe.readout != "each":
         raise DataError(f"{splits.name} is to be forecast; expected a gated recipe with readout=each")
     if recipe.best != "loss":
-        raise DataError(f"{splits.name} is to be forecast, so there is no accuracy; expected best=loss, got {recipe.best}")
+        raise DataError(
+            f"{splits.name} is to be forecast, so there is no accuracy; expected best=loss, got {recipe.best}"
+        )
     if splits.num_units % splits.num_classes:
         raise DataError(
             f"{splits.name}: expected the {splits.num_units} units of a step to be whole steps of {splits.num_classes} numbers, "

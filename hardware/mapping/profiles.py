@@ -135,13 +135,13 @@ def profile(name: str) -> Profile:
         63
     """
     if name not in PROFILES:
-        raise ValueError(f"no profile {name!r}{_nearest(name, PROFILES)}; there are {', '.join(PROFILES)}")
+        raise ValueError(f"no profile {name!r}{_nearest(name, PROFILES)} There are {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def _nearest(name: str, names: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    return f": did you mean {near[0]!r}?" if near else ""
+    return f": did you mean {near[0]!r}?" if near else "."
 
 
 def _verified(value: Any, source: str) -> Limit:

@@ -31,6 +31,7 @@ from eventnet.hardware.nir.check import check_against
 from eventnet.hardware.nir.files import check_graph, write_graph
 from eventnet.hardware.nir.importing import Imported, from_nir
 from eventnet.hardware.nir.simulate import Rules, to_steps
+from eventnet.hardware.quantize import IDLE
 
 if TYPE_CHECKING:
     import nir
@@ -127,11 +128,11 @@ def write_nir(
 
 
 def flat_layers(model: Model) -> Iterator[Any]:
-    """The layers of a model in order, those of an ``nn.Sequential`` in it among them."""
-    if isinstance(model, nn.Sequential | list | tuple):
+    """The layers of a model in order, those of an ``nn.Sequential`` in it among them, without dropout."""
+    if isinstance(model, nn.Sequential | nn.ModuleList | list | tuple):
         for part in model:
             yield from flat_layers(part)
-    else:
+    elif not isinstance(model, IDLE):
         yield model
 
 

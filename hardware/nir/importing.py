@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from eventnet import Events
 from eventnet.hardware.nir.files import RESETTING, check_graph, read_graph
 from eventnet.hardware.nir.graph import Flat, flatten
 from eventnet.hardware.nir.layers import to_layers
@@ -18,7 +20,6 @@ from eventnet.hardware.nir.simulate import CHOICES, Rules, Traces, simulate, to_
 
 if TYPE_CHECKING:
     import nir
-    import torch
 
 __all__ = ["Imported", "from_nir"]
 
@@ -50,7 +51,14 @@ class Imported:
     def __call__(self, raster: Tensor, return_traces: bool = False) -> Tensor | tuple[Tensor, Traces]:
         """The output ``(T, B, ...)``, spikes or voltages, for input ``(T, B, ...)``; with ``return_traces`` also the spikes
         and voltages of every neuron node. All in float64."""
-        output, traces = simulate(self.flat, self.rules, raster)
+        given: Any = raster
+        if not isinstance(given, Tensor | np.ndarray):
+            hint = f"; events.to_dense({self.rules.dt:g}) makes one" if isinstance(given, Events) else ""
+            raise TypeError(
+                f"raster: expected a tensor (T, B, ...) of spikes in steps of {self.rules.dt:g} s, got "
+                f"{type(given).__name__}{hint}"
+            )
+        output, traces = simulate(self.flat, self.rules, torch.as_tensor(given))
         return (output, traces) if return_traces else output
 
     @property

@@ -7,8 +7,9 @@ at the same dt.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,10 +20,66 @@ from eventnet.hardware.nir.simulate import Rules
 if TYPE_CHECKING:
     import nir
 
-__all__ = ["lost_by_readers"]
+__all__ = ["Verdict", "lost_by_readers", "verdicts"]
 
 LINEAR = ("Input", "Output", "Affine", "Conv2d", "Flatten", "SumPool2d")
 SNNTORCH_DT = 1e-4  # seconds; written into its importer
+
+
+class Loss(NamedTuple):
+    """What a tool leaves out or takes for something else: of a node, of its field, or of the whole graph; ``refused`` if it reads
+    no file that has it."""
+
+    node: str
+    field: str
+    what: str
+    refused: bool = False
+
+    def __str__(self) -> str:
+        where = ".".join(part for part in (self.node, self.field) if part)
+        return f"{where}: {self.what}"
+
+
+class Verdict(NamedTuple):
+    """What a tool makes of a file: "reads it", "reads it, but loses", or "refuses it"; and why, alike nodes together."""
+
+    answer: str
+    losses: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.answer}: {'; '.join(self.losses)}" if self.losses else self.answer
+
+
+def verdicts(imported: Imported) -> dict[str, Verdict]:
+    """What each tool makes of this graph.
+
+    Example:
+        >>> from eventnet.hardware.nir import from_nir, to_nir
+        >>> for tool, verdict in verdicts(from_nir(to_nir([LIF(4, 3, bias=0.1), LIF(3, 2, bias=0.1)], dt=1e-4))).items():
+        ...     print(tool, verdict)
+        Norse reads it, but loses: v_leak: is also added to the current (2 nodes)
+        snnTorch refuses it: v_leak: refused (2 nodes)
+        Sinabs refuses it: there is no Linear (2 nodes); there is no CubaLIF (2 nodes)
+    """
+    return {tool: _verdict(losses) for tool, losses in _losses(imported).items()}
+
+
+def _verdict(losses: list[Loss]) -> Verdict:
+    if not losses:
+        return Verdict("reads it", ())
+    refusing = [loss for loss in losses if loss.refused]
+    alike: dict[tuple[str, str], list[Loss]] = {}
+    for loss in refusing or losses:  # a file that is refused loses nothing more
+        alike.setdefault((loss.field, loss.what), []).append(loss)
+    lines = [_together(*key, group) for key, group in alike.items()]
+    return Verdict("refuses it" if refusing else "reads it, but loses", tuple(lines))
+
+
+def _together(field: str, what: str, losses: list[Loss]) -> str:
+    """One line for losses that differ by the node only."""
+    if len(losses) == 1:
+        return str(losses[0])
+    return f"{field}: {what} ({len(losses)} nodes)" if field else f"{what} ({len(losses)} nodes)"
 
 
 def lost_by_readers(imported: Imported) -> dict[str, tuple[str, ...]]:
@@ -36,16 +93,20 @@ def lost_by_readers(imported: Imported) -> dict[str, tuple[str, ...]]:
         >>> lost["snnTorch"]
         ('layer_0_neuron.v_leak: refused',)
     """
+    return {tool: tuple(map(str, losses)) for tool, losses in _losses(imported).items()}
+
+
+def _losses(imported: Imported) -> dict[str, list[Loss]]:
     flat, rules = imported.flat, imported.rules
-    return {tool: tuple([*_of_rules(rules), *losses(flat, rules)]) for tool, losses in READERS.items()}
+    return {tool: [*_of_rules(rules), *losses(flat, rules)] for tool, losses in READERS.items()}
 
 
-def _of_rules(rules: Rules) -> Iterator[str]:
+def _of_rules(rules: Rules) -> Iterator[Loss]:
     """What all of them take for granted."""
     if rules.convention != "step":
-        yield "convention: a spike counts as 1 for one step, not as a pulse of area 1"
+        yield Loss("", "convention", "a spike counts as 1 for one step, not as a pulse of area 1")
     if rules.order != "current_first":
-        yield "order: the new current enters the voltage"
+        yield Loss("", "order", "the new current enters the voltage")
 
 
 def _nodes(flat: Flat, kinds: tuple[str, ...]) -> Iterator[tuple[str, str, nir.NIRNode]]:
@@ -55,69 +116,75 @@ def _nodes(flat: Flat, kinds: tuple[str, ...]) -> Iterator[tuple[str, str, nir.N
             yield name, flat.kind(name), flat.nodes[name]
 
 
-def _unread(flat: Flat, read: tuple[str, ...]) -> Iterator[str]:
+def _unread(flat: Flat, read: tuple[str, ...]) -> Iterator[Loss]:
     for name in flat.order:
         if flat.kind(name) not in read:
-            yield f"{name}: there is no {flat.kind(name)}"
+            yield Loss(name, "", f"there is no {flat.kind(name)}", True)
 
 
-def _flattened(flat: Flat) -> Iterator[str]:
+def _flattened(flat: Flat) -> Iterator[Loss]:
     for name, _, node in _nodes(flat, ("Flatten",)):
         if node.start_dim == 0:
-            yield f"{name}.start_dim: flattens the batch too; a sample at a time is read well"
+            yield Loss(name, "start_dim", "flattens the batch too; a sample at a time is read well")
 
 
-def _norse(flat: Flat, rules: Rules) -> Iterator[str]:
-    yield from _unread(flat, (*LINEAR, "Linear", "IF", "LIF", "CubaLIF"))
+def _norse(flat: Flat, rules: Rules) -> Iterator[Loss]:
+    unread = list(_unread(flat, (*LINEAR, "Linear", "IF", "LIF", "CubaLIF")))
+    graphs = Counter(
+        loss.node.rpartition(".")[0] for loss in unread
+    )  # it leaves out one node of a graph, and refuses two
+    yield from (loss._replace(refused=max(graphs.values()) > 1) for loss in unread)
     yield from _flattened(flat)
     for name, kind, node in _nodes(flat, ("IF", "LIF", "CubaLIF")):
         if node.v_reset.any() and rules.reset == "to_value":
-            yield f"{name}.v_reset: resets to 0"
+            yield Loss(name, "v_reset", "resets to 0")
         if kind == "CubaLIF" and node.v_leak.any():
-            yield f"{name}.v_leak: is also added to the current"
+            yield Loss(name, "v_leak", "is also added to the current")
         if kind == "LIF" and (node.r != 1).any():
-            yield f"{name}.r: is 1"
+            yield Loss(name, "r", "is 1")
         if kind == "IF" and (node.r * rules.dt != 1).any():
-            yield f"{name}.r: is 1, and dt 1 s"
+            yield Loss(name, "r", "is 1, and dt 1 s")
     for name in flat.order:
         if len(set(flat.sources(name)) - reached(name, flat.edges)) > 1:  # of a way back it makes the same as we do
-            yield f"{name}: what comes on several ways may come a step late"
+            yield Loss(name, "", "what comes on several ways may come a step late")
 
 
-def _snntorch(flat: Flat, rules: Rules) -> Iterator[str]:
+def _snntorch(flat: Flat, rules: Rules) -> Iterator[Loss]:
     yield from _unread(flat, (*LINEAR, "Linear", "AvgPool2d", "LIF", "CubaLIF"))
     yield from _flattened(flat)
     neurons = list(_nodes(flat, ("LIF", "CubaLIF")))
     if neurons and rules.dt != SNNTORCH_DT:
-        yield f"dt: is {SNNTORCH_DT:g} s"
+        yield Loss("", "dt", f"is {SNNTORCH_DT:g} s")
     if neurons and rules.reset == "subtract":
-        yield "reset: to 0"
+        yield Loss("", "reset", "to 0")
     for name, kind, node in neurons:
         if node.v_reset.any():
-            yield f"{name}.v_reset: resets to 0"
+            yield Loss(name, "v_reset", "resets to 0")
         if node.v_leak.any():
-            yield f"{name}.v_leak: refused"
+            yield Loss(name, "v_leak", "refused", True)
         if np.unique(node.v_threshold).size > 1:
-            yield f"{name}.v_threshold: refused where it differs from neuron to neuron"
+            yield Loss(name, "v_threshold", "refused where it differs from neuron to neuron", True)
         if kind == "CubaLIF" and not np.allclose(node.r, node.tau_mem / SNNTORCH_DT):
-            yield f"{name}.r: refused unless it is tau_mem / {SNNTORCH_DT:g} s"
+            yield Loss(
+                name, "r", f"refused unless it is tau_mem / {SNNTORCH_DT:g} s, as in files of dt={SNNTORCH_DT:g}", True
+            )
 
 
-def _sinabs(flat: Flat, rules: Rules) -> Iterator[str]:
+def _sinabs(flat: Flat, rules: Rules) -> Iterator[Loss]:
     yield from _unread(flat, (*LINEAR, "IF", "LIF"))
     for name, kind, node in _nodes(flat, ("IF", "LIF")):
-        yield f"{name}: may spike several times in a step"
+        yield Loss(name, "", "may spike several times in a step")
         if rules.reset == "to_value":
-            yield f"{name}.v_reset: the reset subtracts the threshold"
+            yield Loss(name, "v_reset", "the reset subtracts the threshold")
         if kind == "IF":
-            yield f"{name}: the voltage stops at -v_threshold"
+            yield Loss(name, "", "the voltage stops at -v_threshold")
         else:
-            yield f"{name}.tau: counts steps, and scales no input"
+            yield Loss(name, "tau", "counts steps, and scales no input")
             if node.v_leak.any():
-                yield f"{name}.v_leak: refused"
+                yield Loss(name, "v_leak", "refused", True)
 
 
-READERS: Mapping[str, Callable[[Flat, Rules], Iterator[str]]] = {
+READERS: Mapping[str, Callable[[Flat, Rules], Iterator[Loss]]] = {
     "Norse": _norse,
     "snnTorch": _snntorch,
     "Sinabs": _sinabs,
