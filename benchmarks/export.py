@@ -22,7 +22,7 @@ from typing import Any
 from measure import commit, machine
 
 from eventnet.hardware import Deployment, compile, export, finetune
-from eventnet.hardware.command import some
+from eventnet.hardware.command import subset
 from eventnet.hardware.parity import compared
 from eventnet.training import load_model
 from eventnet.training.batches import Batches
@@ -36,8 +36,8 @@ def measure(run: Path, options: argparse.Namespace) -> tuple[dict[str, Any], Dep
     network, _ = load_model(run)
     network.eval()
     recipe, splits = network.recipe, data_of(run, options.data_root)
-    events, labels = some(splits.test, None)
-    typical, _ = some(splits.train, options.calibration)
+    events, labels = subset(splits.test, None)
+    typical, _ = subset(splits.train, options.calibration)
     found: dict[str, Any] = {"run": run.name, "seed": recipe.seed, "samples": len(labels)}
 
     started = time.perf_counter()
@@ -52,7 +52,7 @@ def measure(run: Path, options: argparse.Namespace) -> tuple[dict[str, Any], Dep
             batches,
             epochs=options.finetune,
             learning_rate=options.learning_rate,
-            validation=some(splits.validation, None),
+            validation=subset(splits.validation, None),
             say=say,
         )
         found["finetune_seconds"] = round(time.perf_counter() - started, 1)

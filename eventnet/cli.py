@@ -111,10 +111,11 @@ def evaluate(
     from eventnet import training
 
     found = training.evaluate(run, part=part, data_root=data_root)
+    name, score = found.score
     _show(
         {
-            f"{part or 'test'} accuracy": f"{found.accuracy:.2%} of {found.samples} samples",
-            "loss": f"{found.loss:.4f}",
+            f"{part or 'test'} {name}": f"{score} of {found.samples} samples",
+            "loss": f"{found.loss:.4g}",
             "input events per inference": f"{found.input_events_per_inference:.1f}",
             **_activity(found),
         }
@@ -255,10 +256,18 @@ def demo(
         soft_wrap=True,
     )
     _export(folder, "loihi", folder / "loihi")
+    console.print("\nWhat an answer costs, counted on the fixed-point network; energies are estimates:", soft_wrap=True)
+    from eventnet.cli_hardware import benchmark_run, headline, report_runs
+
+    page = folder / "report.html"
+    _show(headline(benchmark_run(folder)))
+    report_runs([folder], page)
+    _show({"report": f"{page}: baselines, break-even, sources"})
     console.print(
         "\nTry next:\n"
         f"  eventnet evaluate {folder} --part validation\n"
         f"  eventnet export {folder} --to nir\n"
+        f"  eventnet benchmark {folder}\n"
         "  eventnet train digits --hidden 100,100 --epochs 20\n"
         "  eventnet train yinyang",
         highlight=False,
@@ -362,9 +371,10 @@ def _run(recipe: Recipe | None, folder: Path, **options: Any) -> None:
 
     result = training.train(recipe, folder, **options)
     test = result.test
+    name, score = test.score
     _show(
         {
-            "test accuracy": f"{test.accuracy:.2%} of {test.samples} samples, never used before",
+            f"test {name}": f"{score} of {test.samples} samples, never used before",
             **_best(result),
             "input events per inference": f"{test.input_events_per_inference:.1f}",
             **_activity(test),
@@ -393,7 +403,7 @@ def _best(result: Result) -> dict[str, str]:
     """The validation part after the epoch that was kept, by what it was chosen first."""
     epoch = f"(epoch {result.best_epoch}, the best)"
     if result.recipe.best == "loss":
-        return {"validation loss": f"{result.validation_loss:.4f} {epoch}"}
+        return {"validation loss": f"{result.validation_loss:.4g} {epoch}"}
     return {"validation accuracy": f"{result.validation_accuracy:.2%} {epoch}"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from eventnet.training import checkpoint, objective
 from eventnet.training.batches import Batches
 from eventnet.training.errors import CheckpointError, UserError
 from eventnet.training.recipe import GatedRecipe
-from eventnet.training.run import RESULT, data_of, recipe_of
+from eventnet.training.run import CONFIG, RESULT, data_of, recipe_of
 
-__all__ = ["BENCHMARK", "benchmark_run", "export_run", "report_runs", "summary"]
+__all__ = ["BENCHMARK", "benchmark_run", "export_run", "headline", "report_runs", "summary"]
 
 BENCHMARK, PARITY = "benchmark.json", "parity.json"
 TARGETS = ("loihi", "lava", "nir")  # folders of exports, beside the benchmark
@@ -30,13 +31,17 @@ def export_run(
     run: Path, to: str, out: Path, *, data_root: Path | None = None, say: Say = lambda text: None, **options: Any
 ) -> Any:
     """Export the network of a run; the ``ParityReport`` of ``eventnet.hardware.command``. Errors are the user's."""
-    from eventnet.hardware.command import carry
+    from eventnet.hardware import command
 
     network, _ = checkpoint.load_model(run)
     splits, recipe = data_of(run, data_root), network.recipe
+    if splits.forecasts:
+        raise UserError(
+            f"{run}: {recipe.name} forecasts numbers, and an exported network's classes are compared; not carried over yet"
+        )
     shuffled = Batches(splits.train, recipe.batch_size, shuffle=True, seed=recipe.seed)
     try:
-        return carry(network.eval(), splits, to, out, batches=shuffled, say=say, **options)
+        return command.export_run(network.eval(), splits, to, out, batches=shuffled, say=say, **options)
     except (ValueError, TypeError, OSError) as error:
         raise UserError(str(error)) from error
 
@@ -55,7 +60,7 @@ def benchmark_run(
 ) -> dict[str, Any]:
     """Count and estimate on the test part of a finished run; writes ``RUN/benchmark.json``."""
     from eventnet.hardware.benchmark import benchmark
-    from eventnet.hardware.command import some
+    from eventnet.hardware.command import subset
 
     recipe = recipe_of(run)
     if not (run / RESULT).is_file():
@@ -65,13 +70,13 @@ def benchmark_run(
     gated = isinstance(recipe, GatedRecipe)
     if gated and dt not in (None, recipe.step):
         raise UserError(f"--dt: the units were trained with steps of {recipe.step:g} s, expected those, got {dt:g}")
-    events, labels = some(splits.test, limit)
-    typical: Events = some(splits.train, calibration)[0]
+    events, labels = subset(splits.test, limit)
+    typical: Events = subset(splits.train, calibration)[0]
     try:
         facts = benchmark(
             network.eval(),
             events,
-            None if labels.is_floating_point() else labels,
+            None if splits.forecasts else labels,
             dt=recipe.step if gated else STEP if dt is None else dt,
             calibration=typical,
             predict=lambda outcome: objective.predict(recipe, outcome.scores),
@@ -91,6 +96,26 @@ def summary(facts: dict[str, Any]) -> Iterator[Any]:
     yield _advantage_table(facts)
     yield from facts["notes"]
     yield "All energies are estimates, not measurements; eventnet report shows sources and assumptions."
+
+
+def headline(facts: dict[str, Any]) -> dict[str, str]:
+    """The most important of them, a line each: work, and what it costs beside the strongest dense networks."""
+    from eventnet.hardware.energy import Interval
+
+    layers = facts["counts"][facts["charged"]].values()
+    work = sum(x["accumulates"] + x["multiply_accumulates"] for x in layers)
+    dense = max(sum(x["dense"] for x in layers), 1)
+    found = {"synaptic operations": f"{work:,.0f} per sample, {work / dense:.1%} of those of a dense network"}
+    for device in ("loihi1", "asic45"):
+        if device in facts["energy"]:
+            x = facts["energy"][device]
+            idle = x["idle_joules_per_sample"]
+            rest = "idle power not known" if idle is None else f"{Interval(*idle).text('J')} idle"
+            found[f"energy, {device}"] = f"{Interval(*x['dynamic_joules_per_sample']).text('J')} + {rest}, estimated"
+    for x in facts["baselines"]:
+        if x["profile"] == "asic45" and "zeros skipped" in x["name"]:
+            found[f"dense, {x['name']}"] = f"{Interval(*x['dynamic_joules_per_sample']).text('J')} on asic45, estimated"
+    return found
 
 
 def _accuracy_lines(facts: dict[str, Any]) -> Iterator[str]:
@@ -159,7 +184,6 @@ def report_runs(
 
     found = []
     for run in runs:
-        recipe = recipe_of(run)
         if not (run / BENCHMARK).is_file():
             say(f"{run}: no {BENCHMARK} yet")
             benchmark_run(run, data_root=data_root, say=say)
@@ -173,6 +197,16 @@ def report_runs(
             for target in TARGETS
             if (run / target / PARITY).is_file()
         }
-        result = checkpoint.read_json(run / RESULT)
-        found.append(Run(str(run), facts, parity, {"recipe": recipe.to_dict(), **result}))
+        links = {target: os.path.relpath(run / target / "parity.html", path.parent) for target in parity}
+        found.append(Run(str(run), facts, parity, _training(run), links))
     write_files({path: page(found).encode()})
+
+
+def _training(run: Path) -> dict[str, Any]:
+    """How a run was trained, as lines of a table."""
+    result, config = checkpoint.read_json(run / RESULT), checkpoint.read_json(run / CONFIG)
+    recipe = config["recipe"]
+    found = {"recipe": recipe["name"], "data": config["data"], "seconds": result["seconds"], "seed": recipe["seed"]}
+    found |= {"epochs": recipe["epochs"], "best_epoch": result["best_epoch"]}
+    names = {"test_accuracy": result["test"].get("accuracy"), "test sMAPE": result["test"].get("smape")}
+    return found | {name: value for name, value in names.items() if value is not None}

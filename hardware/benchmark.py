@@ -1,8 +1,8 @@
 """``benchmark``: what a trained network does for its answers, counted, and what that would cost, estimated beside dense networks.
 
 Counted are the trained network in floating point and, where it can be compiled, its fixed-point twin, which is what a chip would
-run. Event-driven devices are charged for the twin's operations (without one: for the trained network's); devices that compute
-every connection in every step, and the baselines, for the dense equivalent.
+run. Event-driven devices are charged for the twin's operations (without one: for the trained network's), events from outside
+included; devices that compute every connection in every step, and the baselines, for their dense equivalent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import eventnet
-from eventnet import Events, metrics
+from eventnet import EGRU, Events, metrics
 from eventnet.counting import Counts, count, per_sample_of
 from eventnet.hardware.baselines import Baseline, break_even, dense_twin, sparsity
 from eventnet.hardware.counting import counts_of
@@ -25,7 +25,7 @@ from eventnet.hardware.deployment import compile
 from eventnet.hardware.energy import estimate
 from eventnet.hardware.energy_profiles import ENERGY_PROFILES
 from eventnet.hardware.parity import interval
-from eventnet.hardware.trained import told_by
+from eventnet.hardware.trained import fingerprint, layer_spikes, state_of
 
 __all__ = ["FORMAT", "benchmark"]
 
@@ -33,7 +33,9 @@ FORMAT = 1
 BATCH = 64  # samples at a time
 ON = "asic45"  # where the baselines of the break-even run: the device with a price for arithmetic and memory
 COMPARED = ("loihi1", "spinnaker2", "asic45", "in_memory")  # event-driven devices, beside those baselines
-HIDDEN_ZEROS = 0.5  # share of a dense network's hidden activations that are zero: about what rectifiers give
+HIDDEN_ZEROS = (
+    0.5  # share of a dense network's hidden activations that are zero: about what rectifiers give; of a GRU none
+)
 BINS = 200  # of the activity over time
 MOST_SPIKES = 4000  # of a layer that are kept for a raster
 
@@ -78,12 +80,12 @@ def benchmark(
     right: list[Tensor] = []
     hook = model.register_forward_hook(lambda _, __, output: right.append(_predicted(output, predict)))
     try:
-        trained = count(model, _pieces(events), dt=dt)
+        trained = {"input": _inputs(events, dt), **count(model, _pieces(events), dt=dt)}
     finally:
         hook.remove()
     facts: dict[str, Any] = {
         "format": FORMAT,
-        "identity": _identity(events, dt),
+        "identity": _identity(events, dt) | {"model_sha256": fingerprint(state_of(model))},
         "accuracy": {"trained": _share(torch.cat(right), labels)} if labels is not None else {},
         "counts": {"trained": per_sample_of(trained)},
         "notes": [],
@@ -91,9 +93,16 @@ def benchmark(
     deployed = _deployed(model, events, labels, calibration, dt, facts, say)
     charged, source = (deployed, "fixed_point") if deployed else (trained, "trained")
     facts |= {"charged": source, "activity": _activity(charged, dt)}
-    facts |= _energy(charged, trained, dt)
+    gated = any(isinstance(each, EGRU) for each in model.modules())
+    facts |= _energy(charged, dt, events.num_units, 0.0 if gated else HIDDEN_ZEROS)
     facts |= {"rasters": _rasters(model, events[:1], dt), "learnt": _learnt(model)}
     return facts
+
+
+def _inputs(events: Events, dt: float) -> Counts:
+    """The events from outside as a layer without state: what sends them to the first layer."""
+    steps = int(events.num_steps(dt).sum())
+    return Counts(samples=events.batch_size, steps=steps, neurons=events.num_units, spikes=events.num_events)
 
 
 def _deployed(
@@ -127,17 +136,17 @@ def _deployed(
 # ---- what it costs ---------------------------------------------------------------------------------------------------------
 
 
-def _energy(charged: Mapping[str, Counts], trained: Mapping[str, Counts], dt: float) -> dict[str, Any]:
+def _energy(counts: Mapping[str, Counts], dt: float, inputs: int, hidden_zeros: float) -> dict[str, Any]:
     """Estimates on every device, the baselines, where they break even, and what sparsity saves."""
     energy: dict[str, Any] = {}
     refused: dict[str, str] = {}
     for name, profile in ENERGY_PROFILES.items():
         try:
-            energy[name] = estimate(charged if profile.event_driven else trained, profile, dt=dt).to_dict()
+            energy[name] = estimate(counts, profile, dt=dt).to_dict() | {"event_driven": profile.event_driven}
         except ValueError as error:
             refused[name] = str(error)
-    layers = {name: counts for name, counts in charged.items() if counts.dense}  # inputs have no connections
-    twins = dense_twin(layers, zero_share=_zeros(layers))
+    layers = {name: each for name, each in counts.items() if each.dense}  # inputs have no connections
+    twins = dense_twin(layers, zero_share=_zeros(layers, inputs, hidden_zeros))
     baselines = [twin.estimate(name, dt=dt).to_dict() for name in (ON, "arm", "gpu", "cpu") for twin in twins]
     even: dict[str, list[dict[str, Any]]] = {}
     for name in COMPARED:
@@ -168,15 +177,15 @@ def _sparsity(layers: Mapping[str, Counts]) -> list[dict[str, Any]]:
     ]
 
 
-def _zeros(layers: Mapping[str, Counts]) -> dict[str, float]:
-    """The share of zeros among each layer's inputs in a dense network: counted for the first, a rectifier's for the others."""
-    found = dict.fromkeys(layers, HIDDEN_ZEROS)
+def _zeros(layers: Mapping[str, Counts], inputs: int, hidden: float) -> dict[str, float]:
+    """The share of zeros among what each layer of a dense network receives: from outside as counted, from units ``hidden``."""
+    found = dict.fromkeys(layers, hidden)
     first = next(iter(layers))
     counts = layers[first]
-    possible = counts.dense / max(
-        counts.neurons, 1
-    )  # inputs x steps, and recurrent ones, which are not zero more often
-    found[first] = min(max(1 - counts.inputs / max(possible, 1), 0.0), 1.0)
+    outside = max(1 - counts.inputs / max(counts.steps * inputs, 1), 0.0)
+    recurrent = counts.dense != counts.steps * inputs * counts.neurons
+    share = inputs / (inputs + counts.neurons) if recurrent else 1.0  # of its connections that are from outside
+    found[first] = share * outside + (1 - share) * hidden
     return found
 
 
@@ -212,7 +221,7 @@ def _rasters(model: Any, sample: Events, dt: float) -> dict[str, Any]:
     """Spikes of the first sample: of the input, and of each layer of a model that can be compiled."""
     found = {"input": _raster(sample.times.tolist(), sample.units.tolist(), sample.num_units)}
     try:
-        layers = told_by(model, sample, dt, int(sample.num_steps(dt).max()) + 1)
+        layers = layer_spikes(model, sample, dt, int(sample.num_steps(dt).max()) + 1)
     except (TypeError, ValueError):  # another kind of model
         layers = []
     for layer in layers:

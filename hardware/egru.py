@@ -1,4 +1,4 @@
-"""EGRU units in plain integers: gates from tables, weights of 8 bits, what is told as a graded spike.
+"""EGRU units in plain integers: gates from tables, weights of 8 bits, what is sent as a graded spike.
 
 In step t, with what arrived at the ports, ``x (3H,)`` from below and ``h (3H,)`` from the layer itself (gates r, z, n):
 
@@ -6,10 +6,10 @@ In step t, with what arrived at the ports, ``x (3H,)`` from below and ``h (3H,)`
     H = (h m_h + 2^(s_h - 1) >> s_h) + b_h          z = table_z(X_z + H_z)         fired where v > threshold
                                                     u = X_n + (r H_n + 2^14 >> 15)
                                                     n = table_n(u)
-    told: y = min(v + 2^(14 - bits) >> 15 - bits, 2^bits - 1) where fired, else 0;      c = v - threshold where fired, else v
+    sent: y = min(v + 2^(14 - bits) >> 15 - bits, 2^bits - 1) where fired, else 0;      c = v - threshold where fired, else v
 
 ``>>`` shifts towards minus infinity, and binds weaker than ``+``. X, H and u count 1 as 2^12; r, z, n, v, c and thresholds as
-2^15; what is told as 2^bits, without a sign, as thresholds are at least 0 (bits = 15: nothing is rounded). A table holds its
+2^15; what is sent as 2^bits, without a sign, as thresholds are at least 0 (bits = 15: nothing is rounded). A table holds its
 function at 257 places, 1/16 apart, from -8 to 8; between two places the line through them counts:
 
     p = clip(u, -2^15, 2^15) + 2^15,   k = min(p >> 8, 255),   f = p - (k << 8)
@@ -77,14 +77,14 @@ class EGRUUnits(Population):
 
     Projections from below end at the port ``"input"``, those of the layer itself at ``"recurrent"``; both take ``3 size``
     numbers, in the order r, z, n. In a simulation ``u`` is the pre-activation of n (of what arrives, only z is not in it), ``v``
-    is c at the end of the step, and spikes are the values that are told. A unit whose v rounds to 0 may fire unheard.
+    is c at the end of the step, and spikes are the values that are sent. A unit whose v rounds to 0 may fire unheard.
 
     Args:
         name, size: of the population.
         input_multiplier, input_shift, input_bias: ``m_x`` (0 to 32,767), ``s_x`` (1 to 40) and ``b_x`` (-2^20 to 2^20).
         recurrent_multiplier, recurrent_shift, recurrent_bias: ``m_h``, ``s_h`` and ``b_h``, alike.
         threshold: 0 to 2^15, of each unit.
-        payload_bits: of what is told, 1 to 15.
+        payload_bits: of what is sent, 1 to 15.
         first_step: the first step in which the units act.
         table: of r, z and n, ``(3, 257)``; ``tables()`` if not given.
 
@@ -172,10 +172,10 @@ class EGRUStepper:
         v = ((z * state["v"] + (ONE - z) * n + ONE // 2) >> 15).to(torch.int32)
         fired = v > self.threshold
         lost = 15 - self.bits
-        told = ((v + ((1 << lost) >> 1)) >> lost).clamp(max=2**self.bits - 1)
+        sent = ((v + ((1 << lost) >> 1)) >> lost).clamp(max=2**self.bits - 1)
         state["u"], state["v"] = u.to(torch.int32), v - fired * self.threshold
         beyond = sum(int((p.abs() > ONE).sum()) for p in (x_r + h_r, x_z + h_z, u))
-        return told * fired, beyond
+        return sent * fired, beyond
 
     def scaled(self, end: str, arrived: Tensor) -> Tensor:
         """What arrived at a port as a part of the pre-activations, ``(B, 3 size)`` int64."""

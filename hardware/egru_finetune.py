@@ -59,9 +59,9 @@ class EGRUStage:
                 raise ValueError(f"{network.projections[k].name}: expected message_bits > 0, as units tell values")
 
     def apply(self, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        """c and what is told, ``(T, B, H)``, of what is heard ``(T, B, N)``, with a gradient to it and to the weights."""
-        told: tuple[Tensor, Tensor] = _Integers.apply(self, x, *weights)
-        return told
+        """c and what is sent, ``(T, B, H)``, of what is heard ``(T, B, N)``, with a gradient to it and to the weights."""
+        sent: tuple[Tensor, Tensor] = _Integers.apply(self, x, *weights)
+        return sent
 
     def run(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What the units tell, and their c."""
@@ -78,12 +78,12 @@ class EGRUStage:
         below, own = (multiplier / 2.0 ** shift.double() for multiplier, shift in pairs)
         return below.float(), own.float()
 
-    def slopes(self, x: Tensor, told: Tensor, c: Tensor, weights: Sequence[Tensor]) -> Slopes:
+    def slopes(self, x: Tensor, sent: Tensor, c: Tensor, weights: Sequence[Tensor]) -> Slopes:
         """The derivatives of all steps, from the numbers that the units had in them."""
         units, stepper = self.units, self.units.stepper(x.device)
         heard = (
             _arriving(source, w, self.network.projections[k].weight_exp)
-            for source, w, k in zip((x, told), weights, self.projections, strict=True)
+            for source, w, k in zip((x, sent), weights, self.projections, strict=True)
         )
         steps, size = len(c), units.size
         parts = [
@@ -104,7 +104,7 @@ class EGRUStage:
         acts = torch.arange(1, steps + 1, device=x.device)[:, None, None] >= units.first_step
         return Slopes(
             torch.cat([of_r, of_z, of_n], 2) * acts,
-            torch.cat([of_r, of_z, of_n * r], 2),  # in idle steps nothing was told to themselves
+            torch.cat([of_r, of_z, of_n * r], 2),  # in idle steps nothing was sent to themselves
             z,
             ((above > 0) + v * fires) / 2.0 ** (15 - units.payload_bits),
             1 - units.threshold.to(x.device) / ONE * fires,
@@ -118,29 +118,29 @@ class EGRUStage:
 
 
 class _Integers(torch.autograd.Function):
-    """A stage over all steps: ``x (T, B, I)`` and weights -> c and what is told ``(T, B, H)``, as floating-point numbers."""
+    """A stage over all steps: ``x (T, B, I)`` and weights -> c and what is sent ``(T, B, H)``, as floating-point numbers."""
 
     @staticmethod
     def forward(ctx: Any, stage: EGRUStage, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        told, c = stage.run(x, weights)
+        sent, c = stage.run(x, weights)
         ctx.stage = stage
-        ctx.save_for_backward(x, told, c, *weights)
+        ctx.save_for_backward(x, sent, c, *weights)
         ctx.mark_non_differentiable(out := c.double())
-        return out, told.to(torch.float32)
+        return out, sent.to(torch.float32)
 
     @staticmethod
-    def backward(ctx: Any, _: Any, grad_told: Tensor) -> Any:
+    def backward(ctx: Any, _: Any, grad_sent: Tensor) -> Any:
         stage: EGRUStage = ctx.stage
-        x, told, c, *weights = ctx.saved_tensors
+        x, sent, c, *weights = ctx.saved_tensors
         exps = [2.0 ** stage.network.projections[k].weight_exp for k in stage.projections]
         below, own = stage.factors()
-        slopes = stage.slopes(x, told, c, weights)
+        slopes = stage.slopes(x, sent, c, weights)
         back = (on_grid(weights[1]) * exps[1]).t() * own[:, None].to(x.device)
         steps = len(c)
-        dv = torch.zeros_like(grad_told)
-        dc = torch.zeros_like(grad_told[0])
+        dv = torch.zeros_like(grad_sent)
+        dc = torch.zeros_like(grad_sent[0])
         for t in range(steps - 1, -1, -1):
-            dy = grad_told[t]
+            dy = grad_sent[t]
             if t + 1 < steps:
                 dy = dy + (dv[t + 1].repeat(1, 3) * slopes.to_own[t + 1]) @ back
             dv[t] = dy * slopes.of_y[t] + dc * slopes.of_c[t]
@@ -149,7 +149,7 @@ class _Integers(torch.autograd.Function):
         of_below, of_own = thrice * slopes.to_below * below.to(x.device), thrice * slopes.to_own * own.to(x.device)
         found = [
             torch.einsum("tbj,tbn->jn", source[:-1].float(), grad[1:]) * e
-            for source, grad, e in zip((x, told), (of_below, of_own), exps, strict=True)
+            for source, grad, e in zip((x, sent), (of_below, of_own), exps, strict=True)
         ]
         grad_x = None
         if ctx.needs_input_grad[1]:
@@ -158,7 +158,7 @@ class _Integers(torch.autograd.Function):
         return None, grad_x, *found
 
 
-def _arriving(told: Tensor, weight: Tensor, exponent: int) -> Tensor:
-    """What arrives in each step of what was told ``(T, B, N)`` in the one before, int64; exact, as below 2^53."""
-    sums = (told[:-1].double() @ on_grid(weight).double()) * 2.0**exponent
+def _arriving(sent: Tensor, weight: Tensor, exponent: int) -> Tensor:
+    """What arrives in each step of what was sent ``(T, B, N)`` in the one before, int64; exact, as below 2^53."""
+    sums = (sent[:-1].double() @ on_grid(weight).double()) * 2.0**exponent
     return torch.cat([torch.zeros_like(sums[:1]), sums.floor()]).to(torch.int64)

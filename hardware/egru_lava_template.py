@@ -42,7 +42,7 @@ class PyEGRU(PyLoihiProcessModel):
     H = (h m_h + 2^(s_h - 1) >> s_h) + b_h          z = table_z(X_z + H_z)         fired where v > threshold
                                                     u = X_n + (r H_n + 2^14 >> 15)
                                                     n = table_n(u)
-    told: min(v + 2^(14 - bits) >> 15 - bits, 2^bits - 1) where fired, else 0;     c = v - threshold where fired, else v
+    sent: min(v + 2^(14 - bits) >> 15 - bits, 2^bits - 1) where fired, else 0;     c = v - threshold where fired, else v
     """
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
@@ -76,9 +76,9 @@ class PyEGRU(PyLoihiProcessModel):
         v = (z * self.v.astype(np.int64) + (2**15 - z) * n + 2**14) >> 15
         fired = v > self.threshold
         bits = int(self.payload_bits[0])
-        told = np.minimum((v + ((1 << (15 - bits)) >> 1)) >> (15 - bits), 2**bits - 1)
+        sent = np.minimum((v + ((1 << (15 - bits)) >> 1)) >> (15 - bits), 2**bits - 1)
         self.u[:], self.v[:] = u.astype(np.int32), v - fired * self.threshold
-        self.s_out.send((told * fired).astype(np.int32))
+        self.s_out.send((sent * fired).astype(np.int32))
 
     def scaled(self, arrived: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """What arrived at a port as a part of the pre-activations."""

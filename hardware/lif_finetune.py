@@ -55,8 +55,8 @@ class LIFStage:
 
     def apply(self, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         """v and spikes ``(T, B, N)`` of what is heard, with a gradient to it and to the weights."""
-        told: tuple[Tensor, Tensor] = _Integers.apply(self, x, *weights)
-        return told
+        sent: tuple[Tensor, Tensor] = _Integers.apply(self, x, *weights)
+        return sent
 
     def run(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Spikes, v before the reset, and the mini network's u."""
@@ -88,11 +88,11 @@ class _Integers(torch.autograd.Function):
         grad_v, grad_s = (g if g is None else g.to(torch.float32) for g in grads)
         compiled = stage.backend == "cpu" and x.device.type == "cpu"
         grad_a = (adjoint_cpu if compiled else adjoint)(stage, ctx.full, spikes, grad_v, grad_s, weights)
-        told = [x, spikes.to(torch.float32)]
+        sent = [x, spikes.to(torch.float32)]
         found: list[Tensor | None] = []
         for k, (weight, delay) in enumerate(zip(weights, stage.delays, strict=True)):
             scale = 2.0 ** stage.network.projections[stage.projections[k]].weight_exp
-            found.append((of_weight_cpu if compiled else of_weight)(told[k], grad_a, delay, weight.shape) * scale)
+            found.append((of_weight_cpu if compiled else of_weight)(sent[k], grad_a, delay, weight.shape) * scale)
         grad_x = of_input(grad_a, weights[0], stage.delays[0]) if ctx.needs_input_grad[1] else None
         return None, grad_x, *found
 

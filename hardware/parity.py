@@ -1,4 +1,4 @@
-"""Is the exported network the trained one? What was lost, where they part, and four gates.
+"""Is the exported network the trained one? What is not carried over, where they part, and four gates.
 
     L0  the files load
     L1  what the files say is the network that was simulated, bit for bit
@@ -44,7 +44,7 @@ from eventnet.hardware.trained import fingerprint, scores_of, state_of
 if TYPE_CHECKING:
     from eventnet.hardware.deployment import Decision
 
-__all__ = ["PAGE", "REPORT", "Gate", "ParityReport", "accuracy_gate", "fan_out", "interval", "lava_gate", "measure"]
+__all__ = ["PAGE", "REPORT", "Gate", "ParityReport", "accuracy_gate", "fan_out", "fingerprint", "interval", "lava_gate", "measure"]
 
 REPORT, PAGE = "parity.json", "parity.html"
 LAVA_SECONDS = 120  # that a sample may take

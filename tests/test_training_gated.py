@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from test_training import StopAt, rows, same_weights
 
-from eventnet import EGRU, Events, cli, data
+from eventnet import EGRU, Events, cli, counting, data
 from eventnet.training import (
     RECIPES,
     DataError,
@@ -319,3 +320,16 @@ def test_dropout_is_for_training_only():
     assert evaluate_network(network, dataset) == evaluate_network(network, dataset) and network.training
     network.eval()
     assert network(events).scores.equal(network(events).scores)
+
+
+def test_tied_outputs_are_counted():
+    """The product with the embedding's weight, which has no layer of its own, costs outputs x embedding in each step."""
+    recipe = GatedRecipe(name="mine", hidden=(6,), step=1e-3, embedding=5, tied=True, readout="each")
+    network = build(recipe, 7, 7)
+    events = Events.from_list([([0.0, 1e-3, 2e-3], [1, 4, 2])], num_units=7, duration=3e-3)
+    found = counting.count(network, [events], dt=1e-3)
+    assert found["tied"].multiply_accumulates == 3 * 5 * 7
+    assert found["embedding"].accumulates == 3 * 5  # one-hot inputs
+    assert set(network.state_dict()) == {*dict(network.named_parameters())}  # the weight has one name
+    copied = copy.deepcopy(network)
+    assert copied.tied.shared[0] is copied.embedding

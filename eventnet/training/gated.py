@@ -10,6 +10,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from eventnet import EGRU, Events, constrain_, losses
+from eventnet.counters_torch import product
+from eventnet.counting import Counts, counter, total
 from eventnet.layers.egru_steps import within
 from eventnet.training.errors import DataError, RecipeError
 from eventnet.training.meter import GatedMeter
@@ -54,6 +56,7 @@ class GatedNetwork(Network):
             # tied, the outputs are compared with the embeddings of the units
             self.readout = nn.Linear(recipe.hidden[-1], recipe.embedding if recipe.tied else num_classes)
             self.bias = nn.Parameter(torch.zeros(num_classes)) if recipe.tied else None
+            self.tied = None if self.embedding is None or not recipe.tied else TiedOutput(self.embedding)
             self.direct = nn.Linear(num_units, num_classes, bias=False) if recipe.direct else None
             if self.direct is not None:
                 nn.init.zeros_(self.direct.weight)
@@ -151,10 +154,7 @@ class GatedNetwork(Network):
             out = out + self.direct(inputs)
         if self.recipe.standardize:
             out = out * self.deviation + self.mean
-        if self.recipe.tied:
-            assert self.embedding is not None
-            out = functional.linear(out, self.embedding.weight.t(), self.bias)
-        return out
+        return out if self.tied is None else self.tied(out, self.bias)
 
     def penalty(self, outcome: Outcome, progress: float) -> Tensor | None:
         """What the units' activity adds to the loss."""
@@ -173,6 +173,32 @@ class GatedNetwork(Network):
     def meter(self) -> GatedMeter:
         """What adds up the activity of an epoch."""
         return GatedMeter(self.recipe.hidden)
+
+
+class TiedOutput(nn.Module):
+    """Logits ``E^T x + b`` from the weight E of an embedding, which stays the embedding's own: a module, so that it is counted.
+
+    Source: Press & Wolf, "Using the output embedding to improve language models" (EACL 2017).
+    """
+
+    def __init__(self, embedding: nn.Linear) -> None:
+        super().__init__()
+        self.shared = (embedding,)  # in a tuple: not a module of this one, so that its weight has one name
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(x, self.shared[0].weight.t(), bias)
+
+
+@counter(TiedOutput)
+def _tied(layer: TiedOutput, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, dt: float) -> Counts:
+    weight, x = layer.shared[0].weight.t(), args[0]
+    outputs = Counts(
+        steps=output.numel() // len(weight),
+        neurons=len(weight),
+        inputs=int(x.count_nonzero()),
+        spikes=int(output.count_nonzero()),
+    )
+    return total([outputs, product(x, weight)])
 
 
 def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.RNNBase:

@@ -144,7 +144,7 @@ def from_nir(
 
 
 def _said(graph: nir.NIRGraph, name: str) -> dict[str, Any]:
-    """The rules that a graph's metadata tells, checked."""
+    """The rules that a graph's metadata states, checked."""
     said: dict[str, Any] = {}
     for piece in ("dt", "reset", *ASSUMED):
         if piece not in graph.metadata:

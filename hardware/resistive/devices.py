@@ -51,6 +51,46 @@ SMALLEST = 1e-7  # of g in logarithms: a cell that does not conduct drifts as on
 BLOCK = 16  # torch draws normal numbers in blocks of this many
 
 
+# ---- checks ---------------------------------------------------------------------------------------------------------
+
+
+def check_age(age: float) -> None:
+    """An error unless it is a finite number of seconds >= 0."""
+    if not (math.isfinite(age) and age >= 0):
+        raise ValueError(f"age: expected seconds since programming, finite and >= 0, got {age}")
+
+
+def check_conductance(conductance: Tensor, g_max: float, g_min: float = 0.0) -> None:
+    """An error unless all are from g_min to g_max; a millionth of the range is forgiven."""
+    if conductance.numel() == 0:
+        return
+    slack = 1e-6 * (g_max - g_min)
+    low, high = (each.item() for each in conductance.aminmax())
+    if not (low >= g_min - slack and high <= g_max + slack):  # NaN is not either
+        got = high if low >= g_min - slack else low
+        raise ValueError(
+            f"conductance: expected {g_min:g} to {g_max:g} S, got {got:g}; to_pair scales weights to that range"
+        )
+
+
+def _polynomial(coefficients: tuple[float, ...], g: Tensor) -> Tensor:
+    found = torch.zeros_like(g)
+    for each in reversed(coefficients):
+        found = found * g + each
+    return found
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a share from 0 to 1, got {value}")
+
+
+def _not_negative(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name}: expected a number >= 0, finite, got {value}")
+
+
 # ---- random numbers -------------------------------------------------------------------------------------------------
 
 
@@ -72,9 +112,9 @@ def seeded(*seed: int) -> torch.Generator:
 
 
 def normals(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """``shape`` standard normal numbers on the device and in the dtype of ``like``; rows of the last dimension follow one another.
+    """``shape`` standard normal numbers on the device and in the dtype of ``like``.
 
-    Drawn row by row in whole blocks, so that rows drawn in several calls are those drawn in one.
+    Drawn row by row (rows of the last dimension) in whole blocks, so that rows drawn in several calls are those drawn in one.
 
     Example:
         >>> once, twice = seeded(0), seeded(0)
@@ -82,10 +122,10 @@ def normals(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) ->
         >>> normals((3, 5), once, torch.zeros(())).equal(torch.cat(parts))
         True
     """
-    *outer, last = shape
+    *outer, last = shape or (1,)
     padded = -(-last // BLOCK) * BLOCK
     drawn = torch.randn(*outer, padded, generator=generator, dtype=torch.float32)
-    return drawn[..., :last].to(like.device, like.dtype)
+    return drawn[..., :last].reshape(shape).to(like.device, like.dtype)
 
 
 def _uniforms(shape: torch.Size, generator: torch.Generator, like: Tensor) -> Tensor:
@@ -160,7 +200,9 @@ class ProgrammingNoise:
 
     def __post_init__(self) -> None:
         if len(self.times) != len(self.coefficients) or not self.times:
-            raise ValueError(f"expected one polynomial for each time, got {len(self.coefficients)} for {len(self.times)} times")
+            raise ValueError(
+                f"expected one polynomial for each time, got {len(self.coefficients)} for {len(self.times)} times"
+            )
         if list(self.times) != sorted(set(self.times)):
             raise ValueError(f"times: expected ascending seconds, got {self.times}")
         _not_negative(first_time=self.times[0], reference=self.reference)
@@ -169,7 +211,9 @@ class ProgrammingNoise:
         """Standard deviation in siemens for targets ``g`` in units of ``g_max``, ``age`` seconds after programming."""
         check_age(age)
         if age > self.times[-1] and len(self.times) > 1:
-            raise ValueError(f"programming noise was measured up to {self.times[-1]:g} s after programming, got age={age:g}")
+            raise ValueError(
+                f"programming noise was measured up to {self.times[-1]:g} s after programming, got age={age:g}"
+            )
         later = next((k for k, time in enumerate(self.times) if age <= time), len(self.times) - 1)
         found = _polynomial(self.coefficients[later], g)
         if later > 0 and age < self.times[later]:
@@ -190,6 +234,10 @@ class Clipped(NamedTuple):
     def __call__(self, g: Tensor) -> Tensor:
         """The value for ``g = G / G_max``."""
         return (self.slope * g.clamp(min=SMALLEST).log() + self.offset).clamp(self.low, self.high)
+
+
+PCM_MEAN = Clipped(-0.0155, 0.0244, 0.049, 0.1)
+PCM_STD = Clipped(-0.0125, -0.0059, 0.008, 0.045)
 
 
 @dataclass(frozen=True)
@@ -213,8 +261,8 @@ class Drift:
         tensor([0.7943, 0.6310])
     """
 
-    mean: Clipped = Clipped(-0.0155, 0.0244, 0.049, 0.1)
-    std: Clipped = Clipped(-0.0125, -0.0059, 0.008, 0.045)
+    mean: Clipped = PCM_MEAN
+    std: Clipped = PCM_STD
     start: float = 20.0
 
     def __post_init__(self) -> None:
@@ -390,7 +438,7 @@ class Cell:
         if self.stuck is not None:
             drawn = _uniforms(target.shape, cells, target)
             on, off = drawn < self.stuck.on, drawn >= 1 - self.stuck.off
-            stuck = torch.where(on, self.g_max, torch.where(off, self.g_min, torch.nan)).to(target.dtype)
+            stuck = torch.full_like(target, torch.nan).masked_fill(on, self.g_max).masked_fill(off, self.g_min)
         if self.programming is not None:
             deviation = normals(shape, writing, target)
         return Chip(self, target, scale, deviation, exponents, stuck)
@@ -478,39 +526,3 @@ HFOX = Cell(g_max=40e-6, programming=HFOX_PROGRAMMING, read=ReadNoise(proportion
 
 PCM = Cell(g_max=25e-6, programming=PCM_PROGRAMMING, drift=Drift(), read=FlickerNoise())
 """Phase-change memory as measured by Nandakumar et al. (ICECS 2019)."""
-
-
-# ---- checks ---------------------------------------------------------------------------------------------------------
-
-
-def check_age(age: float) -> None:
-    """An error unless it is a finite number of seconds >= 0."""
-    if not (math.isfinite(age) and age >= 0):
-        raise ValueError(f"age: expected seconds since programming, finite and >= 0, got {age}")
-
-
-def check_conductance(conductance: Tensor, g_max: float, g_min: float = 0.0) -> None:
-    """An error unless all are from g_min to g_max; a millionth of the range is forgiven."""
-    slack = 1e-6 * (g_max - g_min)
-    good = (conductance >= g_min - slack) & (conductance <= g_max + slack)  # neither holds for NaN
-    if not bool(good.all()):
-        worst = conductance[~good].flatten()[0].item()
-        raise ValueError(f"conductance: expected {g_min:g} to {g_max:g} S, got {worst:g}; a weight is scaled to it by to_pair")
-
-
-def _polynomial(coefficients: tuple[float, ...], g: Tensor) -> Tensor:
-    found = torch.zeros_like(g)
-    for each in reversed(coefficients):
-        found = found * g + each
-    return found
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a share from 0 to 1, got {value}")
-
-
-def _not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name}: expected a number >= 0, finite, got {value}")

@@ -16,8 +16,8 @@ conductance is within 1 % of the largest one, and the currents for inputs of any
 to 100 rows and columns, uniform, random and sparse, measured against the nodal solution. A column whose cells hardly conduct
 at all carries little but what leaks through its neighbours: its own relative error is not bounded.
 
-If all cells conduct G, the largest a is ``r G R (R + 1)`` for R rows and columns: 0.35 ohm per cell and 40 uS reach 0.2 at 119 x 119
-cells; conductances uniform from 0 to 40 uS at about 168 x 168.
+If all cells conduct G, the largest a is ``r G R (R + 1)`` for R rows and columns: with 0.35 ohm per cell it reaches 0.2 at
+119 x 119 cells of 40 uS, or at about 168 x 168 cells of conductances uniform from 0 to 40 uS.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def ir_drop_nodal(conductance: Tensor, resistance: float = WIRE_RESISTANCE) -> T
     along = across + rows * columns  # nodes of the columns' wires
     cells = resistance * conductance.detach().cpu().double().numpy()  # in units of a segment's conductance
     wires = [(across[:, :-1], across[:, 1:]), (along[:-1], along[1:])]
-    joined = [(a.ravel(), b.ravel(), np.ones(a.size)) for a, b in wires] + [(across.ravel(), along.ravel(), cells.ravel())]
+    joined = [(a.ravel(), b.ravel(), np.ones(a.size)) for a, b in wires] + [
+        (across.ravel(), along.ravel(), cells.ravel())
+    ]
     start, end, strength = (np.concatenate(each) for each in zip(*joined, strict=True))
     heads = np.concatenate([across[:, 0], along[0]])  # one more segment, to the driver or the converter
     line = np.concatenate([start, end, start, end, heads])

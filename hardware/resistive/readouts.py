@@ -112,7 +112,8 @@ def solved(moments: Moments, penalties: Tensor, intercept: bool, standardize: bo
     projected = vectors.T @ (xy / scale[:, None])
     shrunk = projected / (values.clamp(min=0)[:, None] + penalties[:, None, None])
     weight = (vectors @ shrunk) / scale[:, None]
-    return Linear(weight, _bias(moments, weight, intercept, standardize))
+    bias = moments.mean_y - moments.mean_x @ weight if intercept else torch.zeros_like(weight[:, 0])
+    return Linear(weight, bias)
 
 
 def squared_error(linear: Linear, moments: Moments) -> Tensor:
@@ -128,11 +129,6 @@ def _second_moments(moments: Moments, intercept: bool) -> tuple[Tensor, Tensor]:
         return moments.xx, moments.xy
     mean, count = moments.mean_x, moments.count
     return moments.xx + count * mean[:, None] * mean, moments.xy + count * mean[:, None] * moments.mean_y
-
-
-def _bias(moments: Moments, weight: Tensor, intercept: bool, standardize: bool) -> Tensor:
-    del standardize  # the shift of standardised features is part of the intercept
-    return moments.mean_y - moments.mean_x @ weight if intercept else torch.zeros_like(weight[..., 0, :])
 
 
 # ---- ridge ----------------------------------------------------------------------------------------------------------
@@ -218,6 +214,8 @@ class RidgeReadout:
         """Add a batch; what is fitted is all batches since the readout was made, however they were cut."""
         if self._linear is not None and not self._parts:
             raise RuntimeError("RidgeReadout: fit kept no sums to add to; make another readout for partial_fit")
+        if self.num_classes is None and not y.is_floating_point():
+            raise ValueError("RidgeReadout: partial_fit to labels needs num_classes: a batch may lack some of them")
         x, targets = self._checked(x, y)
         if not self._parts:
             self._parts = [Moments.of(x[:0], targets[:0]) for _ in range(self.folds)]
@@ -303,8 +301,6 @@ class RidgeReadout:
                 raise ValueError(f"RidgeReadout: expected finite targets (B,) or (B, K), got {tuple(y.shape)}")
             self._classifies, self._vector = False, y.dim() == 1
             return x, y.double().reshape(len(y), -1)
-        if self.num_classes is None and self._parts:
-            raise ValueError("RidgeReadout: partial_fit to labels needs num_classes")
         num_classes = checked_labels("RidgeReadout", y, self.num_classes)
         self._classifies = True
         return x, 2 * F.one_hot(y.long(), num_classes).double() - 1

@@ -36,7 +36,7 @@ from eventnet import Events, kernels, lif, metrics
 __all__ = ["Drive", "Reservoir", "bisected", "random_weights", "spectral_radius", "spikes_in_steps", "with_rate"]
 
 SQUARINGS = 24  # of a matrix, for its spectral radius
-DOUBLINGS, HALVINGS = 60, 50  # of a bisection: for the bracket, and within it
+DOUBLINGS, HALVINGS = 40, 50  # of a bisection: for the bracket, and within it
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ class Reservoir:
         tau_syn: float | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Reservoir:
-        """One with ``random_weights``; with ``radius`` the recurrent ones are scaled to that spectral radius (before the gain)."""
+        """One with ``random_weights``; with ``radius`` the recurrent ones are scaled to that spectral radius, before the gain."""
         densities = {"density": density, "recurrent_density": recurrent_density}
         weight, recurrent = random_weights(in_features, out_features, seed, **densities, dtype=dtype)
         if radius is not None:
@@ -428,6 +428,8 @@ def bisected(function: Callable[[float], float], wanted: float, tolerance: float
         left, right = (right, right + step) if up else (left - step, left)
         if low(right if up else left) != up:
             break
+    else:
+        return min(tried)[1:]
     for _ in range(HALVINGS):
         if done():
             break

@@ -1,0 +1,413 @@
+"""Crossbars: weights as differential pairs of conductances, products with them in tiles, and the layer made of both.
+
+    w = k (G+ - G-),   G+ = G_min + max(w, 0) / k,   G- = G_min + max(-w, 0) / k,   k = max|w| / (G_max - G_min)
+    y[j] = sum over tiles of ADC(sum_{i in tile} w[j, i] DAC(x[i])) + bias[j]
+
+Inputs are voltages on the rows of an array and are applied to an array of G+ and to one of G-; outputs are the differences of
+their column currents. Weights are ``(out, in)``, as in ``nn.Linear``: a weight's first index is its column, its second its row.
+An array of limited size holds a tile; each tile has converters of its own, and what they give is added up digitally.
+
+Noise of a read is new for every row of ``x``: the noises of the cells of a column add up to one normal number of variance
+``sum_i x[i]^2 sigma[j, i]^2``, which is what is drawn. So the rows of a batch do not depend on one another, and a generator gives
+a batch in one call the same noise as in several.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eventnet.hardware.resistive.converters import ADC, DAC, largest_of_rows, quantize
+from eventnet.hardware.resistive.devices import Cell, Chip, check_age, normals, seeded
+from eventnet.hardware.resistive.ir_drop import FIRST_ORDER, drop, ir_drop
+
+__all__ = ["Crossbar", "CrossbarLinear", "Pair", "from_pair", "to_pair"]
+
+WRITING, READING, TRAINING = 1, 2, 3  # the streams of a layer's seed; the seed itself is the chip's
+IDEAL = Cell()
+
+
+# ---- differential pairs ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Weights as pairs of conductances: ``w = scale (positive - negative)``.
+
+    Args:
+        positive, negative: ``(out, in)`` siemens.
+        scale: k, weight per siemens.
+
+    Raises:
+        ValueError: conductances of two shapes, negative or NaN.
+
+    Example:
+        >>> Pair(torch.tensor([[30e-6]]), torch.tensor([[10e-6]]), scale=5e4).weight()
+        tensor([[1.]])
+    """
+
+    positive: Tensor
+    negative: Tensor
+    scale: float
+
+    def __post_init__(self) -> None:
+        if self.positive.shape != self.negative.shape:
+            shapes = f"{tuple(self.positive.shape)} and {tuple(self.negative.shape)}"
+            raise ValueError(f"expected positive and negative conductances of one shape, got {shapes}")
+        for each in (self.positive, self.negative):
+            if each.numel() and not each.amin().item() >= 0:
+                raise ValueError("expected conductances >= 0 S, got a negative one or NaN")
+
+    def weight(self) -> Tensor:
+        """``(out, in)``: the weights that the pairs stand for."""
+        return self.scale * (self.positive - self.negative)
+
+
+def to_pair(weight: Tensor, cell: Cell = IDEAL, scale: float | None = None) -> Pair:
+    """The conductances that hold weights: the one of the weight's sign above G_min, the other at G_min.
+
+    Args:
+        weight: ``(out, in)``, or any shape.
+        cell: gives the range from G_min to G_max.
+        scale: k, weight per siemens; None: the largest absolute weight is the whole range.
+
+    Raises:
+        ValueError: a weight that is not finite, or one too large for the scale.
+
+    Example:
+        >>> pair = to_pair(torch.tensor([[1.0, -0.5, 0.0]]), Cell(g_max=40e-6))
+        >>> (pair.positive * 1e6).round(), (pair.negative * 1e6).round()
+        (tensor([[40.,  0.,  0.]]), tensor([[ 0., 20.,  0.]]))
+    """
+    weight = weight.detach()
+    largest = max(map(abs, _bounds(weight)))
+    if not largest < float("inf"):
+        raise ValueError("to_pair: expected finite weights, got an infinite one or NaN")
+    span = cell.g_max - cell.g_min
+    if scale is None:
+        scale = largest / span or 1 / span  # any scale holds zeros
+    if not 0 < scale < float("inf") or largest > scale * span * (1 + 1e-6):
+        raise ValueError(
+            f"to_pair: a scale of {scale:g} per siemens holds weights up to {scale * span:g}, got {largest:g}"
+        )
+    signed = weight / scale
+    positive, negative = signed.clamp(0, span).add_(cell.g_min), signed.neg_().clamp_(0, span).add_(cell.g_min)
+    return Pair(positive, negative, scale)
+
+
+def _bounds(weight: Tensor) -> tuple[float, float]:
+    """Smallest and largest; NaN if there is one among them."""
+    if weight.numel() == 0:
+        return 0.0, 0.0
+    low, high = weight.aminmax()
+    return low.item(), high.item()
+
+
+def from_pair(pair: Pair) -> Tensor:
+    """The weights of differential pairs, ``k (G+ - G-)``: the inverse of ``to_pair``.
+
+    Example:
+        >>> weight = torch.tensor([[1.0, -0.5, 0.0]])
+        >>> from_pair(to_pair(weight)).equal(weight)
+        True
+    """
+    return pair.weight()
+
+
+# ---- products -------------------------------------------------------------------------------------------------------
+
+
+class Crossbar:
+    """Arrays that are ready to be read: products with differential pairs, in tiles, through converters.
+
+    Without an ADC nothing happens to a tile that would not happen to the sum, and one plain product serves.
+
+    Args:
+        pair: conductances ``(out, in)``.
+        cell: gives G_max, the unit of the ADC.
+        read_sigma: standard deviations of one read, siemens, for ``pair.positive`` and ``pair.negative``; None: no read noise.
+        tile: rows (inputs) and columns (outputs) of an array; None: one array as large as it takes.
+        dac, adc: converters; None: ideal ones.
+        wire_resistance: ohm per cell; 0: ideal wires. See ``ir_drop``; beyond its range there is a warning.
+
+    Example:
+        >>> weight = torch.randn(10, 300)
+        >>> crossbar = Crossbar(to_pair(weight), tile=(128, 128), adc=ADC(bits=14))
+        >>> x = torch.rand(5, 300)
+        >>> bool((crossbar.product(x) - x @ weight.t()).abs().max() < 0.02)
+        True
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        cell: Cell = IDEAL,
+        *,
+        read_sigma: tuple[Tensor, Tensor] | None = None,
+        tile: tuple[int, int] | None = (128, 128),
+        dac: DAC | None = None,
+        adc: ADC | None = None,
+        wire_resistance: float = 0.0,
+    ) -> None:
+        if pair.positive.dim() != 2:
+            raise ValueError(f"Crossbar: expected conductances (out, in), got {tuple(pair.positive.shape)}")
+        if tile is not None and min(tile) < 1:
+            raise ValueError(f"tile: expected (rows, columns) >= 1, or None, got {tile}")
+        self.out_features, self.in_features = pair.positive.shape
+        self.tile = tile or (max(self.in_features, 1), max(self.out_features, 1))
+        self.dac, self.adc = dac, adc
+        self.full = pair.scale * cell.g_max  # what one cell at G_max weighs
+        if wire_resistance != 0:
+            dropped = [_with_wires(each, self.tile, wire_resistance) for each in (pair.positive, pair.negative)]
+            pair = Pair(*dropped, pair.scale)
+        self.weight = self._in_tiles(pair.weight())
+        self.variance = None
+        if read_sigma is not None:
+            self.variance = self._in_tiles(pair.scale**2 * (read_sigma[0] ** 2 + read_sigma[1] ** 2))
+
+    def product(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``(..., out)``: what the arrays make of ``x`` ``(..., in)``.
+
+        Raises:
+            ValueError: another number of inputs; there is noise, and no generator to draw it.
+        """
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(f"Crossbar: expected x of shape (..., {self.in_features}), got {tuple(x.shape)}")
+        rows = x.reshape(-1, self.in_features)
+        unit = None if self.adc is None else self.full * (self.dac.largest(rows) if self.dac else largest_of_rows(rows))
+        if self.dac is not None:
+            rows = self.dac(rows)
+        rows = self._rows_in_tiles(rows)
+        found = rows @ self.weight
+        variance = None if self.variance is None else (rows * rows) @ self.variance
+        if self.adc is not None and unit is not None and self.adc.noise > 0:
+            of_adc = (self.adc.noise * unit) ** 2
+            variance = of_adc if variance is None else variance + of_adc
+        if variance is not None:
+            found = found + variance.sqrt() * self._drawn(found, generator)
+        if self.adc is not None and unit is not None:
+            found = quantize(found, self.adc.bits, self.adc.bound * unit)
+        if found.dim() == 3:
+            found = found.sum(0)
+        return found.reshape(*x.shape[:-1], self.out_features)
+
+    @property
+    def _tiles(self) -> int:
+        """Arrays whose outputs are converted on their own and added up; one where nothing is converted."""
+        return 1 if self.adc is None else -(-max(self.in_features, 1) // self.tile[0])
+
+    def _in_tiles(self, weight: Tensor) -> Tensor:
+        """``(out, in)`` as ``(in, out)``; as ``(tiles, rows, out)``, filled up with zeros, if there are several tiles."""
+        if self._tiles == 1:
+            return weight.t()
+        missing = self._tiles * self.tile[0] - self.in_features
+        return F.pad(weight.t(), (0, 0, 0, missing)).reshape(self._tiles, self.tile[0], self.out_features)
+
+    def _rows_in_tiles(self, rows: Tensor) -> Tensor:
+        """``(B, in)``; as ``(tiles, B, rows)`` if there are several tiles."""
+        if self._tiles == 1:
+            return rows
+        missing = self._tiles * self.tile[0] - self.in_features
+        return F.pad(rows, (0, missing)).reshape(-1, self._tiles, self.tile[0]).transpose(0, 1)
+
+    def _drawn(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Normal numbers of the shape of ``like``, drawn row by row of the batch."""
+        if generator is None:
+            raise ValueError("Crossbar: its noise needs a generator, as in crossbar.product(x, generator)")
+        if like.dim() == 2:
+            return normals(tuple(like.shape), generator, like)
+        tiles, batch, out = like.shape
+        return normals((batch, tiles * out), generator, like).reshape(batch, tiles, out).transpose(0, 1)
+
+
+def _with_wires(conductance: Tensor, tile: tuple[int, int], resistance: float) -> Tensor:
+    """``(out, in)`` effective conductances of arrays of this size; cells that are not used do not conduct."""
+    out, inputs = conductance.shape
+    rows, columns = min(tile[0], max(inputs, 1)), min(tile[1], max(out, 1))
+    filled = F.pad(conductance.t(), (0, -out % columns, 0, -inputs % rows))
+    arrays = filled.reshape(filled.shape[0] // rows, rows, filled.shape[1] // columns, columns).transpose(1, 2)
+    largest = drop(arrays, resistance).amax().item() if arrays.numel() else 0.0
+    if largest > FIRST_ORDER:
+        warnings.warn(
+            f"wires take {largest:.2f} of a cell's voltage; up to {FIRST_ORDER} the first order is within 1 %: take smaller tiles",
+            stacklevel=3,
+        )
+    return ir_drop(arrays, resistance).transpose(1, 2).reshape(filled.shape)[:inputs, :out].t()
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward what the arrays gave, backward ``x @ weight.T``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, product: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        of_x = grad @ weight if ctx.needs_input_grad[0] else None
+        of_weight = (
+            grad.reshape(-1, grad.shape[-1]).t() @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
+        )
+        return of_x, of_weight, None
+
+
+# ---- the layer ------------------------------------------------------------------------------------------------------
+
+
+class CrossbarLinear(nn.Linear):
+    """``nn.Linear`` computed by crossbars: its parameters, its shapes, its ``state_dict``; the forward pass is the arrays'.
+
+    In training every call writes the weights to a new random chip, so that they come to work on any; the gradient is that of
+    the ideal layer (straight through all noise and converters). In ``eval`` the weights are written once to the chip that is
+    ``seed``, and again when they have changed; reads have new noise at every call. The bias is added digitally, without noise.
+
+    Give each layer a seed of its own: two of the same shape and seed are the same chip.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as for ``nn.Linear``.
+        cell: memory cell; the default one is ideal.
+        tile, dac, adc, wire_resistance: as for ``Crossbar``.
+        age: seconds since programming; ``layer.age`` can be set at any time.
+        seed: the chip, and where its noise starts.
+
+    Example:
+        >>> from eventnet.hardware.resistive import HFOX
+        >>> trained = nn.Linear(300, 10)
+        >>> layer = CrossbarLinear.from_linear(trained, cell=HFOX, dac=DAC(8), adc=ADC(8)).eval()
+        >>> x = torch.rand(4, 300)
+        >>> after_1_s = layer(x)
+        >>> layer.age = 86_400.0
+        >>> after_1_day = layer(x)
+        >>> bool((after_1_s - trained(x)).norm() < (after_1_day - trained(x)).norm())
+        True
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        cell: Cell = IDEAL,
+        tile: tuple[int, int] | None = (128, 128),
+        dac: DAC | None = None,
+        adc: ADC | None = None,
+        wire_resistance: float = 0.0,
+        age: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.cell, self.tile, self.dac, self.adc = cell, tile, dac, adc
+        self.wire_resistance, self.seed, self.cycle = wire_resistance, seed, 0
+        self._age = 0.0
+        self.age = age
+        self._written: tuple[Any, Tensor, Chip, float] | None = None  # of what, of which weights, the chip, its scale
+        self._arrays: tuple[Any, Crossbar] | None = None
+        self.restart()
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, **options: Any) -> CrossbarLinear:
+        """A crossbar layer with a copy of the weights of an ``nn.Linear``; ``options`` are keywords of the class."""
+        like = linear.weight
+        made = cls(linear.in_features, linear.out_features, linear.bias is not None, like.device, like.dtype, **options)
+        made.load_state_dict(linear.state_dict())
+        for mine, theirs in zip(made.parameters(), linear.parameters(), strict=True):
+            mine.requires_grad_(theirs.requires_grad)
+        return made.train(linear.training)
+
+    @property
+    def age(self) -> float:
+        """Seconds since programming at which the arrays are read."""
+        return self._age
+
+    @age.setter
+    def age(self, seconds: float) -> None:
+        check_age(seconds)
+        self._age = float(seconds)
+
+    def restart(self) -> None:
+        """Start the noise of reading and of training again from the seed."""
+        self._reading, self._training = seeded(self.seed, READING), seeded(self.seed, TRAINING)
+
+    def program(self, cycle: int = 0) -> Chip:
+        """Write the present weights to the chip of the seed: ``(2, out, in)``, G+ and G-.
+
+        ``eval`` does this by itself. Another ``cycle`` writes the same cells once more: what belongs to the chip stays, what is
+        new at each writing (programming noise, cycle-to-cycle spread) is drawn again.
+        """
+        self.cycle = cycle
+        chip, scale = self._write(seeded(self.seed), seeded(self.seed, WRITING, cycle))
+        self._written = (self._writing_options(), self.weight.detach().clone(), chip, scale)
+        self._arrays = None
+        return chip
+
+    def programmed_weight(self) -> Tensor:
+        """``(out, in)``: the weights that the chip has at ``age``, before wires and converters."""
+        chip, scale = self._on_chip()
+        return Pair(*chip.at(self.age), scale).weight()
+
+    def crossbar(self) -> Crossbar:
+        """The arrays of the chip at ``age``, without the bias, for many products in a row.
+
+        ``forward`` compares the weights with those of the chip at each call; this one is made once.
+        """
+        chip, scale = self._on_chip()
+        options = (self.age, self.tile, self.dac, self.adc, self.wire_resistance)
+        if self._arrays is None or self._arrays[0] != options:
+            self._arrays = (options, self._read_at_age(chip, scale))
+        return self._arrays[1]
+
+    def forward(self, input: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``(..., out_features)`` for ``(..., in_features)``; ``generator`` draws the noise in place of the layer's own ones."""
+        with torch.no_grad():
+            if self.training:
+                drawn = generator or self._training
+                found = self._read_at_age(*self._write(drawn, drawn)).product(input, drawn)
+            else:
+                found = self.crossbar().product(input, generator or self._reading)
+        found = _StraightThrough.apply(input, self.weight, found)
+        return found if self.bias is None else found + self.bias
+
+    def _write(self, cells: torch.Generator, writing: torch.Generator) -> tuple[Chip, float]:
+        pair = to_pair(self.weight, self.cell)
+        return self.cell.program(torch.stack([pair.positive, pair.negative]), cells, writing), pair.scale
+
+    def _writing_options(self) -> Any:
+        return self.cell, self.seed, self.cycle
+
+    def _on_chip(self) -> tuple[Chip, float]:
+        if self._written is not None:
+            options, weight, chip, scale = self._written
+            same = weight.device == self.weight.device and weight.dtype == self.weight.dtype
+            if same and options == self._writing_options() and torch.equal(weight, self.weight):
+                return chip, scale
+        self.program(self.cycle)
+        assert self._written is not None
+        return self._written[2:]
+
+    def _read_at_age(self, chip: Chip, scale: float) -> Crossbar:
+        sigma = chip.read_sigma(self.age)
+        return Crossbar(
+            Pair(*chip.at(self.age), scale),
+            self.cell,
+            read_sigma=None if sigma is None else (sigma[0], sigma[1]),
+            tile=self.tile,
+            dac=self.dac,
+            adc=self.adc,
+            wire_resistance=self.wire_resistance,
+        )
+
+    def extra_repr(self) -> str:
+        shown = {"tile": self.tile, "dac": self.dac, "adc": self.adc, "age": self.age, "seed": self.seed}
+        if self.wire_resistance:
+            shown["wire_resistance"] = self.wire_resistance
+        return ", ".join([super().extra_repr(), *(f"{name}={value}" for name, value in shown.items())])
