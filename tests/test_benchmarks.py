@@ -32,6 +32,7 @@ import networks  # noqa: E402
 import picture  # noqa: E402
 import scaling  # noqa: E402
 import speed  # noqa: E402
+import suite  # noqa: E402
 import tables  # noqa: E402
 from shapes import SHAPES, Problem, Shape  # noqa: E402
 
@@ -490,6 +491,7 @@ def test_the_picture_is_the_one_of_the_run(tmp_path: Path, monkeypatch) -> None:
     drawn.parent.mkdir(parents=True)
     drawn.write_bytes(b"picture")
     monkeypatch.setattr(picture, "PICTURE", tmp_path / "readme.png")
+    monkeypatch.setattr(picture, "write_report", lambda run, path: None)  # needs a real run and a browser
     monkeypatch.setattr("sys.argv", ["picture.py", str(tmp_path / "run")])
     picture.main()
     assert picture.PICTURE.read_bytes() == b"picture"
@@ -572,3 +574,27 @@ def test_the_gru_of_a_fold_is_as_large_as_the_recurrent_network(tmp_path: Path, 
     hidden = find("fsdd_recurrent").hidden[0]
     assert found["size"] == hidden * (2 + hidden + 2) and found["seed"] == 2 and found["data"] == "made here"
     assert asked["speaker"] == "ben" and asked["seed"] == 2
+
+
+# ---- every recipe at a declared size ----------------------------------------------------------------------
+
+
+def test_the_suite_trains_counts_and_tabulates(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(suite, "RESULTS", tmp_path / "results" / "suite")
+    monkeypatch.setattr(
+        suite, "SIZES", {"quick": {"train": ["--epochs", "1", "--hidden", "20"], "benchmark": ["--limit", "9"]}}
+    )
+    monkeypatch.setattr(tables, "update", lambda: [])
+    monkeypatch.setattr(
+        "sys.argv", ["suite.py", "digits", "nmnist", "--runs", str(tmp_path), "--data-root", str(tmp_path)]
+    )
+    suite.main()
+    assert [path.name for path in suite.RESULTS.iterdir()] == ["digits.json"]  # there is no N-MNIST in that folder
+    found = json.loads((suite.RESULTS / "digits.json").read_text())
+    assert found["benchmark"]["identity"]["samples"] == 9 and found["peak_bytes"] > 50e6
+    row = tables.suite_table(tmp_path / "results").splitlines()[-1]
+    assert row.startswith("| digits | quick | ") and f"{found['test']['accuracy']:.2%}" in row
+    assert "J" in row and "MiB" in row
+    suite.main()  # the finished run is kept
+    again = json.loads((suite.RESULTS / "digits.json").read_text())
+    assert again["train_seconds"] == found["train_seconds"]
