@@ -10,7 +10,6 @@ date. The exit status is 1 if a row misses its tolerance.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -18,21 +17,25 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import fidelity_hardware
 import ledger
 import numpy as np
 import torch
-from ledger import NotHere, Row
+from ledger import NotHere, Row, version
 from nest_process import simulate_apart
 from torch import Tensor, nn
 
-from eventnet import LI, LIF, Events, kernels, lif
-from eventnet.data import yinyang
+from eventnet import EGRU, LI, LIF, EGRUState, Events, kernels, lif
+from eventnet.data import mackey_glass, yinyang
+from eventnet.kernels.reference_egru import Unit
 from eventnet.training.gradient_check import max_relative_error
 
 RESULTS = Path(__file__).with_name("results")
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
 SECONDS = "spike times, s"
+GRADIENTS = "gradients, relative to each parameter's largest"
 
 
 def drive(inputs: int, rate: float, duration: float, seed: int, batch: int = 1) -> Events:
@@ -50,8 +53,9 @@ def weights(inputs: int, outputs: int, mean: float, std: float, seed: int) -> Te
     return mean + std * torch.randn(inputs, outputs, generator=generator, dtype=torch.float64)
 
 
-def version(package: str) -> str:
-    return importlib.metadata.version(package)
+def need_kernels() -> None:
+    if "not compiled" in kernels.available()["cpu"]:
+        raise NotHere("compiled kernels")
 
 
 # ---- spike times ---------------------------------------------------------------------------------
@@ -175,8 +179,7 @@ def float32(_: str | None) -> Row:
 
 
 def backends(_: str | None) -> Row:
-    if "not compiled" in kernels.available()["cpu"]:
-        raise NotHere("compiled kernels")
+    need_kernels()
     events, weight = drive(20, 60.0, 0.1, seed=8, batch=2), weights(20, 24, 0.1, 0.7, seed=9)
     compiled, plain = (layer(events, weight, backend=name) for name in ("cpu", "reference"))
     error = largest(trains(compiled), trains(plain))
@@ -244,9 +247,125 @@ def finite_differences(_: str | None) -> Row:
     network = nn.ModuleList([hidden, readout])
     error = max_relative_error(network, loss)
     entries = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    compared = "gradients, relative to each parameter's largest"
     cases = f"{entries} entries of {', '.join(names)}, readout weight"
-    return Row("LIF and LI", "finite differences, 4th order, float64", compared, error, 1e-6, cases)
+    return Row("LIF and LI", "finite differences, 4th order, float64", GRADIENTS, error, 1e-6, cases)
+
+
+# ---- gated units ---------------------------------------------------------------------------------
+
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"num_layers": 2},
+    {"bidirectional": True},
+    {"num_layers": 3, "bidirectional": True},
+    {"bias": False},
+]
+SIZES = [(12, 2, 16), (50, 8, 64), (20, 3, 37), (5, 33, 300)]  # steps, samples, units
+
+
+class Open(torch.autograd.Function):
+    """A gate that is always open."""
+
+    @staticmethod
+    def forward(ctx: Any, above: Tensor, height: float, half_width: float) -> Tensor:
+        return torch.ones_like(above)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return torch.zeros_like(grad), None, None
+
+
+Pairs = list[tuple[Tensor, Tensor]]
+
+
+def opened() -> tuple[Pairs, Pairs]:
+    """Of EGRU with thresholds of 0 behind an open gate, and of torch's GRU: values, and gradients, of every form."""
+    values, gradients = [], []
+    for seed, form in enumerate(FORMS):
+        torch.manual_seed(seed)
+        ours = EGRU(9, 16, dtype=torch.float64, backend="reference", **form)
+        theirs = nn.GRU(9, 16, dtype=torch.float64, **form)
+        shared = {name: x for name, x in ours.named_parameters() if not name.startswith("threshold")}
+        with torch.no_grad():
+            for name, parameter in ours.named_parameters():
+                if name.startswith("threshold"):
+                    parameter.zero_()
+                elif name.startswith("bias"):
+                    parameter.normal_(std=0.3)
+        theirs.load_state_dict(shared)
+        x = torch.randn(40, 4, 9, dtype=torch.float64, requires_grad=True)
+        start = torch.randn(len(ours.all_weights), 4, 16, dtype=torch.float64, requires_grad=True)
+        with patch("eventnet.kernels.reference_egru.Fired", Open), patch("eventnet.layers.egru.Fired", Open):
+            found, state = ours(x, EGRUState(start, start))
+        expected, last = theirs(x, start)
+        values += [(found, expected), (state.c, last), (state.y, last)]
+        leaves = [[x, start, *each] for each in (shared.values(), theirs.parameters())]
+        given = zip((found, expected), leaves, strict=True)
+        gradients += list(zip(*(torch.autograd.grad(y.sin().sum(), each) for y, each in given), strict=True))
+    return values, gradients
+
+
+def apart(pairs: Pairs, relative: bool = False) -> float:
+    """Largest difference, of each tensor or relative to the largest number of the second."""
+    return max(float((a - b).abs().max() / (b.abs().max() if relative else 1)) for a, b in pairs)
+
+
+def open_gate(_: str | None) -> Row:
+    values, _gradients = opened()
+    cases = f"{sum(b.numel() for _a, b in values)} outputs and states of {len(FORMS)} forms"
+    reference = f"torch {version('torch')} nn.GRU"
+    return Row("EGRU, gate open, nothing subtracted", reference, "values", apart(values), 1e-12, cases)
+
+
+def open_gate_gradients(_: str | None) -> Row:
+    _values, gradients = opened()
+    cases = f"{sum(b.numel() for _a, b in gradients)} entries of parameters, input, first state of {len(FORMS)} forms"
+    reference, error = f"torch {version('torch')} nn.GRU", apart(gradients, relative=True)
+    return Row("EGRU, gate open, nothing subtracted", reference, GRADIENTS, error, 1e-12, cases)
+
+
+def gated(steps: int, batch: int, hidden: int, backend: str) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """What units tell, their values, and the gradients of a loss on both."""
+    generator = torch.Generator().manual_seed(hidden)
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    y = numbers(batch, hidden)
+    given = [
+        2 * numbers(steps, batch, 3 * hidden),
+        numbers(3 * hidden, hidden) / hidden**0.5,
+        0.3 * numbers(3 * hidden),
+        numbers(hidden).sigmoid() / 2,
+        numbers(batch, hidden),
+        torch.where(y > 0.8, y, 0.0),
+    ]
+    drive, weight, bias, threshold, c, y = leaves = [x.requires_grad_() for x in given]
+    done = kernels.egru(drive, Unit(weight, bias, threshold, 0.7, 1.0), c, y, backend)
+    loss = (numbers(*done.y.shape) * done.y + 0.1 * numbers(*done.v.shape) * done.v).sum()
+    return done.y.detach(), done.v.detach(), torch.autograd.grad(loss, leaves)
+
+
+def compiled_gates(_: str | None) -> Row:
+    """Infinite where the pattern of events is another."""
+    need_kernels()
+    error, events, numbers = 0.0, 0, 0
+    for size in SIZES:
+        (y, v, _), (told, values, _) = (gated(*size, backend) for backend in ("cpu", "reference"))
+        error = max(error, apart([(y, told), (v, values)]) if (y != 0).equal(told != 0) else float("inf"))
+        events, numbers = events + int(told.count_nonzero()), numbers + told.numel()
+    cases = f"all {events} events of {numbers} places alike, {len(SIZES)} sizes"
+    return Row("EGRU, compiled", "EGRU, plain torch", "values", error, 1e-12, cases)
+
+
+def compiled_gates_gradients(_: str | None) -> Row:
+    need_kernels()
+    pairs: Pairs = []
+    for size in SIZES:
+        ours, theirs = (gated(*size, backend)[2] for backend in ("cpu", "reference"))
+        pairs += zip(ours, theirs, strict=True)
+    cases = f"{sum(b.numel() for _a, b in pairs)} entries of drive, weight, bias, threshold, c, y, {len(SIZES)} sizes"
+    return Row("EGRU, compiled", "EGRU, plain torch", GRADIENTS, apart(pairs, relative=True), 1e-11, cases)
 
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -267,6 +386,44 @@ def yin_yang(data_root: str | None) -> Row:
     return Row("Yin-Yang data", reference, "coordinates", worst, 1e-7, cases)
 
 
+def mackey_glass_series(_: str | None) -> Row:
+    """Chaos doubles errors again and again: two Lyapunov times are compared."""
+    worst, total = 0.0, 0
+    for tau in (17, 23, 30):
+        lyapunov_time, past = mackey_glass.SERIES[tau]
+        times = np.linspace(0, 2 * lyapunov_time, 150)
+        expected = _delayed(times, tau, past)
+        worst = max(worst, float(np.abs(mackey_glass.solve(times, tau, past) - expected).max()))
+        total += times.size
+    cases = f"{total} points, 2 Lyapunov times, tau of 17, 23, 30"
+    return Row("Mackey-Glass data", f"SciPy {version('scipy')} DOP853", "values", worst, 1e-9, cases)
+
+
+def _delayed(times: np.ndarray, tau: float, past: float) -> np.ndarray:
+    """By SciPy, one delay after the other: what was is known within each."""
+    from scipy.integrate import solve_ivp
+
+    def before(_: float) -> float:
+        return past
+
+    def slope(t: float, x: float) -> float:
+        delayed = before(t - tau)
+        return 0.2 * delayed / (1 + delayed**10) - 0.1 * x
+
+    last, found = past, np.full_like(times, np.nan)
+    for k in range(int(times.max() // tau) + 1):
+        span, kinds = (k * tau, (k + 1) * tau), dict(rtol=1e-12, atol=1e-13, max_step=2.0)
+        solved = solve_ivp(slope, span, [last], "DOP853", dense_output=True, **kinds)
+        here = (times >= span[0]) & (times <= span[1])
+        found[here] = solved.sol(times[here])[0]
+        last = solved.y[0, -1]
+
+        def before(t: float, solution: Any = solved.sol) -> float:
+            return solution(t)[0]
+
+    return found
+
+
 CHECKS: dict[str, ledger.Check] = {
     "nest-first": nest_first_spikes,
     "nest-all": nest_all_spikes,
@@ -276,7 +433,13 @@ CHECKS: dict[str, ledger.Check] = {
     "backends": backends,
     "ode": integrated_voltage,
     "finite-differences": finite_differences,
+    "open-gate": open_gate,
+    "open-gate-gradients": open_gate_gradients,
+    "compiled-gates": compiled_gates,
+    "compiled-gates-gradients": compiled_gates_gradients,
+    **fidelity_hardware.CHECKS,
     "yin-yang": yin_yang,
+    "mackey-glass": mackey_glass_series,
 }
 
 

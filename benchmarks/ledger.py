@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -37,6 +38,18 @@ class Row:
     cases: str
 
 
+def version(package: str) -> str:
+    """That of an installed package.
+
+    Raises:
+        NotHere: it is not installed.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise NotHere(package) from None
+
+
 Check = Callable[[str | None], Row]  # of the folder of the data sets
 Rows = dict[str, dict[str, Any]]
 
@@ -68,8 +81,14 @@ def markdown(rows: Rows) -> str:
     """The ledger as a Markdown table; a miss stands out."""
     lines = []
     for row in rows.values():
-        error = f"{row['error']:.1e}" if kept_tolerance(row) else f"**{row['error']:.1e}**"
-        shown = row | {"error": error, "tolerance": f"{row['tolerance']:.0e}"}
+        error = _number(row["error"], ".1e")
+        error = error if kept_tolerance(row) else f"**{error}**"
+        shown = row | {"error": error, "tolerance": _number(row["tolerance"], ".0e")}
         names = ("model", "reference", "compared", "error", "tolerance", "cases", "date")
         lines.append("| " + " | ".join(shown[name] for name in names) + " |\n")
     return HEAD + "".join(lines)
+
+
+def _number(x: float, form: str) -> str:
+    """Formatted so; 0 is exactly that."""
+    return format(x, form) if x else "0"

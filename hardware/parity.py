@@ -44,7 +44,18 @@ from eventnet.hardware.trained import fingerprint, scores_of, state_of
 if TYPE_CHECKING:
     from eventnet.hardware.deployment import Decision
 
-__all__ = ["PAGE", "REPORT", "Gate", "ParityReport", "accuracy_gate", "fan_out", "fingerprint", "interval", "lava_gate", "measure"]
+__all__ = [
+    "PAGE",
+    "REPORT",
+    "Gate",
+    "ParityReport",
+    "accuracy_gate",
+    "fan_out",
+    "fingerprint",
+    "interval",
+    "lava_gate",
+    "measure",
+]
 
 REPORT, PAGE = "parity.json", "parity.html"
 LAVA_SECONDS = 120  # that a sample may take

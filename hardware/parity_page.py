@@ -32,7 +32,7 @@ from eventnet.hardware.parity_words import IDENTITY, OF_FILE, PARAMETERS, PASSED
 if TYPE_CHECKING:
     from eventnet.hardware.parity import Gate, ParityReport
 
-__all__ = ["PASSED", "QUESTIONS", "page"]
+__all__ = ["OF_FILE", "PASSED", "QUESTIONS", "page"]
 
 Facts = Mapping[str, Any]
 

@@ -19,7 +19,7 @@ from eventnet.hardware.command import export_run, step_costs, subset
 from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, chip_gate
 from eventnet.hardware.parity_facts import energy_of, warnings_of
 from eventnet.hardware.parity_page import page
-from eventnet.hardware.reading import Reading
+from eventnet.hardware.reading import Reader, Reading
 from eventnet.hardware.trained import fingerprint, reading_of, scores_of, state_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,6 +78,31 @@ def test_the_mean_of_gated_units_has_one_name():
     expected = model[1](output.mean(0))
     assert torch.allclose(scores_of(model, found.reading, events), expected, atol=1e-5)
     assert (found.run(events).scores - expected).abs().max() < 0.1
+    reader = Reader(Reading("mean", volts=(1.0,), offset=(0.0,), of_steps=True), torch.tensor([2]), 1e-3)
+    reader.add(torch.tensor([9.0, 1.0, 3.0, 9.0])[:, None, None], torch.zeros(4, 1, 1))
+    assert reader.scores().tolist() == [[2.0]]  # the ends of the two steps, alike
+
+
+def test_a_recipe_s_network_is_read_as_it_was_deployed():
+    """Not as its recipe says, where another reading was asked for."""
+    _, events, _ = small()
+
+    class Net(nn.Module):
+        recipe = SimpleNamespace(step=1e-3, readout="last", tied=False)
+
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.readout = gated()
+
+        def forward(self, events):
+            return SimpleNamespace(scores=self.readout(self.hidden(events)[0][-1]))
+
+    model = Net()
+    output = model.hidden(events)[0]
+    for kind, of_output in (("last", output[-1]), ("mean", output.mean(0)), ("at", output.transpose(0, 1))):
+        reading, assumed = reading_of(model, None if kind == "last" else kind)
+        assert reading.kind == kind and assumed == []
+        assert torch.allclose(scores_of(model, reading, events), model.readout(of_output), atol=1e-5)
 
 
 @pytest.mark.parametrize("reading", ["last", "count"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from eventnet import LIF, Events, data, metrics
 from eventnet.hardware.resistive import measures
+from eventnet.hardware.resistive.devices import Forming, seeded
 from eventnet.hardware.resistive.echo_state import EchoState, with_activity
 from eventnet.hardware.resistive.readouts import RidgeReadout
 from eventnet.hardware.resistive.reservoir import (
@@ -69,7 +70,7 @@ def test_steps_are_the_loop(seed, kind):
         events = replace(events, duration=torch.tensor([0.05, 0.02, 0.031, 0.013], dtype=F64))
     reservoir = one(seed=seed, gain=1.0)
     spikes, expected = reservoir(events), by_loop(reservoir, events)
-    assert expected.sum() > 20
+    assert expected.sum() > 8
     assert torch.equal(spikes.to_dense(DT).long(), expected)
     Events(spikes.times, spikes.units, spikes.offsets, spikes.num_units, spikes.duration)  # runs its checks
 
@@ -100,7 +101,9 @@ def test_parameters_per_neuron():
     ]
     both = spikes_in_steps(events, w, None, dt=DT, decay=decay, threshold=threshold)
     assert torch.equal(both.counts(), torch.cat(alone, 1)) and both.num_events
-    assert not torch.equal(spikes_in_steps(events, w, r, dt=DT, decay=decay, threshold=threshold).counts(), both.counts())
+    assert not torch.equal(
+        spikes_in_steps(events, w, r, dt=DT, decay=decay, threshold=threshold).counts(), both.counts()
+    )
 
 
 @pytest.mark.parametrize("tau_syn", [None, 3e-3], ids=["steps", "exact"])
@@ -148,9 +151,7 @@ def test_drive_is_the_dense_product():
 def test_exact_form_is_lif():
     events = drawn()
     reservoir = one(tau_syn=4e-3, gain=0.8)
-    layer = LIF(
-        6, 5, recurrent=True, tau_mem=-DT / math.log(0.8), tau_syn=4e-3, threshold=1.0, learn=(), dtype=F64
-    )
+    layer = LIF(6, 5, recurrent=True, tau_mem=-DT / math.log(0.8), tau_syn=4e-3, threshold=1.0, learn=(), dtype=F64)
     scale = 0.8 * reservoir.tau_mem / 4e-3
     with torch.no_grad():
         layer.weight.copy_(reservoir.weight * scale)
@@ -161,17 +162,20 @@ def test_exact_form_is_lif():
     assert torch.allclose(spikes.times, expected.times, rtol=1e-12)
 
 
-def test_both_forms_meet():
-    """Without recurrence, short steps and a short synapse give the same numbers of spikes."""
-    events, dt = drawn(5, (50, 30), duration=0.1), 2e-6
-    decay = math.exp(-dt / 0.02)
-    reservoir = Reservoir(one(gain=0.6).weight.abs(), None, dt, decay, threshold=1.0, gain=0.6)
+def test_both_forms_meet_where_jumps_are_small():
+    events, dt = drawn(5, (1500, 900), duration=0.1), 1e-5
+    reservoir = Reservoir(one().weight.abs(), None, dt, math.exp(-dt / 0.02), threshold=1.0, gain=0.02)
     counts = reservoir(events).counts()
-    assert counts.sum() > 50
-    difference = (replace(reservoir, tau_syn=1e-6)(events).counts() - counts).abs()
-    # a jump far beyond the threshold is one spike in steps, and may be two where the current lasts
-    strong = (reservoir.weight * 0.6).max() >= 2
-    assert difference.sum() <= (0.5 if strong else 0.03) * counts.sum()
+    assert counts.sum() > 100
+    difference = (replace(reservoir, tau_syn=1e-5)(events).counts() - counts).abs()
+    assert difference.sum() <= 0.03 * counts.sum()
+
+
+def test_what_a_jump_has_beyond_the_threshold():
+    events = Events.from_list([([0.01], [0])], 1, 0.1, dtype=F64)
+    reservoir = Reservoir(torch.full((1, 1), 2.6, dtype=F64), None, 1e-3, 0.95, threshold=1.0, gain=1.0)
+    assert reservoir(events).num_events == 1
+    assert replace(reservoir, tau_syn=1e-6)(events).num_events == 2
 
 
 # ---- features -------------------------------------------------------------------------------------------------------
@@ -210,6 +214,16 @@ def test_weights_come_from_the_seed():
 def test_spectral_radius_is_that_of_the_eigenvalues(seed, size):
     matrix = torch.randn(size, size, dtype=F64, generator=torch.Generator().manual_seed(seed))
     assert spectral_radius(matrix) == pytest.approx(float(torch.linalg.eigvals(matrix).abs().max()), rel=3e-6)
+
+
+def test_a_chips_conductances_are_weights():
+    forming = Forming(formed=0.4, mean=20e-6, std=5e-6)
+    pairs = [[forming.draw((rows, 30), seeded(seed, k)) for k in (0, 1)] for rows, seed in ((6, 1), (30, 2))]
+    weight, recurrent = (positive - negative for positive, negative in pairs)
+    chip = Reservoir(weight, recurrent, dt=DT, threshold=1.0, gain=1 / 20e-6)
+    plain = Reservoir(weight / 20e-6, recurrent / 20e-6, dt=DT, threshold=1.0, gain=1.0)
+    events = drawn()
+    assert torch.equal(chip(events).counts(), plain(events).counts()) and chip(events).num_events > 50
 
 
 def test_spectral_radius_of_special_matrices():
@@ -313,7 +327,9 @@ def test_echo_state_is_the_loop():
     for t, row in enumerate(inputs.tolist()):
         for b in range(2):
             total = [
-                0.5 * sum(row[b][j] * w[j][n] for j in range(3)) + sum(state[b][m] * r[m][n] for m in range(7)) + bias[n]
+                0.5 * sum(row[b][j] * w[j][n] for j in range(3))
+                + sum(state[b][m] * r[m][n] for m in range(7))
+                + bias[n]
                 for n in range(7)
             ]
             state[b] = [0.7 * x + 0.3 * math.tanh(y) for x, y in zip(state[b], total, strict=True)]
@@ -341,7 +357,7 @@ def test_initial_state_fades():
 @pytest.mark.parametrize("activity", [0.05, 0.6])
 def test_activity_is_reached(activity):
     inputs = torch.randn(60, 4, 3, dtype=F64, generator=torch.Generator().manual_seed(1))
-    network = with_activity(echo(bias=0.0), inputs, activity)
+    network = with_activity(echo(bias=0.0, leak=1.0 if activity > 0.4 else 0.3), inputs, activity)
     assert network(inputs).square().mean().sqrt().item() == pytest.approx(activity, rel=0.02)
 
 

@@ -14,6 +14,7 @@ a batch in one call the same noise as in several.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,11 @@ def _bounds(weight: Tensor) -> tuple[float, float]:
     return low.item(), high.item()
 
 
+def _pair(both: Tensor, scale: float) -> Pair:
+    """From ``(2, out, in)``."""
+    return Pair(both[0], both[1], scale)
+
+
 def from_pair(pair: Pair) -> Tensor:
     """The weights of differential pairs, ``k (G+ - G-)``: the inverse of ``to_pair``.
 
@@ -164,7 +170,7 @@ class Crossbar:
         self.full = pair.scale * cell.g_max  # what one cell at G_max weighs
         if wire_resistance != 0:
             dropped = [_with_wires(each, self.tile, wire_resistance) for each in (pair.positive, pair.negative)]
-            pair = Pair(*dropped, pair.scale)
+            pair = Pair(dropped[0], dropped[1], pair.scale)
         self.weight = self._in_tiles(pair.weight())
         self.variance = None
         if read_sigma is not None:
@@ -178,7 +184,7 @@ class Crossbar:
         """
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"Crossbar: expected x of shape (..., {self.in_features}), got {tuple(x.shape)}")
-        rows = x.reshape(-1, self.in_features)
+        rows = x.reshape(math.prod(x.shape[:-1]), self.in_features)
         unit = None if self.adc is None else self.full * (self.dac.largest(rows) if self.dac else largest_of_rows(rows))
         if self.dac is not None:
             rows = self.dac(rows)
@@ -234,7 +240,7 @@ def _with_wires(conductance: Tensor, tile: tuple[int, int], resistance: float) -
     largest = drop(arrays, resistance).amax().item() if arrays.numel() else 0.0
     if largest > FIRST_ORDER:
         warnings.warn(
-            f"wires take {largest:.2f} of a cell's voltage; up to {FIRST_ORDER} the first order is within 1 %: take smaller tiles",
+            f"wires take {largest:.2f} of a cell's voltage; first order is within 1 % up to {FIRST_ORDER}: take smaller tiles",
             stacklevel=3,
         )
     return ir_drop(arrays, resistance).transpose(1, 2).reshape(filled.shape)[:inputs, :out].t()
@@ -249,7 +255,7 @@ class _StraightThrough(torch.autograd.Function):
         return product
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         of_x = grad @ weight if ctx.needs_input_grad[0] else None
         of_weight = (
@@ -353,7 +359,7 @@ class CrossbarLinear(nn.Linear):
     def programmed_weight(self) -> Tensor:
         """``(out, in)``: the weights that the chip has at ``age``, before wires and converters."""
         chip, scale = self._on_chip()
-        return Pair(*chip.at(self.age), scale).weight()
+        return _pair(chip.at(self.age), scale).weight()
 
     def crossbar(self) -> Crossbar:
         """The arrays of the chip at ``age``, without the bias, for many products in a row.
@@ -397,7 +403,7 @@ class CrossbarLinear(nn.Linear):
     def _read_at_age(self, chip: Chip, scale: float) -> Crossbar:
         sigma = chip.read_sigma(self.age)
         return Crossbar(
-            Pair(*chip.at(self.age), scale),
+            _pair(chip.at(self.age), scale),
             self.cell,
             read_sigma=None if sigma is None else (sigma[0], sigma[1]),
             tile=self.tile,

@@ -276,7 +276,9 @@ class Drift:
     def factor(self, exponents: Tensor, age: float) -> Tensor:
         """What is left of the conductance after ``age`` seconds, from 0 to 1."""
         check_age(age)
-        return (max(age, self.start) / self.start) ** -exponents
+        return torch.exp(
+            -math.log(max(age, self.start) / self.start) * exponents
+        )  # pow depends on the number of threads
 
 
 @dataclass(frozen=True)
@@ -335,7 +337,8 @@ class FlickerNoise:
     def sigma(self, conductance: Tensor, written: Tensor, g_max: float, age: float = 0.0) -> Tensor:
         """Standard deviation, in siemens, of one read of ``conductance``, written ``age`` seconds ago as ``written``."""
         check_age(age)
-        share = (0.0088 / (written / g_max).pow(0.65).clamp(min=1e-3)).clamp(max=0.2)
+        power = torch.exp(0.65 * torch.log(written / g_max))  # pow depends on the number of threads
+        share = (0.0088 / power.clamp(min=1e-3)).clamp(max=0.2)
         grown = math.log(max((age + self.read_time) / (2 * self.read_time), 1.0))
         return conductance * share * math.sqrt(grown)
 

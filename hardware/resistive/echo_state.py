@@ -171,7 +171,8 @@ def with_activity(network: EchoState, inputs: Tensor, activity: float, *, tolera
 
     Args:
         inputs: ``(T, B, in)`` of the training part; of events ``events.to_dense(dt)``.
-        activity: in (0, 1); small: nearly linear, with much memory; near 1: saturated.
+        activity: in (0, 1); small: nearly linear, with much memory; near 1: saturated. With a leak, states are averages: of noise
+            they are at most about (leak / (2 - leak))^1/2.
         tolerance: relative; an activity beyond it is an error.
 
     Raises:
@@ -192,7 +193,7 @@ def with_activity(network: EchoState, inputs: Tensor, activity: float, *, tolera
     factor, found = bisected(reached, activity, tolerance / 10)
     if not abs(found - activity) <= tolerance * activity:
         raise ValueError(
-            f"with_activity: the nearest to {activity:g} is {found:g}; are there inputs, and does the network without them come "
-            "to rest (spectral radius below 1, small biases)?"
+            f"with_activity: the nearest to {activity:g} is {found:g}; are there inputs, does the network without them come to "
+            "rest (spectral radius below 1, small biases), and does the leak leave so much?"
         )
     return replace(network, gain=network.gain * factor)

@@ -12,9 +12,10 @@ To first order in r each cell loses what the currents of the ideal array drop al
 
 ``1 / (1 + a)`` and ``1 - a`` agree to first order; the quotient stays positive and is nearer to the exact solution (at a = 0.2
 by a factor of five). The largest a of an array says how far to trust it: up to 0.2 (``FIRST_ORDER``) every effective
-conductance is within 1 % of the largest one, and the currents for inputs of any sign are within 1 % in norm, for arrays of 4
-to 100 rows and columns, uniform, random and sparse, measured against the nodal solution. A column whose cells hardly conduct
-at all carries little but what leaks through its neighbours: its own relative error is not bounded.
+conductance is within 1 % of the array's largest one, and the currents are within 1 % in norm of those that the inputs would
+give if all had one sign (where signs differ, currents cancel and errors do not). Measured against the nodal solution for
+arrays of 4 to 100 rows and columns, uniform, random, sparse and graded. A column whose cells hardly conduct at all carries
+little but what leaks through its neighbours: its own relative error is not bounded.
 
 If all cells conduct G, the largest a is ``r G R (R + 1)`` for R rows and columns: with 0.35 ohm per cell it reaches 0.2 at
 119 x 119 cells of 40 uS, or at about 168 x 168 cells of conductances uniform from 0 to 40 uS.

@@ -10,7 +10,8 @@ on samples left out, without refitting:
 
 - ``fit``: every sample alone (leave-one-out): residual / (1 - h), h the sample's weight in its own prediction (Golub, Heath &
   Wahba, "Generalized cross-validation as a method for choosing a good ridge parameter", 1979, section 1: Allen's PRESS);
-- ``partial_fit``: folds, sample i in fold i mod ``folds``. What is needed of a fold are its own sums.
+- ``partial_fit``: folds. What is needed of a fold are its own sums. Sample i is in fold floor(folds frac(i g)) with g the golden
+  ratio, which is even over any regular order of the classes.
 
 Logistic:  minimise  - sum_b log softmax(x_b W + b)[y_b] + penalty / 2 |W|^2,  by L-BFGS.
 
@@ -225,9 +226,9 @@ class RidgeReadout:
                 f"RidgeReadout: expected {before[0]} features and {before[1]} targets as before, got {x.shape[1]} and "
                 f"{targets.shape[1]}"
             )
+        fold = folds_of(self._seen, len(x), self.folds).to(x.device)
         for k, part in enumerate(self._parts):
-            own = slice((k - self._seen) % self.folds, None, self.folds)
-            part.add_(Moments.of(x[own], targets[own]))
+            part.add_(Moments.of(x[fold == k], targets[fold == k]))
         self._seen += len(x)
         self._linear = None
         return self
@@ -300,10 +301,21 @@ class RidgeReadout:
             if y.dim() not in (1, 2) or not bool(torch.isfinite(y).all()):
                 raise ValueError(f"RidgeReadout: expected finite targets (B,) or (B, K), got {tuple(y.shape)}")
             self._classifies, self._vector = False, y.dim() == 1
-            return x, y.double().reshape(len(y), -1)
+            return x, y.double()[:, None] if self._vector else y.double()
         num_classes = checked_labels("RidgeReadout", y, self.num_classes)
         self._classifies = True
         return x, 2 * F.one_hot(y.long(), num_classes).double() - 1
+
+
+def folds_of(first: int, count: int, folds: int) -> Tensor:
+    """The folds of so many samples from number ``first`` on.
+
+    Example:
+        >>> folds_of(0, 8, 2).tolist()
+        [0, 1, 0, 1, 0, 0, 1, 0]
+    """
+    turns = torch.arange(first, first + count) % 2**31 * 2654435769 % 2**32  # frac(i g) 2^32
+    return turns * folds // 2**32
 
 
 def _decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

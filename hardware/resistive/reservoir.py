@@ -9,8 +9,9 @@ solved exactly by ``eventnet.lif``:
 
     tau_mem V' = I - V,    tau_syn I' = -I,    tau_mem = -dt / ln(decay)
 
-where an event adds ``gain W tau_mem / tau_syn`` to I: the integral of V over time is that of a jump by ``gain W``, and as tau_syn
-and dt go to 0 both forms have the same spikes.
+where an event adds ``gain W tau_mem / tau_syn`` to I: the integral of V over time is that of a jump by ``gain W``. As tau_syn and
+dt go to 0 the forms differ in one thing: by how much a jump goes beyond the threshold is lost in steps, while in continuous time
+the current goes on after the reset, so that nothing is (a jump by 2.5 thresholds is one spike or two).
 
 Only the rows of units that fired are read and added, in the order of the events. So a sample's spikes do not depend on the number
 of threads nor on the other samples of the batch, to the last bit.
@@ -219,7 +220,8 @@ class Reservoir:
     """A fixed random spiking network on events; equations above.
 
     Args:
-        weight: ``(in, out)``; ``recurrent_weight``: ``(out, out)`` or None. From a seed: ``Reservoir.random``.
+        weight: ``(in, out)``; ``recurrent_weight``: ``(out, out)`` or None. From a seed: ``Reservoir.random``; of a chip: the
+            differences of its conductances.
         dt: seconds of a step.
         decay: what is left of a voltage after a step, in (0, 1); 0 is allowed in steps.
         threshold: > 0, in the units of ``gain * weight``.
@@ -365,8 +367,8 @@ def with_rate(
         tolerance: relative; a rate beyond it is an error.
 
     Raises:
-        ValueError: the rate cannot be reached: too little input, or recurrent weights that keep the spikes going by themselves,
-            so that the rate jumps past the wanted one.
+        ValueError: the rate cannot be reached: too little input, neurons that most inputs inhibit, or recurrent weights that keep
+            the spikes going by themselves, so that the rate jumps past the wanted one.
 
     Example:
         >>> events = Events.from_latency(torch.rand(8, 64, generator=torch.manual_seed(0)), 0.0, 0.02)
@@ -392,8 +394,9 @@ def with_rate(
     factor, found = bisected(reached, rate, tolerance / 10)
     if not abs(found - rate) <= tolerance * rate:
         raise ValueError(
-            f"with_rate: the nearest to {rate:g} spikes per second is {found:g}; if there are events, the recurrent weights keep "
-            "the spikes going by themselves: a smaller spectral radius, or by='input', has more rates"
+            f"with_rate: the nearest to {rate:g} spikes per second is {found:g}. Either the rate ends there: too few events, or "
+            "neurons whose weights add up to less than 0 stay silent. Or it jumps there: recurrent weights keep the spikes going; "
+            "a smaller spectral radius, or by='input', has more rates"
         )
     return scaled(factor)
 
