@@ -67,9 +67,9 @@ def benchmark_run(
         raise CheckpointError(f"{run}: this run is not finished, and the test part is for its end")
     network, _ = checkpoint.load_model(run)
     splits = data_of(run, data_root)
-    gated = isinstance(recipe, GatedRecipe)
-    if gated and dt not in (None, recipe.step):
-        raise UserError(f"--dt: the units were trained with steps of {recipe.step:g} s, expected those, got {dt:g}")
+    own = recipe.step if isinstance(recipe, GatedRecipe) else None
+    if own is not None and dt not in (None, own):
+        raise UserError(f"--dt: the units were trained with steps of {own:g} s, expected those, got {dt:g}")
     events, labels = subset(splits.test, limit)
     typical: Events = subset(splits.train, calibration)[0]
     try:
@@ -77,7 +77,7 @@ def benchmark_run(
             network.eval(),
             events,
             None if splits.forecasts else labels,
-            dt=recipe.step if gated else STEP if dt is None else dt,
+            dt=own or dt or STEP,
             calibration=typical,
             predict=lambda outcome: objective.predict(recipe, outcome.scores),
             say=say,

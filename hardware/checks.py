@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import operator
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from eventnet import Events
 
-__all__ = ["check_events", "check_name", "check_number", "integers"]
+__all__ = ["check_events", "check_name", "check_number", "integers", "nearest"]
 
 
 def check_name(of: str, name: Any) -> None:
@@ -72,3 +74,14 @@ def integers(what: str, value: Any, low: int, high: int, shape: tuple[int, ...] 
         except RuntimeError:
             raise ValueError(f"{what}: expected one integer or {shape}, got {tuple(found.shape)}") from None
     return found.to(torch.int32).contiguous()
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The nearest of some names as a question in brackets; nothing if none is near.
+
+    Example:
+        >>> nearest("lohi2", ["loihi1", "loihi2"])
+        " (did you mean 'loihi2'?)"
+    """
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f" (did you mean {near[0]!r}?)" if near else ""

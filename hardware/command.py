@@ -124,6 +124,3 @@ def subset(part: Any, limit: int | None, name: str = "limit") -> tuple[Events, T
     chosen = torch.arange(size) if limit is None or limit >= size else torch.linspace(0, size - 1, limit).long()
     events, labels = part.__getitems__(chosen.tolist())
     return events, labels
-
-
-carry, some = export_run, subset  # the names that eventnet/cli_hardware.py and benchmarks/export.py import

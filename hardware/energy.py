@@ -203,7 +203,7 @@ def estimate(
     steps = steps_of(counts)
     seconds, how = latency_of(device, steps, dt, latency)
     operations = {layer: operations_of(each, device) for layer, each in counts.items()}
-    assumptions = [how, "A spike is charged to the layer that sends it; events from outside are a layer without state, if they are counted."]
+    assumptions = [how, "A spike is charged to the layer that sends it; events from outside are a layer without state."]
     if not device.event_driven:
         assumptions.append(f"{device.name} computes every connection in every step, with or without an event.")
     return checked(Estimate(name, device, operations, seconds, steps, tuple(assumptions)))

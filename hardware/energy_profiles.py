@@ -10,11 +10,12 @@ known: a network that needs it gets an error, never a zero.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from eventnet.hardware.checks import nearest
 
 __all__ = ["CAUSES", "ENERGY_PROFILES", "Coefficient", "EnergyProfile", "energy_profile"]
 
@@ -87,7 +88,7 @@ class EnergyProfile:
     def __post_init__(self) -> None:
         for name, coefficient in self.coefficients.items():
             if not any(_belongs(name, cause) for cause in CAUSES):
-                raise ValueError(f"{self.name}: no cause of energy is called {name!r}{_nearest(name, CAUSES)}")
+                raise ValueError(f"{self.name}: no cause of energy is called {name!r}{nearest(name, CAUSES)}")
             _check_unit(f"{self.name}: {name}", coefficient, "J")
         _check_unit(f"{self.name}: idle_power", self.idle_power, "W")
         _check_unit(f"{self.name}: seconds_per_step", self.seconds_per_step, "s")
@@ -133,7 +134,7 @@ def energy_profile(name: str) -> EnergyProfile:
     """
     if name not in ENERGY_PROFILES:
         there = ", ".join(ENERGY_PROFILES)
-        raise ValueError(f"no energy profile {name!r}{_nearest(name, ENERGY_PROFILES)}; there are {there}")
+        raise ValueError(f"no energy profile {name!r}{nearest(name, ENERGY_PROFILES)}; there are {there}")
     return ENERGY_PROFILES[name]
 
 
@@ -150,11 +151,6 @@ def _coefficient(value: Coefficient | float | None, unit: str) -> Coefficient | 
     if value is None or isinstance(value, Coefficient):
         return value
     return Coefficient(float(value), float(value), unit, "set by hand", "unverified")
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    return f": did you mean {near[0]!r}?" if near else ""
 
 
 PICO, NANO = 1e-12, 1e-9

@@ -133,9 +133,6 @@ def layer_spikes(model: Any, events: Events, dt: float, steps: int) -> list[Laye
     return [LayerSpikes(name, raster, gated.units, None) for name, raster in zip(names, rasters, strict=True)]
 
 
-told_by = layer_spikes  # the name that hardware/benchmark.py imports
-
-
 def state_of(model: Any) -> dict[str, Tensor]:
     """The parameters of a model, by name."""
     if isinstance(model, torch.nn.Module):

@@ -165,8 +165,11 @@ def test_demo(capsys, monkeypatch):
     assert float(error) < 1e-6
     assert "test accuracy" in out and "spikes per inference" in out and "activity.png" in out
     commands = re.findall(r"^  (eventnet .*)$", out.split("Try next:")[1], re.MULTILINE)
-    assert len(commands) == 4
-    assert re.search(r"L1 +passed", out) and re.search(r"accuracy .* trained, .* on the chip", out)
+    assert len(commands) == 5
+    assert re.search(r"L1 +passed", out) and re.search(
+        r"accuracy .* trained \(float\), .* in the fixed-point simulation", out
+    )
+    assert re.search(r"energy, loihi1 +\S+ .?J \+ \S+ .?J idle, estimated", out) and "report.html" in out
 
 
 def test_recipes_and_kernels(capsys):

@@ -128,7 +128,7 @@ def broken(where):
         (broken("0.weight"), "hidden_0.weight: expected finite numbers"),
         (broken("0.delay"), "hidden_0.delay: expected finite seconds"),
         (lambda: compile(small()[0], calibration=small()[1], reading="at"), r"Reading\('at', step=...\)"),
-        (lambda: profile("lohi2"), r"did you mean 'loihi2'\? There are loihi1"),
+        (lambda: profile("lohi2"), r"did you mean 'loihi2'\?\); there are loihi1"),
         (lambda: profile("moon"), r"no profile 'moon'. There are loihi1"),
     ],
 )

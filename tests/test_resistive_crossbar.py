@@ -262,6 +262,17 @@ def test_gradients_go_straight_through_noise_converters_and_wires(train):
         torch.testing.assert_close(a, b)
 
 
+def test_a_product_passes_the_gradient_of_its_conductances():
+    weight, x = numbers(9, 70), numbers(4, 70, seed=1)
+    x[0] = 0  # no noise there
+    x.requires_grad_()
+    sigma = (torch.full((9, 70), 1e-6, dtype=F64), torch.zeros(9, 70, dtype=F64))
+    crossbar = Crossbar(to_pair(weight), read_sigma=sigma, dac=DAC(8), adc=ADC(8, bound=100.0), tile=(32, 4))
+    (grad,) = torch.autograd.grad(crossbar.product(x, seeded(0))[1:].sum(), x)
+    torch.testing.assert_close(grad[1:], weight.sum(0).expand(3, 70))
+    assert grad[0].eq(0).all()
+
+
 def test_training_with_noise_makes_every_chip_better():
     truth, x = numbers(3, 20, dtype=torch.float32), numbers(256, 20, seed=1, dtype=torch.float32)
     layer = CrossbarLinear(20, 3, cell=HFOX, dac=DAC(8), adc=ADC(8), seed=5)

@@ -262,7 +262,7 @@ def test_a_rate_out_of_reach_is_an_error():
     with pytest.raises(ValueError, match="the nearest to 5 spikes per second is 0"):
         with_rate(one(), silent, 5.0)
     explosive = replace(one(), recurrent_weight=torch.full((5, 5), 100.0, dtype=F64))
-    with pytest.raises(ValueError, match="keep the spikes going"):
+    with pytest.raises(ValueError, match="recurrent weights keep the spikes going"):
         with_rate(explosive, drawn(duration=0.5, counts=(3, 3)), 1.0, by="input")
 
 

@@ -8,11 +8,12 @@ known: nothing can be checked against it. A limit that is absent does not exist,
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+
+from eventnet.hardware.checks import nearest
 
 __all__ = ["LIMITS", "PROFILES", "Limit", "Profile", "profile"]
 
@@ -101,13 +102,13 @@ class Profile:
     def __post_init__(self) -> None:
         for name in self.limits:
             if name not in LIMITS:
-                raise ValueError(f"{self.name}: no limit is called {name!r}{_nearest(name, LIMITS)}")
+                raise ValueError(f"{self.name}: no limit is called {name!r}{nearest(name, LIMITS)}")
         object.__setattr__(self, "limits", MappingProxyType(dict(self.limits)))
 
     def value(self, name: str) -> Any:
         """The value of a limit; None if it is absent or not known."""
         if name not in LIMITS:
-            raise ValueError(f"no limit is called {name!r}{_nearest(name, LIMITS)}")
+            raise ValueError(f"no limit is called {name!r}{nearest(name, LIMITS)}")
         return self.limits[name].value if name in self.limits else None
 
     @property
@@ -135,13 +136,8 @@ def profile(name: str) -> Profile:
         63
     """
     if name not in PROFILES:
-        raise ValueError(f"no profile {name!r}{_nearest(name, PROFILES)} There are {', '.join(PROFILES)}")
+        raise ValueError(f"no profile {name!r}{nearest(name, PROFILES)}; there are {', '.join(PROFILES)}")
     return PROFILES[name]
-
-
-def _nearest(name: str, names: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    return f": did you mean {near[0]!r}?" if near else "."
 
 
 def _verified(value: Any, source: str) -> Limit:
