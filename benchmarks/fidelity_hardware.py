@@ -114,8 +114,8 @@ def nir_file(data_root: str | None) -> tuple[Path, Tensor, Tensor, Tensor]:
     folder = Path(data_root or "") / "nir"
     if not data_root or not (folder / "lif_norse.nir").is_file():
         raise NotHere("the published neuron (a folder nir in --data-root)")
-    signal_, voltage, spikes = torch.tensor(np.loadtxt(folder / "lif_exact.csv", delimiter=",")).T
-    return folder / "lif_norse.nir", signal_.reshape(-1, 1, 1), voltage, spikes.nonzero().flatten()
+    current, voltage, spikes = torch.tensor(np.loadtxt(folder / "lif_exact.csv", delimiter=",")).T
+    return folder / "lif_norse.nir", current.reshape(-1, 1, 1), voltage, spikes.nonzero().flatten()
 
 
 def nir_spikes(data_root: str | None) -> Row:
@@ -194,7 +194,7 @@ def _stepped(network: Any, raster: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Both say which of a node's parameters they do not take."""
+    """Peers say which of a node's parameters they do not take, and what they miss when they are imported."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -254,7 +254,8 @@ def neurobench_layers(_: str | None) -> Row:
             theirs.append(effective if spiking else 0)
         worst = max(worst, *(abs(a - b) for a, b in zip(mine, theirs, strict=True)))
         operations += found.synaptic_operations
-    cases = f"{operations} effective operations of {len(layers)} layers; dense ones and kinds alike"
+    compared = "their dense ones; but for cells, the accumulates among them"
+    cases = f"{operations} effective operations of {len(layers)} layers, {compared}"
     return Row("operation counts", reference, OPERATIONS, worst, 0, cases)
 
 
@@ -338,7 +339,7 @@ def spikingjelly_network(_: str | None) -> Row:
         linear.weight.data.add_(0.05)
     x = mostly_zero(25, 8, 30, spikes=True)
     operations = SynOpCounter()
-    with torch.no_grad(), DispatchCounterMode([operations]):
+    with _quiet(), torch.no_grad(), DispatchCounterMode([operations]):
         network(x)
     for _linear, neurons in layers:
         neurons.reset()

@@ -15,7 +15,7 @@ HEAD = """\
 # Fidelity ledger
 
 Every model against a reference, written by `benchmarks/fidelity.py`: the largest error found,
-the tolerance it must keep, and when that was last measured.
+the tolerance it must keep, and when that was last measured. What must be the same has a tolerance of 0.
 
 | model | reference | compared | largest error | tolerance | cases | date |
 |---|---|---|---|---|---|---|

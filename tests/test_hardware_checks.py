@@ -129,7 +129,7 @@ def broken(where):
         (broken("0.delay"), "hidden_0.delay: expected finite seconds"),
         (lambda: compile(small()[0], calibration=small()[1], reading="at"), r"Reading\('at', step=...\)"),
         (lambda: profile("lohi2"), r"did you mean 'loihi2'\?\); there are loihi1"),
-        (lambda: profile("moon"), r"no profile 'moon'. There are loihi1"),
+        (lambda: profile("moon"), r"no profile 'moon'; there are loihi1"),
     ],
 )
 def test_messages_name_the_remedy(call, message):
