@@ -179,6 +179,8 @@ class Crossbar:
     def product(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """``(..., out)``: what the arrays make of ``x`` ``(..., in)``.
 
+        The gradient of x is that of the conductances, straight through the converters; noise has none.
+
         Raises:
             ValueError: another number of inputs; there is noise, and no generator to draw it.
         """
@@ -190,7 +192,7 @@ class Crossbar:
             rows = self.dac(rows)
         rows = self._rows_in_tiles(rows)
         found = rows @ self.weight
-        variance = None if self.variance is None else (rows * rows) @ self.variance
+        variance = None if self.variance is None else rows.detach().square() @ self.variance
         if self.adc is not None and unit is not None and self.adc.noise > 0:
             of_adc = (self.adc.noise * unit) ** 2
             variance = of_adc if variance is None else variance + of_adc
@@ -401,9 +403,9 @@ class CrossbarLinear(nn.Linear):
         return self._written[2:]
 
     def _read_at_age(self, chip: Chip, scale: float) -> Crossbar:
-        sigma = chip.read_sigma(self.age)
+        conductance, sigma = chip.reading(self.age)
         return Crossbar(
-            _pair(chip.at(self.age), scale),
+            _pair(conductance, scale),
             self.cell,
             read_sigma=None if sigma is None else (sigma[0], sigma[1]),
             tile=self.tile,

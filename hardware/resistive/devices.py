@@ -420,13 +420,14 @@ class Cell:
             raise ValueError(f"levels: expected at least 2, or None for any conductance, got {self.levels}")
 
     def program(self, target: Tensor, cells: torch.Generator, writing: torch.Generator | None = None) -> Chip:
-        """Cells written to ``target`` siemens, of any shape.
+        """Cells written to ``target`` siemens, of any shape; without gradients.
 
         Args:
             cells: draws what belongs to the chip; the same state is the same chip.
             writing: draws what is new each time it is written; without it ``cells`` does that too.
         """
         check_conductance(target, self.g_max, self.g_min)
+        target = target.detach()
         writing = cells if writing is None else writing
         shape = tuple(target.shape)
         if self.levels is not None:
@@ -472,33 +473,40 @@ class Chip:
 
     def at(self, age: float = 0.0) -> Tensor:
         """Conductances in siemens, ``age`` seconds after programming."""
-        check_age(age)
-        found = self._written(age)
-        if self.cell.drift is not None and self.exponents is not None:
-            found = found * self.cell.drift.factor(self.exponents, age)
-        return self._or_stuck(found)
+        return self._drifted(self._written(age), age)
 
     def read_sigma(self, age: float = 0.0) -> Tensor | None:
         """Standard deviation of one read, in siemens; None without read noise."""
+        return self.reading(age)[1]
+
+    def reading(self, age: float = 0.0) -> tuple[Tensor, Tensor | None]:
+        """What one read finds: its mean, which is ``at(age)``, and its standard deviation, ``read_sigma(age)``."""
+        written = self._written(age)
+        found = self._drifted(written, age)
         if self.cell.read is None:
-            return None
-        return self.cell.read.sigma(self.at(age), self._or_stuck(self._written(age)), self.cell.g_max, age)
+            return found, None
+        return found, self.cell.read.sigma(found, self._or_stuck(written), self.cell.g_max, age)
 
     def read(self, age: float, generator: torch.Generator) -> Tensor:
         """Conductances, in siemens, as one read finds them; noise can take a small one below 0."""
-        sigma = self.read_sigma(age)
-        found = self.at(age)
+        found, sigma = self.reading(age)
         return found if sigma is None else found + sigma * normals(tuple(found.shape), generator, found)
 
     def _written(self, age: float) -> Tensor:
         """G_2: as programmed, with the programming noise as it is at that age."""
+        check_age(age)
         found = self.target
         if self.scale is not None:
             found = found * self.scale
         if self.cell.programming is not None and self.deviation is not None:
             sigma = self.cell.programming.sigma(self.target / self.cell.g_max, self.cell.g_max, age)
-            found = found + sigma * self.deviation
-        return found if found is self.target else found.clamp(min=0)
+            found = sigma.mul_(self.deviation).add_(found)
+        return found if found is self.target else found.clamp_(min=0)
+
+    def _drifted(self, written: Tensor, age: float) -> Tensor:
+        if self.cell.drift is not None and self.exponents is not None:
+            written = written * self.cell.drift.factor(self.exponents, age)
+        return self._or_stuck(written)
 
     def _or_stuck(self, found: Tensor) -> Tensor:
         return found if self.stuck is None else torch.where(self.stuck.isnan(), found, self.stuck)

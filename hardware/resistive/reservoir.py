@@ -395,8 +395,8 @@ def with_rate(
     if not abs(found - rate) <= tolerance * rate:
         raise ValueError(
             f"with_rate: the nearest to {rate:g} spikes per second is {found:g}. Either the rate ends there: too few events, or "
-            "neurons whose weights add up to less than 0 stay silent. Or it jumps there: recurrent weights keep the spikes going; "
-            "a smaller spectral radius, or by='input', has more rates"
+            "neurons whose weights add up to less than 0 stay silent. Or it jumps there: recurrent weights keep the spikes "
+            "going, and a smaller spectral radius, or by='input', has more rates"
         )
     return scaled(factor)
 
