@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eventnet import LI, LIF, Events
 from eventnet.counts import summed
 from eventnet.hardware.calibrate import calibrate
-from eventnet.hardware.checks import check_events
+from eventnet.hardware.checks import check_events, nearest
 from eventnet.hardware.egru_quantize import binned, gated_of, quantize_gated
 from eventnet.hardware.files import load_network, save_network
 from eventnet.hardware.lava import to_lava
@@ -36,10 +36,15 @@ from eventnet.hardware.trained import fingerprint, reading_of, state_of
 
 if TYPE_CHECKING:
     from eventnet.hardware.parity import ParityReport
+    from eventnet.hardware.resistive import ADC, DAC, Cell
+    from eventnet.hardware.resistive.placing import ResistiveDeployment
 
 __all__ = ["Decision", "Deployment", "compile"]
 
-TARGETS = ("loihi",)
+TARGETS = {  # and the options that each has
+    "loihi": ("calibration", "dt", "reading", "search"),
+    "resistive": ("calibration", "reading", "cell", "tile", "dac", "adc", "wire_resistance", "seed", "age"),
+}
 STEP = 1e-3  # seconds, where nothing says another
 NETWORK = "network.safetensors"  # in the folder of an export
 SAMPLES, STEPS = 64, 256  # that are simulated at a time
@@ -204,37 +209,86 @@ class Deployment:
         )
 
 
+@overload
 def compile(
     model: nn.Module | list[nn.Module],
-    target: str = "loihi",
+    target: Literal["loihi"] = ...,
+    *,
+    calibration: Events,
+    dt: float | None = ...,
+    reading: Reading | str | None = ...,
+    search: bool = ...,
+) -> Deployment: ...
+
+
+@overload
+def compile(
+    model: nn.Module | list[nn.Module],
+    target: Literal["resistive"],
+    *,
+    calibration: Events | None = ...,
+    reading: Reading | str | None = ...,
+    cell: Cell = ...,
+    tile: tuple[int, int] | None = ...,
+    dac: DAC | None = ...,
+    adc: ADC | None = ...,
+    wire_resistance: float = ...,
+    seed: int = ...,
+    age: float = ...,
+) -> ResistiveDeployment: ...
+
+
+def compile(
+    model: nn.Module | list[nn.Module], target: str = "loihi", **options: Any
+) -> Deployment | ResistiveDeployment:
+    """A trained model as a network of integers, or on the arrays of a resistive chip.
+
+    Args:
+        model: LIF layers, at the end LIF or LI, or an EGRU and an ``nn.Linear``: a list, an ``nn.Sequential``, or a network of
+            ``eventnet.training``. Dropout is left out.
+        target: "loihi", the arithmetic of ``eventnet.hardware.loihi``; or "resistive", crossbars of memory cells.
+        calibration: a batch of typical input, not of the test set. "resistive" does not need it: the largest weight of a
+            matrix is its scale.
+        dt: ("loihi") seconds of a step; by default 1 ms, and of gated units their own.
+        reading: what the classes are read from, a ``Reading`` or one of its kinds: of LI "max", "mean", "integral" or "at", of
+            LIF "first_spike" or "count", of EGRU "last", "mean" or "at". By default what the model says itself (a network of
+            ``eventnet.training`` does), else the first of these, which the report then says was assumed.
+        search: ("loihi") look for the scales on the calibration batch; otherwise the largest are taken.
+        cell, tile, dac, adc, wire_resistance, seed, age: ("resistive") see ``eventnet.hardware.resistive.placing.place``, which
+            also takes other models.
+
+    Raises:
+        TypeError: a layer that the chip has no neurons for; an option that the target does not have.
+        ValueError: a number is beyond what a neuron or synapse holds.
+
+    Example:
+        >>> events = Events.from_list([([0.01, 0.02], [2, 0])], num_units=4, duration=0.1)
+        >>> compile([LIF(4, 3), LI(3, 2)], calibration=events, reading="mean").reading.kind
+        'mean'
+        >>> compile([LIF(4, 3), LI(3, 2)], "resistive", seed=1).run(events).shape
+        torch.Size([1, 2])
+    """
+    _check_target(target)
+    _check_options(target, options)
+    if target == "loihi":
+        return _integers(model, **options)
+    from eventnet.hardware.resistive.placing import place
+
+    calibration = options.pop("calibration", None)
+    if calibration is not None:
+        check_events("calibration", calibration)
+    return place(model, **options)
+
+
+def _integers(
+    model: nn.Module | list[nn.Module],
     *,
     calibration: Events,
     dt: float | None = None,
     reading: Reading | str | None = None,
     search: bool = True,
 ) -> Deployment:
-    """A trained model as a network of integers.
-
-    Args:
-        model: LIF layers, at the end LIF or LI, or an EGRU and an ``nn.Linear``: a list, an ``nn.Sequential``, or a network of
-            ``eventnet.training``. Dropout is left out.
-        target: "loihi", the arithmetic of ``eventnet.hardware.loihi``.
-        calibration: a batch of typical input, not of the test set.
-        dt: seconds of a step; by default 1 ms, and of gated units their own.
-        reading: what the classes are read from, a ``Reading`` or one of its kinds: of LI "max", "mean", "integral" or "at", of
-            LIF "first_spike" or "count", of EGRU "last", "mean" or "at". By default what the model says itself (a network of
-            ``eventnet.training`` does), else the first of these, which the report then says was assumed.
-        search: look for the scales on the calibration batch; otherwise the largest are taken.
-
-    Raises:
-        TypeError: a layer that the chip has no neurons for. ValueError: a number is beyond what a neuron or synapse holds.
-
-    Example:
-        >>> events = Events.from_list([([0.01, 0.02], [2, 0])], num_units=4, duration=0.1)
-        >>> compile([LIF(4, 3), LI(3, 2)], calibration=events, reading="mean").reading.kind
-        'mean'
-    """
-    _check_target(target)
+    """``compile`` for "loihi"."""
     check_events("calibration", calibration)
     if not calibration.batch_size:
         raise ValueError("calibration: expected at least one sample, got none")
@@ -274,6 +328,17 @@ def _check_target(target: str) -> None:
         raise ValueError(f"target: expected loihi, got {target!r}: {says[target]}")
     if target not in TARGETS:
         raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+
+
+def _check_options(target: str, options: Mapping[str, Any]) -> None:
+    known = TARGETS[target]
+    for name in options:
+        if name not in known:
+            others = [other for other, has in TARGETS.items() if name in has]
+            hint = f"; {name} is one of {others[0]}" if others else nearest(name, known)
+            raise TypeError(f"compile: {target} has no option {name!r}{hint}; it has {', '.join(known)}")
+    if target == "loihi" and "calibration" not in options:
+        raise TypeError("compile: loihi needs calibration=events, a batch of typical input")
 
 
 def _check_units(calibration: Events, units: int) -> None:

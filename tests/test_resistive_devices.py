@@ -28,7 +28,7 @@ from eventnet.hardware.resistive import (
     Stuck,
     seeded,
 )
-from eventnet.hardware.resistive.devices import normals
+from eventnet.hardware.resistive.draws import normals
 
 MICRO, DAY, DRAWS = 1e-6, 86_400.0, 40_000
 F64 = torch.float64

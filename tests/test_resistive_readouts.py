@@ -12,6 +12,7 @@ from helpers import F64
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventnet.hardware.resistive import contrastive
 from eventnet.hardware.resistive.contrastive import (
     Contrastive,
     Labelled,
@@ -271,6 +272,7 @@ def shared(classes, samples, seed, noise=0.4, latent=6):
     found = []
     for mix in mixing:
         labels = torch.tensor(classes).repeat_interleave(samples)
+        labels = labels[torch.randperm(len(labels), generator=generator)]
         z = points[labels] + noise * torch.randn(len(labels), latent, generator=generator)
         x = z @ mix + 0.5 * torch.randn(len(labels), mix.shape[1], generator=generator)
         found.append(Labelled(3 * x + 1, labels))
@@ -325,7 +327,38 @@ def test_loss_shares_the_target_among_pairs_of_a_class():
     lowest = (math.log(2) + math.log(2) + 0) / 3
     assert contrastive_loss(right, labels).item() == pytest.approx(lowest, abs=1e-6)
     similarities = torch.randn(3, 3, dtype=F64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    expected = 0.0
+    for s in (x.log_softmax(1) for x in (similarities.detach(), similarities.detach().T)):
+        expected -= float((s[0, 0] + s[0, 1]) / 2 + (s[1, 0] + s[1, 1]) / 2 + s[2, 2]) / 6
+    assert contrastive_loss(similarities, labels).item() == pytest.approx(expected, rel=1e-12)
     assert torch.autograd.gradcheck(lambda s: contrastive_loss(s, labels), similarities)
+
+
+def test_features_are_standardised_by_the_training_pairs():
+    model, _ = trained(epochs=1)
+    for name, part in zip(("first", "second"), shared(range(20), 12, seed=1), strict=True):
+        assert torch.allclose(getattr(model, f"{name}_shift"), part.features.mean(0), atol=1e-4)
+        assert torch.allclose(getattr(model, f"{name}_spread"), part.features.std(0, correction=0), rtol=1e-4)
+
+
+def test_losses_are_means_over_pairs():
+    """Projections of 0: each pair's loss is the logarithm of its batch's size."""
+    model = Contrastive(25, 40, dim=16)
+    for weight in (model.first_weight, model.second_weight):
+        torch.nn.init.zeros_(weight)
+    parts = shared(range(20), 4, seed=1)
+    history = fit_contrastive(model, *parts, parts, epochs=1, learning_rate=0.0, batch_size=64)
+    expected = (64 * math.log(64) + 16 * math.log(16)) / 80
+    assert history.training[0] == pytest.approx(expected, rel=1e-5)
+    assert history.validation[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_partners_have_one_class():
+    first, second = shared(range(6), 5, seed=0)
+    second = Labelled(second.labels[:, None].float(), second.labels)
+    second = Labelled(*(x[second.labels != 4] for x in second))
+    x, partners, labels = contrastive._pairs(first, second, torch.Generator().manual_seed(0))
+    assert torch.equal(partners[:, 0].long(), labels) and len(x) == 25
 
 
 def test_zero_shot_by_hand():

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from eventnet import LIF, Events, data, metrics
 from eventnet.hardware.resistive import measures
-from eventnet.hardware.resistive.devices import Forming, seeded
 from eventnet.hardware.resistive.echo_state import EchoState, with_activity
 from eventnet.hardware.resistive.readouts import RidgeReadout
 from eventnet.hardware.resistive.reservoir import (
@@ -90,6 +89,16 @@ def test_threshold_itself_is_no_spike():
     assert spikes_in_steps(events, torch.ones(1, 1), dt=DT, threshold=0.999).num_events == 1
 
 
+def test_a_sample_ends_with_its_duration():
+    """A neuron that keeps itself going, and an event at the very end."""
+    lasting = torch.tensor([3 * DT, 7 * DT, 5.5 * DT], dtype=F64)
+    events = Events.from_list([([0.0], [0])] * 3, 1, lasting, dtype=F64)
+    spikes = spikes_in_steps(events, torch.ones(1, 1, dtype=F64), torch.ones(1, 1, dtype=F64), dt=DT, threshold=0.5)
+    assert spikes.counts().flatten().tolist() == [3, 7, 6]
+    late = Events.from_list([([0.01], [0]), ([0.004], [0])], 1, torch.tensor([0.01, 0.004], dtype=F64), dtype=F64)
+    assert spikes_in_steps(late, torch.ones(1, 1, dtype=F64), dt=DT, threshold=0.5).num_events == 0
+
+
 def test_parameters_per_neuron():
     events = drawn()
     reservoir = one()
@@ -143,6 +152,14 @@ def test_drive_is_the_dense_product():
     found = torch.stack([drive.at(t) for t in range(drive.num_steps)])
     assert torch.allclose(found, events.to_dense(DT) @ weight, atol=1e-13)
     assert drive.at(drive.num_steps).abs().max() == 0
+
+
+@pytest.mark.parametrize("dt", [1e-3, 0.1, 0.34 / 50])
+def test_steps_of_a_raster_are_its_rows(dt):
+    """Also where t * dt, in single precision, is a little less than it should be."""
+    raster = torch.randint(0, 3, (300, 2, 3), generator=torch.Generator().manual_seed(0)).float()
+    drive = Drive(Events.from_dense(raster, dt), dt, torch.eye(3))
+    assert torch.equal(torch.stack([drive.at(t) for t in range(drive.num_steps)]), raster)
 
 
 # ---- in continuous time ---------------------------------------------------------------------------------------------
@@ -217,9 +234,11 @@ def test_spectral_radius_is_that_of_the_eigenvalues(seed, size):
 
 
 def test_a_chips_conductances_are_weights():
-    forming = Forming(formed=0.4, mean=20e-6, std=5e-6)
-    pairs = [[forming.draw((rows, 30), seeded(seed, k)) for k in (0, 1)] for rows, seed in ((6, 1), (30, 2))]
-    weight, recurrent = (positive - negative for positive, negative in pairs)
+    """Pairs of cells, a share of them formed; siemens."""
+    generator = torch.Generator().manual_seed(0)
+    cells = [20e-6 + 5e-6 * torch.randn(2, rows, 30, generator=generator) for rows in (6, 30)]
+    cells = [each.abs() * (torch.rand(each.shape, generator=generator) < 0.4) for each in cells]
+    weight, recurrent = (positive - negative for positive, negative in cells)
     chip = Reservoir(weight, recurrent, dt=DT, threshold=1.0, gain=1 / 20e-6)
     plain = Reservoir(weight / 20e-6, recurrent / 20e-6, dt=DT, threshold=1.0, gain=1.0)
     events = drawn()
@@ -270,6 +289,12 @@ def test_a_rate_out_of_reach_is_an_error():
 def test_bisection(wanted, power):
     factor, value = bisected(lambda x: x**power, wanted, 1e-9)
     assert value == pytest.approx(wanted, rel=1e-8) and factor == pytest.approx(wanted ** (1 / power), rel=1e-8)
+
+
+def test_bisection_stops_when_it_is_near_enough():
+    tried = []
+    bisected(lambda x: tried.append(x) or x, 3.0, 0.5)
+    assert tried == [1.0, pytest.approx(2.0)]
 
 
 def test_bisection_returns_the_nearest_beside_a_jump():

@@ -1,15 +1,14 @@
 """Resistive memory: cells whose conductances are weights, with their noise, and the crossbars that multiply with them."""
 
 from eventnet.hardware.resistive.converters import ADC, DAC
-from eventnet.hardware.resistive.crossbar import Crossbar, CrossbarLinear, Pair, from_pair, to_pair
-from eventnet.hardware.resistive.devices import (
+from eventnet.hardware.resistive.crossbar import Crossbar, Pair, from_pair, to_pair
+from eventnet.hardware.resistive.crossbar_linear import CrossbarLinear
+from eventnet.hardware.resistive.devices import HFOX, PCM, Cell, Chip
+from eventnet.hardware.resistive.draws import seeded
+from eventnet.hardware.resistive.effects import (
     HFO2_STUCK,
-    HFOX,
     HFOX_PROGRAMMING,
-    PCM,
     PCM_PROGRAMMING,
-    Cell,
-    Chip,
     Drift,
     FlickerNoise,
     Forming,
@@ -17,9 +16,10 @@ from eventnet.hardware.resistive.devices import (
     ReadNoise,
     Spread,
     Stuck,
-    seeded,
 )
+from eventnet.hardware.resistive.energy import Reads, array_energy, reads_of
 from eventnet.hardware.resistive.ir_drop import ir_drop, ir_drop_nodal
+from eventnet.hardware.resistive.placing import ResistiveDeployment, place
 
 __all__ = [
     "ADC",
@@ -39,11 +39,16 @@ __all__ = [
     "Pair",
     "ProgrammingNoise",
     "ReadNoise",
+    "Reads",
+    "ResistiveDeployment",
     "Spread",
     "Stuck",
+    "array_energy",
     "from_pair",
     "ir_drop",
     "ir_drop_nodal",
+    "place",
+    "reads_of",
     "seeded",
     "to_pair",
 ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eventnet.hardware.resistive.devices import normals
+from eventnet.hardware.resistive.draws import normals
 
 __all__ = ["ADC", "DAC", "quantize"]
 

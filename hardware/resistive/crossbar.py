@@ -1,4 +1,4 @@
-"""Crossbars: weights as differential pairs of conductances, products with them in tiles, and the layer made of both.
+"""Crossbars: weights as differential pairs of conductances, and products with them in tiles.
 
     w = k (G+ - G-),   G+ = G_min + max(w, 0) / k,   G- = G_min + max(-w, 0) / k,   k = max|w| / (G_max - G_min)
     y[j] = sum over tiles of ADC(sum_{i in tile} w[j, i] DAC(x[i])) + bias[j]
@@ -17,19 +17,18 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from eventnet.hardware.resistive.converters import ADC, DAC, largest_of_rows, quantize
-from eventnet.hardware.resistive.devices import Cell, Chip, check_age, normals, seeded
+from eventnet.hardware.resistive.devices import Cell
+from eventnet.hardware.resistive.draws import normals
 from eventnet.hardware.resistive.ir_drop import FIRST_ORDER, drop, ir_drop
 
-__all__ = ["Crossbar", "CrossbarLinear", "Pair", "from_pair", "to_pair"]
+__all__ = ["Crossbar", "Pair", "from_pair", "to_pair"]
 
-WRITING, READING, TRAINING = 1, 2, 3  # the streams of a layer's seed; the seed itself is the chip's
 IDEAL = Cell()
 
 
@@ -107,11 +106,6 @@ def _bounds(weight: Tensor) -> tuple[float, float]:
         return 0.0, 0.0
     low, high = weight.aminmax()
     return low.item(), high.item()
-
-
-def _pair(both: Tensor, scale: float) -> Pair:
-    """From ``(2, out, in)``."""
-    return Pair(both[0], both[1], scale)
 
 
 def from_pair(pair: Pair) -> Tensor:
@@ -204,6 +198,10 @@ class Crossbar:
             found = found.sum(0)
         return found.reshape(*x.shape[:-1], self.out_features)
 
+    def effective_weight(self) -> Tensor:
+        """``(out, in)``: the weights that the arrays multiply with, wires included, without noise and converters."""
+        return self.weight.reshape(-1, self.out_features)[: self.in_features].t()
+
     @property
     def _tiles(self) -> int:
         """Arrays whose outputs are converted on their own and added up; one where nothing is converted."""
@@ -246,176 +244,3 @@ def _with_wires(conductance: Tensor, tile: tuple[int, int], resistance: float) -
             stacklevel=3,
         )
     return ir_drop(arrays, resistance).transpose(1, 2).reshape(filled.shape)[:inputs, :out].t()
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Forward what the arrays gave, backward ``x @ weight.T``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, product: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return product
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        of_x = grad @ weight if ctx.needs_input_grad[0] else None
-        of_weight = (
-            grad.reshape(-1, grad.shape[-1]).t() @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
-        )
-        return of_x, of_weight, None
-
-
-# ---- the layer ------------------------------------------------------------------------------------------------------
-
-
-class CrossbarLinear(nn.Linear):
-    """``nn.Linear`` computed by crossbars: its parameters, its shapes, its ``state_dict``; the forward pass is the arrays'.
-
-    In training every call writes the weights to a new random chip, so that they come to work on any; the gradient is that of
-    the ideal layer (straight through all noise and converters). In ``eval`` the weights are written once to the chip that is
-    ``seed``, and again when they have changed; reads have new noise at every call. The bias is added digitally, without noise.
-
-    Give each layer a seed of its own: two of the same shape and seed are the same chip.
-
-    Args:
-        in_features, out_features, bias, device, dtype: as for ``nn.Linear``.
-        cell: memory cell; the default one is ideal.
-        tile, dac, adc, wire_resistance: as for ``Crossbar``.
-        age: seconds since programming; ``layer.age`` can be set at any time.
-        seed: the chip, and where its noise starts.
-
-    Example:
-        >>> from eventnet.hardware.resistive import HFOX
-        >>> trained = nn.Linear(300, 10)
-        >>> layer = CrossbarLinear.from_linear(trained, cell=HFOX, dac=DAC(8), adc=ADC(8)).eval()
-        >>> x = torch.rand(4, 300)
-        >>> after_1_s = layer(x)
-        >>> layer.age = 86_400.0
-        >>> after_1_day = layer(x)
-        >>> bool((after_1_s - trained(x)).norm() < (after_1_day - trained(x)).norm())
-        True
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        cell: Cell = IDEAL,
-        tile: tuple[int, int] | None = (128, 128),
-        dac: DAC | None = None,
-        adc: ADC | None = None,
-        wire_resistance: float = 0.0,
-        age: float = 0.0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(in_features, out_features, bias, device, dtype)
-        self.cell, self.tile, self.dac, self.adc = cell, tile, dac, adc
-        self.wire_resistance, self.seed, self.cycle = wire_resistance, seed, 0
-        self._age = 0.0
-        self.age = age
-        self._written: tuple[Any, Tensor, Chip, float] | None = None  # of what, of which weights, the chip, its scale
-        self._arrays: tuple[Any, Crossbar] | None = None
-        self.restart()
-
-    @classmethod
-    def from_linear(cls, linear: nn.Linear, **options: Any) -> CrossbarLinear:
-        """A crossbar layer with a copy of the weights of an ``nn.Linear``; ``options`` are keywords of the class."""
-        like = linear.weight
-        made = cls(linear.in_features, linear.out_features, linear.bias is not None, like.device, like.dtype, **options)
-        made.load_state_dict(linear.state_dict())
-        for mine, theirs in zip(made.parameters(), linear.parameters(), strict=True):
-            mine.requires_grad_(theirs.requires_grad)
-        return made.train(linear.training)
-
-    @property
-    def age(self) -> float:
-        """Seconds since programming at which the arrays are read."""
-        return self._age
-
-    @age.setter
-    def age(self, seconds: float) -> None:
-        check_age(seconds)
-        self._age = float(seconds)
-
-    def restart(self) -> None:
-        """Start the noise of reading and of training again from the seed."""
-        self._reading, self._training = seeded(self.seed, READING), seeded(self.seed, TRAINING)
-
-    def program(self, cycle: int = 0) -> Chip:
-        """Write the present weights to the chip of the seed: ``(2, out, in)``, G+ and G-.
-
-        ``eval`` does this by itself. Another ``cycle`` writes the same cells once more: what belongs to the chip stays, what is
-        new at each writing (programming noise, cycle-to-cycle spread) is drawn again.
-        """
-        self.cycle = cycle
-        chip, scale = self._write(seeded(self.seed), seeded(self.seed, WRITING, cycle))
-        self._written = (self._writing_options(), self.weight.detach().clone(), chip, scale)
-        self._arrays = None
-        return chip
-
-    def programmed_weight(self) -> Tensor:
-        """``(out, in)``: the weights that the chip has at ``age``, before wires and converters."""
-        chip, scale = self._on_chip()
-        return _pair(chip.at(self.age), scale).weight()
-
-    def crossbar(self) -> Crossbar:
-        """The arrays of the chip at ``age``, without the bias, for many products in a row.
-
-        ``forward`` compares the weights with those of the chip at each call; this one is made once.
-        """
-        chip, scale = self._on_chip()
-        options = (self.age, self.tile, self.dac, self.adc, self.wire_resistance)
-        if self._arrays is None or self._arrays[0] != options:
-            self._arrays = (options, self._read_at_age(chip, scale))
-        return self._arrays[1]
-
-    def forward(self, input: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """``(..., out_features)`` for ``(..., in_features)``; ``generator`` draws the noise in place of the layer's own ones."""
-        with torch.no_grad():
-            if self.training:
-                drawn = generator or self._training
-                found = self._read_at_age(*self._write(drawn, drawn)).product(input, drawn)
-            else:
-                found = self.crossbar().product(input, generator or self._reading)
-        found = _StraightThrough.apply(input, self.weight, found)
-        return found if self.bias is None else found + self.bias
-
-    def _write(self, cells: torch.Generator, writing: torch.Generator) -> tuple[Chip, float]:
-        pair = to_pair(self.weight, self.cell)
-        return self.cell.program(torch.stack([pair.positive, pair.negative]), cells, writing), pair.scale
-
-    def _writing_options(self) -> Any:
-        return self.cell, self.seed, self.cycle
-
-    def _on_chip(self) -> tuple[Chip, float]:
-        if self._written is not None:
-            options, weight, chip, scale = self._written
-            same = weight.device == self.weight.device and weight.dtype == self.weight.dtype
-            if same and options == self._writing_options() and torch.equal(weight, self.weight):
-                return chip, scale
-        self.program(self.cycle)
-        assert self._written is not None
-        return self._written[2:]
-
-    def _read_at_age(self, chip: Chip, scale: float) -> Crossbar:
-        conductance, sigma = chip.reading(self.age)
-        return Crossbar(
-            _pair(conductance, scale),
-            self.cell,
-            read_sigma=None if sigma is None else (sigma[0], sigma[1]),
-            tile=self.tile,
-            dac=self.dac,
-            adc=self.adc,
-            wire_resistance=self.wire_resistance,
-        )
-
-    def extra_repr(self) -> str:
-        shown = {"tile": self.tile, "dac": self.dac, "adc": self.adc, "age": self.age, "seed": self.seed}
-        if self.wire_resistance:
-            shown["wire_resistance"] = self.wire_resistance
-        return ", ".join([super().extra_repr(), *(f"{name}={value}" for name, value in shown.items())])

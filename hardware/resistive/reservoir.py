@@ -73,7 +73,7 @@ def random_weights(
 
 
 def spectral_radius(weight: Tensor) -> float:
-    """Largest absolute value of the eigenvalues of a square matrix, ``lim |W^n|^(1/n)``, to six digits.
+    """Largest absolute value of the eigenvalues of a square matrix, ``lim |W^n|^(1/n)``, rounded to six digits.
 
     W is squared again and again, to n = 2^24, with its norm taken out each time: a power iteration that a complex pair of
     eigenvalues does not disturb, in matrix products only.
@@ -89,15 +89,15 @@ def spectral_radius(weight: Tensor) -> float:
         raise ValueError(f"spectral_radius: expected a square matrix, got {tuple(weight.shape)}")
     if not bool(torch.isfinite(weight).all()):
         raise ValueError("spectral_radius: the matrix is not finite")
-    power, log, before = weight.detach().double(), 0.0, 0.0  # log and before: of |W^n| / n
+    power, log = weight.detach().double(), 0.0  # log |W^n| / n
     for k in range(SQUARINGS + 1):
         norm = float(power.norm())
         if norm == 0:
             return 0.0
-        before, log = log, log + math.log(norm) / 2**k
+        log += math.log(norm) / 2**k
         if k < SQUARINGS:
             power = (power / norm) @ (power / norm)
-    return float(f"{math.exp(2 * log - before):.6g}")  # two powers: a constant factor of the norms drops out
+    return float(f"{math.exp(log):.6g}")
 
 
 # ---- in steps -------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ class Reservoir:
         scale: float = 1.0,
         times: Tensor | list[float] | None = None,
         tau: float | None = None,
-        batch_size: int = 250,
+        batch_size: int = 1000,
     ) -> Tensor:
         """``(B, out)`` spike counts / ``scale``; with K ``times`` followed by ``(B, K out)`` traces of the spikes at these times.
 
