@@ -250,6 +250,7 @@ def test_shapes_are_the_same_in_every_process() -> None:
         assert first.events.times.max() <= shape.window
 
 
+@pytest.mark.slow
 def test_scaling_is_measured_and_drawn(tmp_path: Path, monkeypatch) -> None:
     assert [scaling.place("fan-out", shape) for shape in scaling.shapes("fan-out")] == list(scaling.FAN_OUT)
     assert {shape.layers[1] for shape in scaling.shapes("events")} == {256}
@@ -579,6 +580,7 @@ def test_the_gru_of_a_fold_is_as_large_as_the_recurrent_network(tmp_path: Path, 
 # ---- every recipe at a declared size ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_suite_trains_counts_and_tabulates(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(suite, "RESULTS", tmp_path / "results" / "suite")
     monkeypatch.setattr(
