@@ -5,10 +5,10 @@
 
 Each recipe is trained by ``eventnet train`` and counted by ``eventnet benchmark``, each in a process of its own, one after the
 other; a run that is finished is kept, one that was stopped goes on. The result of a recipe goes to
-``benchmarks/results/suite/RECIPE.json`` with machine and commit; ``tables.py`` makes a table of them, at the end of this
-command too. Sizes: ``quick`` trains two epochs and counts 100 test samples: it shows that everything runs, not what a recipe
-reaches; ``full`` trains as the recipe says and counts the whole test part. Recipes whose data are not there are named and left
-out.
+``benchmarks/results/suite/RECIPE.json`` with machine and the commits of training and counting; ``tables.py`` makes a table of
+them, at the end of this command too. Sizes: ``quick`` trains two epochs and counts 100 test samples: it shows that everything
+runs, not what a recipe reaches; ``full`` trains as the recipe says and counts the whole test part. Recipes whose data are not
+there are named and left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 from measure import ROOT, commit, machine
 
+from eventnet.files import write_files
 from eventnet.training import RECIPES, DataError
 from eventnet.training.run import load_data
 
@@ -50,14 +51,10 @@ def run(command: list[str]) -> tuple[int, float, int]:
 def measure(name: str, size: str, folder: Path, data_root: str | None) -> dict[str, Any]:
     """Train and count one recipe; what a table quotes."""
     root = ["--data-root", data_root] if data_root else []
-    found: dict[str, Any] = {"recipe": name, "size": size, "machine": machine(), "commit": commit()}
+    found: dict[str, Any] = {"recipe": name, "size": size, "machine": machine(), "benchmark_commit": commit()}
     memory = folder.with_name(folder.name + ".memory.json")  # of the training, which a kept run does not repeat
     if not (folder / "result.json").is_file():
-        where = ["--resume", str(folder)] if (folder / "config.json").is_file() else ["--out", str(folder)]
-        code, _, peak = run(["train", name, *([] if "--resume" in where else SIZES[size]["train"]), *where, *root])
-        if code:
-            sys.exit(f"{name}: training stopped; the same command goes on with it")
-        memory.write_text(json.dumps({"peak_bytes": peak, "resumed": "--resume" in where}))
+        train(name, size, folder, memory, root)
     code, found["benchmark_seconds"], _ = run(["benchmark", str(folder), *SIZES[size]["benchmark"], *root])
     if code:
         sys.exit(f"{name}: benchmark stopped")
@@ -65,6 +62,20 @@ def measure(name: str, size: str, folder: Path, data_root: str | None) -> dict[s
     found |= {"test": result["test"], "train_seconds": result["seconds"], **json.loads(memory.read_text())}
     kept = ("accuracy", "charged", "counts", "energy", "baselines", "notes", "identity")
     return found | {"benchmark": {part: facts[part] for part in kept}}
+
+
+def train(name: str, size: str, folder: Path, memory: Path, root: list[str]) -> None:
+    """Train in a folder beside it, which gets its name only when all about the training is written."""
+    part = folder.with_name(folder.name + ".part")
+    facts: dict[str, Any] = {"peak_bytes": None, "resumed": False, "commit": commit()}  # None: it ended unseen
+    if not (part / "result.json").is_file():
+        facts["resumed"] = (part / "config.json").is_file()
+        where = ["--resume", str(part)] if facts["resumed"] else [*SIZES[size]["train"], "--out", str(part)]
+        code, _, facts["peak_bytes"] = run(["train", name, *where, *root])
+        if code:
+            sys.exit(f"{name}: training stopped; the same command goes on with it")
+    write_files({memory: json.dumps(facts).encode()})
+    part.rename(folder)
 
 
 def absent(name: str, data_root: str | None) -> str | None:
@@ -96,9 +107,7 @@ def main() -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         found = measure(name, options.size, folder, options.data_root)
         RESULTS.mkdir(parents=True, exist_ok=True)
-        part = RESULTS / f"{name}.part"
-        part.write_text(json.dumps(found, indent=1) + "\n")
-        os.replace(part, RESULTS / f"{name}.json")
+        write_files({RESULTS / f"{name}.json": (json.dumps(found, indent=1) + "\n").encode()})
     import tables
 
     tables.update()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 from rich.table import Table
 
 from eventnet import Events
-from eventnet.files import write_files
 from eventnet.training import checkpoint, objective
 from eventnet.training.batches import Batches
 from eventnet.training.errors import CheckpointError, UserError
@@ -53,15 +53,28 @@ def benchmark_run(
     run: Path,
     *,
     dt: float | None = None,
+    baseline_dt: float | None = None,
     limit: int | None = None,
     calibration: int = 64,
     data_root: Path | None = None,
     say: Say = lambda text: None,
 ) -> dict[str, Any]:
-    """Count and estimate on the test part of a finished run; writes ``RUN/benchmark.json``."""
+    """Count and estimate on the test part of a finished run; writes ``RUN/benchmark.json``.
+
+    Args:
+        dt: seconds of a step of the chip; by default 1 ms, of gated units their own.
+        baseline_dt: seconds of a step of the dense baselines; by default the task's: between two labels, or of gated units their
+            own; else the chip's.
+    """
     from eventnet.hardware.benchmark import benchmark
     from eventnet.hardware.command import subset
 
+    for name, samples in (("limit", limit), ("calibration", calibration)):
+        if samples is not None and samples < 1:
+            raise UserError(f"--{name}: expected at least 1 sample, got {samples}")
+    for name, step in (("dt", dt), ("baseline-dt", baseline_dt)):
+        if step is not None and not 0 < step < math.inf:
+            raise UserError(f"--{name}: expected seconds > 0, got {step:g}")
     recipe = recipe_of(run)
     if not (run / RESULT).is_file():
         raise CheckpointError(f"{run}: this run is not finished, and the test part is for its end")
@@ -71,21 +84,38 @@ def benchmark_run(
     if own is not None and dt not in (None, own):
         raise UserError(f"--dt: the units were trained with steps of {own:g} s, expected those, got {dt:g}")
     events, labels = subset(splits.test, limit)
-    typical: Events = subset(splits.train, calibration)[0]
+    typical: Events | None = None if splits.forecasts else subset(splits.train, calibration)[0]
     try:
         facts = benchmark(
             network.eval(),
             events,
             None if splits.forecasts else labels,
             dt=own or dt or STEP,
+            baseline_dt=baseline_dt or _task_step(recipe),
             calibration=typical,
             predict=lambda outcome: objective.predict(recipe, outcome.scores),
             say=say,
         )
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
-    write_files({run / BENCHMARK: json.dumps(facts, allow_nan=False, indent=1).encode()})
+    if splits.forecasts:
+        facts |= _forecast(run)
+        facts["notes"].append("The network forecasts numbers: the counts are those of one pass over the known series.")
+    checkpoint.write_files({run / BENCHMARK: json.dumps(facts, allow_nan=False, indent=1).encode()})
     return facts
+
+
+def _task_step(recipe: Any) -> float | None:
+    """Seconds between two answers that the task asks for, or of gated units a step; None: there is one answer at the end."""
+    if isinstance(recipe, GatedRecipe):
+        return recipe.step
+    return float(recipe.readout_step) if recipe.readout == "at" else None
+
+
+def _forecast(run: Path) -> dict[str, Any]:
+    """How good the forecasts of a run are, as it found itself."""
+    error = checkpoint.read_json(run / RESULT)["test"].get("smape")
+    return {} if error is None else {"forecast": {"name": "test sMAPE", "value": error}}
 
 
 def summary(facts: dict[str, Any]) -> Iterator[Any]:
@@ -119,7 +149,12 @@ def headline(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _accuracy_lines(facts: dict[str, Any]) -> Iterator[str]:
+    if facts.get("forecast"):
+        yield f"{facts['forecast']['name']}: {facts['forecast']['value']:.3g}"
     for name, x in facts["accuracy"].items():
+        if x["share"] is None:
+            yield f"accuracy, {name.replace('_', ' ')}: not known, there are no labels"
+            continue
         yield f"accuracy, {name.replace('_', ' ')}: {x['share']:.2%} ({x['low']:.2%} to {x['high']:.2%}) of {x['labels']} labels"
 
 
@@ -188,6 +223,8 @@ def report_runs(
             say(f"{run}: no {BENCHMARK} yet")
             benchmark_run(run, data_root=data_root, say=say)
         facts = checkpoint.read_json(run / BENCHMARK)
+        if not isinstance(facts, dict):
+            raise UserError(f"{run / BENCHMARK}: not what eventnet benchmark writes; run eventnet benchmark {run}")
         if facts.get("format") != FORMAT:
             raise UserError(
                 f"{run / BENCHMARK}: written by another version; delete it, or run eventnet benchmark {run}"
@@ -198,8 +235,29 @@ def report_runs(
             if (run / target / PARITY).is_file()
         }
         links = {target: os.path.relpath(run / target / "parity.html", path.parent) for target in parity}
-        found.append(Run(str(run), facts, parity, _training(run), links))
-    write_files({path: page(found).encode()})
+        found.append(Run(str(run), facts, parity, _training(run), links, _stale(run, facts)))
+    try:
+        text = page(found)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        files = ", ".join(str(run / BENCHMARK) for run in runs)
+        why = f"{type(error).__name__}: {error}"
+        raise UserError(f"{files}: not what eventnet benchmark writes ({why}); run it again") from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be made ({error.strerror or error})") from error
+    checkpoint.write_files({path: text.encode()})
+
+
+def _stale(run: Path, facts: dict[str, Any]) -> list[str]:
+    """A warning if the facts are of another network than the run's folder holds now."""
+    from eventnet.hardware.trained import fingerprint, state_of
+
+    identity = facts.get("identity")
+    counted = identity.get("model_sha256") if isinstance(identity, dict) else None
+    if counted in (None, fingerprint(state_of(checkpoint.load_model(run)[0]))):
+        return []
+    return [f"{BENCHMARK} is of another network than the one in the folder now; run eventnet benchmark {run}"]
 
 
 def _training(run: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from eventnet import counters, counters_torch
-from eventnet.counts import COUNTERS, Counter, Counts, counter, per_sample_of, repeated, total
+from eventnet.counts import COUNTERS, MEMORY, Counter, Counts, Memory, counter, per_sample_of, repeated, total
 from eventnet.events import Events
 
 __all__ = ["Counts", "count", "counter", "per_sample_of", "total"]
@@ -63,7 +63,7 @@ def count(network: nn.Module, batches: Iterable[Any], *, dt: float) -> dict[str,
         raise ValueError(f"dt: expected seconds > 0, got {dt!r}")
     found: dict[str, Counts] = {}
     modes = [(module, module.training) for module in network.modules()]
-    with _hooked(network, dt) as calls:
+    with _hooked(network, dt) as (calls, memory):
         try:
             network.eval()
             for batch in batches:
@@ -71,6 +71,7 @@ def count(network: nn.Module, batches: Iterable[Any], *, dt: float) -> dict[str,
                 for name, counts in _of_a_batch(calls, batch).items():
                     found[name] = found[name] + counts if name in found else counts
                 calls.clear()
+                memory.batch.clear()
         finally:
             for module, training in modes:
                 module.training = training
@@ -78,31 +79,55 @@ def count(network: nn.Module, batches: Iterable[Any], *, dt: float) -> dict[str,
 
 
 @contextmanager
-def _hooked(network: nn.Module, dt: float) -> Iterator[dict[str, list[Counts]]]:
+def _hooked(network: nn.Module, dt: float) -> Iterator[tuple[dict[str, list[Counts]], Memory]]:
     """While this lasts, the counts of each call of the network's layers are listed under their names."""
     calls: dict[str, list[Counts]] = {}
-    busy: list[str] = []  # a counter may call its layer again
+    memory = Memory()
+    with ExitStack() as stack:
+        for name, layer, function in list(_counted(network, "", set())):
+            keyword = COUNTERS.more[function](layer) if function in COUNTERS.more else None
+            asked: set[nn.Module] = set()  # the layer, if it is for us alone that it says more
+            hook = _hook(name, function, dt, calls, memory, asked)
+            # before the user's own hooks, which are to see the output as ever
+            stack.callback(layer.register_forward_hook(hook, with_kwargs=True, prepend=keyword is not None).remove)
+            if keyword is not None:
+                ask = _ask(keyword, memory, asked)
+                stack.callback(layer.register_forward_pre_hook(ask, with_kwargs=True).remove)
+        yield calls, memory
 
-    def hook_of(name: str, function: Counter) -> Any:
-        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if not busy:
-                busy.append(name)
-                try:
-                    calls.setdefault(name, []).append(function(layer, args, kwargs, output, dt))
-                finally:
-                    busy.clear()
 
-        return hook
+def _ask(keyword: str, memory: Memory, asked: set[nn.Module]) -> Any:
+    """A hook that calls a layer with a keyword that makes it say more."""
 
-    handles = [
-        layer.register_forward_hook(hook_of(name, function), with_kwargs=True)
-        for name, layer, function in list(_counted(network, "", set()))
-    ]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
+    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if memory.layer is not None:  # a counter calls its layer again
+            return None
+        asked.discard(layer)
+        if kwargs.get(keyword):
+            return None
+        asked.add(layer)
+        return args, kwargs | {keyword: True}
+
+    return hook
+
+
+def _hook(
+    name: str, function: Counter, dt: float, calls: dict[str, list[Counts]], memory: Memory, asked: set[nn.Module]
+) -> Any:
+    """A hook that counts a call, and takes from the output what was asked for."""
+
+    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if memory.layer is not None:  # a counter may call its layer again
+            return None
+        memory.layer, before = layer, MEMORY.set(memory)
+        try:
+            calls.setdefault(name, []).append(function(layer, args, kwargs, output, dt))
+        finally:
+            memory.layer = None
+            MEMORY.reset(before)
+        return output[:-1] if layer in asked else None
+
+    return hook
 
 
 def _counted(network: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module, Counter]]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from functools import reduce
+from operator import add, attrgetter
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["COUNTERS", "Counter", "Counts", "counter", "per_sample_of", "total"]
+__all__ = ["COUNTERS", "Counter", "Counts", "counter", "kept", "per_sample_of", "total"]
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Counts:
 
 NUMBERS = tuple(each.name for each in dataclasses.fields(Counts) if each.name != "spikes_per_step")
 NO_MEANS = ("samples", "neurons", "synapses")
+all_numbers = attrgetter(*NUMBERS)
 
 
 def total(counts: Iterable[Counts]) -> Counts:
@@ -112,6 +118,8 @@ def per_sample_of(layers: Mapping[str, Counts]) -> dict[str, dict[str, float]]:
 def summed(profiles: list[Tensor]) -> Tensor:
     """The sum of vectors, shorter ones filled up with zeros."""
     length = max(len(each) for each in profiles)
+    if all(len(each) == length for each in profiles):
+        return reduce(add, profiles)
     return torch.stack([functional.pad(each, (0, length - len(each))) for each in profiles]).sum(0)
 
 
@@ -119,20 +127,40 @@ def _merged(parts: list[Counts], common: tuple[str, ...], join: Callable[[list[T
     """Sums, but of the ``common`` numbers, which are those of each part (the largest, where they differ)."""
     if not parts:
         return Counts()
-    numbers = {name: (max if name in common else sum)(getattr(part, name) for part in parts) for name in NUMBERS}
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(NUMBERS, zip(*map(all_numbers, parts), strict=True), strict=True)
+    numbers = {name: (max if name in common else sum)(column) for name, column in columns}
     return Counts(**numbers, spikes_per_step=join([part.spikes_per_step for part in parts]))
 
 
 # ---- the interface by which a layer is counted -----------------------------------------------------------------------------
 
 Counter = Callable[[Any, tuple[Any, ...], dict[str, Any], Any, float], Counts]
-COUNTERS: dict[type[nn.Module], Counter] = {}
+Keyword = Callable[[Any], str | None]
 
 
-def counter(*kinds: type[nn.Module]) -> Callable[[Counter], Counter]:
+class Counters(dict[type[nn.Module], Counter]):
+    """The functions that count, by the kind of layer; and of some kinds, which keyword makes a call say more (``counter``)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more: dict[Counter, Keyword] = {}
+
+
+COUNTERS = Counters()
+
+
+def counter(*kinds: type[nn.Module], more: Keyword | None = None) -> Callable[[Counter], Counter]:
     """Register how a call of a kind of layer is counted: ``counts(layer, args, kwargs, output, dt) -> Counts``.
 
     ``samples`` 0: the layer does not know which dimension they are; ``eventnet.counting.count`` fills them in.
+
+    Args:
+        kinds: of layers, subclasses included.
+        more: from a layer to the name of a keyword, or None. While counting, the layer is called with that keyword true: it must
+            then return a tuple with one more at its end, which the function finds in ``output`` and the network never sees,
+            unless it gave the keyword itself.
 
     Example:
         >>> from eventnet.counting import count
@@ -149,6 +177,73 @@ def counter(*kinds: type[nn.Module]) -> Callable[[Counter], Counter]:
 
     def register(function: Counter) -> Counter:
         COUNTERS.update(dict.fromkeys(kinds, function))
+        if more is not None:
+            COUNTERS.more[function] = more
         return function
 
     return register
+
+
+# ---- what is found once ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Memory:
+    """What counters found while ``count`` lasts: by layer, and of the present batch by object."""
+
+    layer: nn.Module | None = None
+    layers: dict[tuple[nn.Module | None, str], tuple[list[tuple[Any, ...]], Any]] = field(default_factory=dict)
+    batch: dict[tuple[int, str], tuple[Any, Any]] = field(default_factory=dict)
+
+
+MEMORY: ContextVar[Memory | None] = ContextVar("MEMORY", default=None)
+
+
+def kept(name: str, tensors: tuple[Tensor | None, ...], make: Callable[[], Value]) -> Value:
+    """What ``make`` finds in the tensors of the layer that is counted, made again only if they are others or were changed.
+
+    ``name`` is its own for each use that a counter makes of this. Outside of ``count`` nothing is kept.
+
+    Example:
+        >>> kept("weights", (torch.eye(3),), lambda: 3)
+        3
+    """
+    memory = MEMORY.get()
+    if memory is None or any(each is not None and each.is_inference() for each in tensors):
+        return make()
+    key = memory.layer, name
+    # with the tensors, so that no other one takes their place in memory
+    now = [(each, None if each is None else each._version) for each in tensors]
+    if key in memory.layers:
+        before, found = memory.layers[key]
+        if all(_same(*pair) for pair in zip(before, now, strict=True)):
+            return cast(Value, found)
+    found = make()
+    memory.layers[key] = now, found
+    return found
+
+
+def _same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+    """Whether two tensors, with their versions, are the same numbers."""
+    (a, old), (b, new) = before, now
+    if a is b or a is None or b is None:
+        return a is b and old == new
+    alike = (a.data_ptr(), a.shape, a.stride(), a.dtype, a.device) == (
+        b.data_ptr(),
+        b.shape,
+        b.stride(),
+        b.dtype,
+        b.device,
+    )
+    return alike and old == new
+
+
+def kept_of(thing: Any, name: str, make: Callable[[], Value]) -> Value:
+    """What ``make`` finds in a thing that several layers meet and none changes, as ``Events``, until the next batch."""
+    memory = MEMORY.get()
+    if memory is None:
+        return make()
+    key = id(thing), name
+    if key not in memory.batch:
+        memory.batch[key] = thing, make()  # with the thing, so that no other one gets its id
+    return cast(Value, memory.batch[key][1])

@@ -1,6 +1,7 @@
 """Against what a network is to be compared, and at which event rate it stops paying.
 
-A network of events has dense twins with the same connections: one that runs in every step, and one that runs once with
+A network of events has dense twins with the same connections: one that runs in every step, and, where a sample has one answer,
+one that runs once with
 activations of ceil(log2(T + 1)) bits, since T binary steps carry no more than that many bits of a rate (Yan et al. 2024).
 With r the event rate (synaptic operations of all possible ones: events per connection and step), energy is a line,
 
@@ -44,7 +45,7 @@ class Baseline:
 
     Args:
         bits: width of its activations; its weights have 8 bits.
-        steps: of the event-based network, for each sample; they set the time that both have.
+        steps: for each sample; of the one that runs once, those that its time is told in.
         assumptions: sentences that a report lists.
     """
 
@@ -72,7 +73,7 @@ class Baseline:
         said = [*self.assumptions, how]
         if width != 1:
             said.append(f"A multiply-accumulate with {self.bits} bits costs {width:g} of one with {device.mac_bits}.")
-        return checked(Estimate(self.name, device, operations, seconds, self.steps, tuple(said)))
+        return checked(Estimate(self.name, device, operations, seconds, self.steps, tuple(said), dense=True))
 
 
 def dense_twin(
@@ -80,14 +81,26 @@ def dense_twin(
     *,
     zero_share: float | Mapping[str, float] = 0.5,
     zero_share_once: float | Mapping[str, float] = 0.5,
+    zero_outputs: float | Mapping[str, float] | None = None,
+    zero_outputs_once: float | Mapping[str, float] | None = None,
     weight_reuse: float = 1.0,
+    gated: bool = False,
+    answers: float = 1.0,
+    steps: float | None = None,
 ) -> tuple[Baseline, ...]:
     """Dense int8 networks with a network's connections: run in every step and once, each without and with zero skipping.
+
+    A layer writes its outputs, and those behind it read them, as activations of 8 bits: a ``buffer_writes`` each. Layers that are
+    fed forward have no state.
 
     Args:
         zero_share: share of a layer's inputs that are zero in a step of the twin, by layer, or one for all.
         zero_share_once: the same in the twin that runs once, where only what is silent for a whole sample is zero.
+        zero_outputs, zero_outputs_once: the same of its outputs; by default those of the next layer's inputs, none of the last's.
         weight_reuse: multiplications for each weight that is fetched; 1 in a full matrix at batch size 1, more in convolutions.
+        gated: a state of 8 bits is kept for each neuron (GRU).
+        answers: that are given for each sample; with more than one, no network that runs once gives them, and none is made.
+        steps: of the twin that runs in every step, for each sample; by default the network's.
 
     Raises:
         ValueError: a share outside 0 ... 1, a reuse below 1, a layer without a share, no samples.
@@ -100,46 +113,72 @@ def dense_twin(
     """
     if not 1 <= weight_reuse < math.inf:
         raise ValueError(f"weight_reuse: expected at least 1, got {weight_reuse!r}")
-    steps = steps_of(counts)
+    own = steps_of(counts)
+    steps = own if steps is None else steps
+    if not 0 <= steps < math.inf:
+        raise ValueError(f"steps: expected a number >= 0, got {steps!r}")
     zeros = _by_layer(zero_share, counts, "zero_share")
     zeros_once = _by_layer(zero_share_once, counts, "zero_share_once")
-    bits = max(1, math.ceil(math.log2(steps + 1)))
+    outputs = _outputs(zero_outputs, zeros, counts, "zero_outputs")
+    outputs_once = _outputs(zero_outputs_once, zeros_once, counts, "zero_outputs_once")
+    bits = max(1, math.ceil(math.log2(own + 1)))
     said = (
         "The dense network has the same connections and 8-bit weights, all of them present; it was not trained, so that it "
         "reaches the same accuracy is not known.",
         f"A weight is fetched for every {weight_reuse:g} multiplications; batch size 1; it works as long as the network does.",
+        "Its sums stay in registers; an activation is a byte, written once and read once; "
+        + ("it keeps a state of 8 bits for each gated unit." if gated else "it has no state."),
     )
-    every = f"It computes all of its {steps:g} steps, with the same state."
+    every = f"It computes {steps:g} steps for each sample."
     once = (
-        f"It computes the sample once: {bits} bits of activation carry as much as the number of spikes in {steps:g} steps (Yan "
+        f"It computes the sample once: {bits} bits of activation carry as much as the number of spikes in {own:g} steps (Yan "
         "et al. 2024), and nothing of their times: no equal where the answer is in the timing."
     )
-    skip = "A zero input costs neither multiplication nor fetch, and finding it costs nothing; share of zeros: "
+    skip = "A zero costs neither multiplication nor fetch nor writing, and finding it costs nothing; share of zero inputs: "
+    kinds = [("int8, every step", 8, steps, zeros, outputs, every)]
+    if answers <= 1:
+        kinds.append((f"{bits} bits, one pass", bits, 1.0, zeros_once, outputs_once, once))
     twins = []
-    kinds = (("int8, every step", 8, None, zeros, every), (f"{bits} bits, one pass", bits, 1.0, zeros_once, once))
-    for name, width, passes, shares, how in kinds:
+    for name, width, times, shares, sent, how in kinds:
         for skipped in (False, True):
             operations = {
-                layer: _dense_operations(each, passes, shares[layer] if skipped else 0.0, weight_reuse)
+                layer: _dense_operations(
+                    each,
+                    times,
+                    shares[layer] if skipped else 0.0,
+                    sent[layer] if skipped else 0.0,
+                    weight_reuse,
+                    gated,
+                )
                 for layer, each in counts.items()
             }
-            told = skip + ", ".join(f"{layer} {share:g}" for layer, share in shares.items()) + "."
+            told = skip + ", ".join(f"{layer} {shares[layer]:.3g}" for layer, x in counts.items() if x.dense) + "."
             label, more = (f"{name}, zeros skipped", (told,)) if skipped else (name, ())
             twins.append(Baseline(label, operations, width, steps, (*said, how, *more)))
     return tuple(twins)
 
 
-def _dense_operations(counts: Counts, passes: float | None, zeros: float, reuse: float) -> dict[str, float]:
-    """The twin of one layer, for each sample: all steps (``passes`` None), or so many passes."""
-    steps = counts.steps / counts.samples
-    share = 1.0 if passes is None else passes / steps if steps else 0.0
-    multiplications = counts.dense / counts.samples * share * (1 - zeros)
+def _outputs(
+    value: float | Mapping[str, float] | None, inputs: Mapping[str, float], counts: Mapping[str, Counts], name: str
+) -> dict[str, float]:
+    """The share of zeros among each layer's outputs."""
+    if value is None:
+        value = dict(zip(counts, [*list(inputs.values())[1:], 0.0], strict=True))
+    return _by_layer(value, counts, name)
+
+
+def _dense_operations(
+    counts: Counts, times: float, zeros: float, zero_outputs: float, reuse: float, gated: bool
+) -> dict[str, float]:
+    """The twin of one layer, for each sample, if it computes its connections so many times."""
+    share = times / counts.steps if counts.steps else 0.0
+    multiplications = counts.dense * share * (1 - zeros)
     return {
         **dict.fromkeys(CAUSES, 0.0),
         "multiply_accumulates": multiplications,
         "weight_reads": multiplications / reuse,
-        "state_updates": counts.state_updates / counts.samples * share,
-        "spikes": counts.neurons * steps * share * (1 - zeros),  # its outputs travel too, and are zero as often
+        "state_updates": counts.state_updates * share if gated else 0.0,
+        "buffer_writes": counts.neurons * times * (1 - zero_outputs) if counts.steps else 0.0,
     }
 
 
@@ -266,8 +305,8 @@ def break_even(
 ) -> BreakEven:
     """At which event rate a network on a device costs what a baseline costs.
 
-    Synaptic operations, weight reads, spikes and buffer writes are taken to grow with the rate, all layers alike; state
-    updates and idle power do not depend on it. Idle power counts if it is known for both devices.
+    Synaptic operations, weight reads, spikes and buffer writes are taken to grow with the rate, all layers and events from
+    outside alike; state updates and idle power do not depend on it. Idle power counts if it is known for both devices.
 
     Raises:
         ValueError: no synaptic operation was counted, so that what an event costs is not known; or as ``estimate``.
@@ -276,7 +315,7 @@ def break_even(
         >>> layers = {"a": Counts(samples=1, steps=10, neurons=9, dense=9000, accumulates=90, weight_reads=90, state_updates=90)}
         >>> found = break_even(layers, "asic45", dense_twin(layers)[0].estimate("asic45", dt=1e-3), dt=1e-3)
         >>> found.own_rate, found.verdict
-        (0.01, 'always pays, up to an event on every connection in every step')
+        (0.01, 'pays at its own rate')
     """
     network = estimate(counts, profile, dt=dt, latency=latency)
     own = rate_of(counts)
@@ -300,7 +339,8 @@ def break_even(
     crossings = [quotient(max(against - rest, 0.0), slope) for slope, rest, against in lines]
     said = [*network.assumptions, *baseline.assumptions]
     said.append(
-        "Synaptic operations, weight reads, spikes and buffer writes grow with the event rate, in all layers alike."
+        "Synaptic operations, weight reads, spikes (those from outside too) and buffer writes grow with the event rate, in all "
+        "layers alike."
     )
     neither = "Idle power is in neither" + (": it is not known for both." if idle else ".")
     said.append("Idle power is in both." if with_idle else neither)

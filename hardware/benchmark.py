@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ from eventnet.hardware.trained import fingerprint, layer_spikes, state_of
 
 __all__ = ["FORMAT", "benchmark"]
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 64  # samples at a time
 ON = "asic45"  # where the baselines of the break-even run: the device with a price for arithmetic and memory
 COMPARED = ("loihi1", "spinnaker2", "asic45", "in_memory")  # event-driven devices, beside those baselines
 HIDDEN_ZEROS = (
     0.5  # share of a dense network's hidden activations that are zero: about what rectifiers give; of a GRU none
 )
+DRAWS = 1000  # of samples, for the interval of an accuracy per step
 BINS = 200  # of the activity over time
 MOST_SPIKES = 4000  # of a layer that are kept for a raster
 
@@ -49,6 +50,7 @@ def benchmark(
     labels: Tensor | None,
     *,
     dt: float,
+    baseline_dt: float | None = None,
     calibration: Events | None = None,
     predict: Callable[[Any], Tensor] | None = None,
     say: Say = lambda text: None,
@@ -60,6 +62,7 @@ def benchmark(
         events: the samples.
         labels: class numbers per sample or per step (-100: none); None if there is nothing to be right about.
         dt: seconds of a step of a chip, and of the dense equivalent.
+        baseline_dt: seconds of a step of the dense baselines, which should be what the task asks for; by default ``dt``.
         calibration: typical input to compile the fixed-point twin with; without it only the trained network is counted.
         predict: from the model's output to class numbers, ``(B,)`` or ``(B, K)``; by default the largest score.
         say: told what is being done.
@@ -76,6 +79,7 @@ def benchmark(
     """
     if not events.batch_size:
         raise ValueError("events: expected at least one sample, got none")
+    baseline_dt = dt if baseline_dt is None else baseline_dt
     say(f"counting the operations of {events.batch_size:,} samples")
     right: list[Tensor] = []
     hook = model.register_forward_hook(lambda _, __, output: right.append(_predicted(output, predict)))
@@ -83,26 +87,40 @@ def benchmark(
         trained = {"input": _inputs(events, dt), **count(model, _pieces(events), dt=dt)}
     finally:
         hook.remove()
+    said = _joined(right)
     facts: dict[str, Any] = {
         "format": FORMAT,
-        "identity": _identity(events, dt) | {"model_sha256": fingerprint(state_of(model))},
-        "accuracy": {"trained": _share(torch.cat(right), labels)} if labels is not None else {},
+        "identity": _identity(events, dt, baseline_dt) | {"model_sha256": fingerprint(state_of(model))},
+        "accuracy": {"trained": _share(said, labels)} if labels is not None else {},
         "counts": {"trained": per_sample_of(trained)},
         "notes": [],
     }
     deployed = _deployed(model, events, labels, calibration, dt, facts, say)
-    charged, source = (deployed, "fixed_point") if deployed else (trained, "trained")
-    facts |= {"charged": source, "activity": _activity(charged, dt)}
-    gated = any(isinstance(each, EGRU) for each in model.modules())
-    facts |= _energy(charged, dt, events.num_units, 0.0 if gated else HIDDEN_ZEROS)
+    if deployed is None:
+        charged, steps, facts["charged"] = trained, events.num_steps(dt), "trained"
+    else:
+        (charged, steps), facts["charged"] = deployed, "fixed_point"
+    facts["activity"] = _activity(charged, steps, dt)
+    twins = _twins(model, charged, events, dt, baseline_dt, answers=said.shape[1] if said.dim() > 1 else 1)
+    if said.dim() > 1 and said.shape[1] > 1:
+        facts["notes"].append(
+            f"No dense network that runs once is among the baselines: a sample has up to {said.shape[1]:,} answers, not one."
+        )
+    facts |= _energy(charged, dt, twins, baseline_dt)
     facts |= {"rasters": _rasters(model, events[:1], dt), "learnt": _learnt(model)}
     return facts
 
 
 def _inputs(events: Events, dt: float) -> Counts:
-    """The events from outside as a layer without state: what sends them to the first layer."""
-    steps = int(events.num_steps(dt).sum())
-    return Counts(samples=events.batch_size, steps=steps, neurons=events.num_units, spikes=events.num_events)
+    """The events from outside, before the end of their sample, as a layer without state: what sends them to the first layer."""
+    steps, heard = int(events.num_steps(dt).sum()), int(_heard(events).sum())
+    return Counts(samples=events.batch_size, steps=steps, neurons=events.num_units, spikes=heard)
+
+
+def _heard(events: Events) -> Tensor:
+    """Which events a layer gets, ``(E,)``: those before the end of their sample, of a value that is not zero."""
+    heard = events.times < events.duration[events.samples]
+    return heard if events.values is None else heard & (events.values != 0)
 
 
 def _deployed(
@@ -113,8 +131,9 @@ def _deployed(
     dt: float,
     facts: dict[str, Any],
     say: Say,
-) -> dict[str, Counts] | None:
-    """The counts of the fixed-point twin, which go into the facts as well; None where there is none, with the reason."""
+) -> tuple[dict[str, Counts], Tensor] | None:
+    """The counts of the fixed-point twin, which go into the facts as well, and the steps of each sample; None where there is no
+    twin, with the reason."""
     if calibration is None:
         facts["notes"].append("No fixed-point twin was compiled: the counts are those of the trained network.")
         return None
@@ -127,16 +146,16 @@ def _deployed(
     decision = deployment.run(events)
     counts = counts_of(deployment.network, decision)
     if labels is not None:
-        facts["accuracy"]["fixed_point"] = _share(deployment.reading.predict(decision.scores), labels)
+        facts["accuracy"]["fixed_point"] = _share(deployment.reading.predict(decision.scores).cpu(), labels)
     facts["counts"]["fixed_point"] = per_sample_of(counts)
     facts["notes"] += [f"The fixed-point twin leaves out or approximates: {each}." for each in deployment.log.lost]
-    return counts
+    return counts, decision.steps
 
 
 # ---- what it costs ---------------------------------------------------------------------------------------------------------
 
 
-def _energy(counts: Mapping[str, Counts], dt: float, inputs: int, hidden_zeros: float) -> dict[str, Any]:
+def _energy(counts: Mapping[str, Counts], dt: float, twins: Sequence[Baseline], baseline_dt: float) -> dict[str, Any]:
     """Estimates on every device, the baselines, where they break even, and what sparsity saves."""
     energy: dict[str, Any] = {}
     refused: dict[str, str] = {}
@@ -145,25 +164,39 @@ def _energy(counts: Mapping[str, Counts], dt: float, inputs: int, hidden_zeros: 
             energy[name] = estimate(counts, profile, dt=dt).to_dict() | {"event_driven": profile.event_driven}
         except ValueError as error:
             refused[name] = str(error)
-    layers = {name: each for name, each in counts.items() if each.dense}  # inputs have no connections
-    twins = dense_twin(layers, zero_share=_zeros(layers, inputs, hidden_zeros))
-    baselines = [twin.estimate(name, dt=dt).to_dict() for name in (ON, "arm", "gpu", "cpu") for twin in twins]
+    baselines = [twin.estimate(name, dt=baseline_dt).to_dict() for name in (ON, "arm", "gpu", "cpu") for twin in twins]
     even: dict[str, list[dict[str, Any]]] = {}
     for name in COMPARED:
-        for twin in (twins[1], twins[3]):  # those that skip zeros: the stronger ones
+        for twin in (each for each in twins if "zeros skipped" in each.name):  # the stronger ones
             try:
-                found = break_even(layers, name, twin.estimate(ON, dt=dt), dt=dt).to_dict()
+                found = break_even(counts, name, twin.estimate(ON, dt=baseline_dt), dt=dt).to_dict()
             except ValueError as error:
                 refused[name] = str(error)
                 continue
             even.setdefault(name, []).append(found)
     found = {"energy": energy, "baselines": baselines, "break_even": even, "refused": refused}
-    return found | {"sparsity": _sparsity(layers), "assumptions": _assumptions(twins)}
+    layers = {name: each for name, each in counts.items() if each.dense}  # inputs have no connections
+    return found | {"sparsity": _sparsity(layers), "assumptions": _assumptions(twins, dt, baseline_dt)}
+
+
+def _twins(
+    model: nn.Module, counts: Mapping[str, Counts], events: Events, dt: float, baseline_dt: float, answers: int
+) -> tuple[Baseline, ...]:
+    """The dense baselines: what they receive from outside is as often zero as it was in their steps, or in whole samples."""
+    gated = any(isinstance(each, EGRU) for each in model.modules())
+    hidden = 0.0 if gated else HIDDEN_ZEROS
+    shares: dict[str, Any] = {}
+    for kind, step in (("", baseline_dt), ("_once", None)):
+        outside = _silent(events, step)
+        shares[f"zero_share{kind}"] = _zeros(counts, events.num_units, outside, hidden)
+        shares[f"zero_outputs{kind}"] = _zero_outputs(counts, outside, hidden)
+    steps = float(events.num_steps(baseline_dt).double().mean())
+    return dense_twin(counts, **shares, gated=gated, answers=answers, steps=steps)
 
 
 def _sparsity(layers: Mapping[str, Counts]) -> list[dict[str, Any]]:
     """What sparse weights and sparse activity save, alone and together; nothing where a layer has no weights or no operations."""
-    if not all(counts.synapses and counts.synaptic_operations for counts in layers.values()):
+    if not layers or not all(counts.synapses and counts.synaptic_operations for counts in layers.values()):
         return []
     density = {name: counts.synapses / (counts.dense / counts.steps) for name, counts in layers.items()}
     return [
@@ -177,23 +210,53 @@ def _sparsity(layers: Mapping[str, Counts]) -> list[dict[str, Any]]:
     ]
 
 
-def _zeros(layers: Mapping[str, Counts], inputs: int, hidden: float) -> dict[str, float]:
-    """The share of zeros among what each layer of a dense network receives: from outside as counted, from units ``hidden``."""
-    found = dict.fromkeys(layers, hidden)
-    first = next(iter(layers))
-    counts = layers[first]
-    outside = max(1 - counts.inputs / max(counts.steps * inputs, 1), 0.0)
-    recurrent = counts.dense != counts.steps * inputs * counts.neurons
-    share = inputs / (inputs + counts.neurons) if recurrent else 1.0  # of its connections that are from outside
-    found[first] = share * outside + (1 - share) * hidden
+def _silent(events: Events, step: float | None) -> float:
+    """The share of zeros among what comes from outside: units without an event in a step, or in a whole sample.
+
+    Example:
+        >>> events = Events.from_list([([0.0, 0.0, 0.03], [0, 1, 1])], num_units=4, duration=0.04)
+        >>> _silent(events, 0.01), _silent(events, None)
+        (0.8125, 0.5)
+    """
+    heard = _heard(events)
+    units, samples = events.units[heard].long(), events.samples[heard]
+    place = samples * events.num_units + units
+    places = events.batch_size * events.num_units
+    if step is not None:
+        steps = events.num_steps(step)
+        slack = 1 - torch.finfo(events.dtype).eps  # as of Events.to_dense
+        at = (events.times[heard].detach().double() / step / slack).floor().long()
+        place = torch.minimum(at, steps[samples] - 1) * places + place
+        places = int(steps.sum()) * events.num_units
+    return 1 - len(place.unique()) / places if places else 0.0
+
+
+def _zeros(counts: Mapping[str, Counts], inputs: int, outside: float, hidden: float) -> dict[str, float]:
+    """The share of zeros among what each layer of a dense network receives: from outside ``outside``, from units ``hidden``."""
+    found = dict.fromkeys(counts, hidden)
+    first = next((name for name, each in counts.items() if each.dense), None)
+    if first is not None:
+        layer = counts[first]
+        recurrent = layer.dense != layer.steps * inputs * layer.neurons
+        share = inputs / (inputs + layer.neurons) if recurrent else 1.0  # of its connections that are from outside
+        found[first] = share * outside + (1 - share) * hidden
     return found
 
 
-def _assumptions(twins: Iterable[Baseline]) -> list[str]:
+def _zero_outputs(counts: Mapping[str, Counts], outside: float, hidden: float) -> dict[str, float]:
+    """The share of zeros among what each layer of a dense network sends, and the input: of the last layer none."""
+    found = {name: hidden if each.dense else outside for name, each in counts.items()}
+    last = [name for name, each in counts.items() if each.dense][-1:]
+    return found | dict.fromkeys(last, 0.0)
+
+
+def _assumptions(twins: Iterable[Baseline], dt: float, baseline_dt: float) -> list[str]:
     """What the comparison rests on, each once."""
+    same = "as the chip does" if baseline_dt == dt else f"the task's, where the chip takes steps of {dt * 1e3:g} ms"
     said = [
         "All energies are estimates from counts and published coefficients, not measurements; ranges are those of the sources.",
         "Batch size 1; energy of training, of sensors and of getting data on and off the chip is left out.",
+        f"The dense baselines take steps of {baseline_dt * 1e3:g} ms, {same}.",
         "Dynamic energy and idle energy are separate lines; comparisons leave idle power out unless it is known for both sides.",
     ]
     return list(dict.fromkeys([*said, *(line for twin in twins for line in twin.assumptions)]))
@@ -202,17 +265,22 @@ def _assumptions(twins: Iterable[Baseline]) -> list[str]:
 # ---- what is shown beside it -----------------------------------------------------------------------------------------------
 
 
-def _activity(counts: Mapping[str, Counts], dt: float) -> dict[str, Any]:
-    """Spikes per neuron and second over time, averaged over samples, in at most ``BINS`` bins."""
+def _activity(counts: Mapping[str, Counts], steps: Tensor, dt: float) -> dict[str, Any]:
+    """Spikes per neuron and second over time, averaged over the samples that still last, in at most ``BINS`` bins.
+
+    Args:
+        steps: ``(B,)`` that each sample lasts.
+    """
     found = {}
     for name, each in counts.items():
         profile = each.spikes_per_step.double()
         if len(profile) and each.neurons:
             width = math.ceil(len(profile) / BINS)
-            padded = nn.functional.pad(profile, (0, -len(profile) % width)).view(-1, width)
-            lengths = torch.full((len(padded),), float(width))
-            lengths[-1] = len(profile) - width * (len(padded) - 1)
-            rates = padded.sum(1) / (each.samples * each.neurons * dt * lengths)
+            lasting = (steps.cpu()[None] > torch.arange(len(profile))[:, None]).sum(1).double()
+            spikes, lasted = (
+                nn.functional.pad(x, (0, -len(profile) % width)).view(-1, width).sum(1) for x in (profile, lasting)
+            )
+            rates = spikes / (each.neurons * dt * lasted.clamp(min=1))
             found[name] = {"bin_s": width * dt, "rate_hz": [round(rate, 4) for rate in rates.tolist()]}
     return found
 
@@ -251,15 +319,16 @@ def _learnt(model: nn.Module) -> dict[str, list[float]]:
     return found
 
 
-def _identity(events: Events, dt: float) -> dict[str, Any]:
+def _identity(events: Events, dt: float, baseline_dt: float) -> dict[str, Any]:
     return {
         "eventnet": eventnet.__version__,
         "torch": torch.__version__,
         "processor": _processor(),
         "samples": events.batch_size,
         "step_s": dt,
+        "baseline_step_s": baseline_dt,
         "seconds_per_sample": float(events.duration.double().mean()),
-        "input_events_per_sample": events.num_events / events.batch_size,
+        "input_events_per_sample": int(_heard(events).sum()) / events.batch_size,
     }
 
 
@@ -271,10 +340,43 @@ def _processor() -> str:
 
 
 def _share(predictions: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Accuracy with Wilson's 95 % interval."""
-    counted = int((labels != metrics.IGNORED).sum())
-    right = round(metrics.accuracy(predictions, labels) * counted) if counted else 0
-    return {**interval(right, counted), "labels": counted}
+    """Accuracy with a 95 % interval: Wilson's of labels per sample; of labels per step, which are not independent, from
+    drawing whole samples anew. None where no label counts."""
+    if labels.dim() > 1 and predictions.dim() == labels.dim():  # samples of several lengths
+        more = labels.shape[1] - predictions.shape[1]
+        predictions = nn.functional.pad(predictions, (0, max(more, 0)), value=-1)
+    counted = labels != metrics.IGNORED
+    number = int(counted.sum())
+    if not number:
+        return {"share": None, "low": None, "high": None, "labels": 0, "interval": "none"}
+    share = metrics.accuracy(predictions, labels)
+    if labels.dim() == 1:
+        return {**interval(round(share * number), number), "labels": number, "interval": "Wilson"}
+    right = ((predictions == labels) & counted).flatten(1).sum(1).double()
+    found = {"share": share, "labels": number, "samples": len(labels), "interval": "bootstrap over samples"}
+    if len(labels) == 1:
+        return {**found, "low": 0.0, "high": 1.0, "interval": "none: there is one sample"}
+    low, high = _bootstrap(right, counted.flatten(1).sum(1).double())
+    return {**found, "low": min(low, share), "high": max(high, share)}
+
+
+def _bootstrap(right: Tensor, counted: Tensor) -> tuple[float, float]:
+    """The 95 % interval of ``right / counted``, sums over samples, if as many samples are drawn again and again."""
+    generator, size = torch.Generator().manual_seed(0), len(right)
+    shares = []
+    for _ in range(DRAWS):
+        drawn = torch.randint(size, (size,), generator=generator)
+        shares.append(right[drawn].sum() / counted[drawn].sum().clamp(min=1))
+    low, high = torch.stack(shares).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Predictions of all samples; those per step filled up with -1, which is no class."""
+    if parts[0].dim() > 1:
+        longest = max(each.shape[1] for each in parts)
+        parts = [nn.functional.pad(each, (0, longest - each.shape[1]), value=-1) for each in parts]
+    return torch.cat(list(parts))
 
 
 def _predicted(output: Any, predict: Callable[[Any], Tensor] | None) -> Tensor:

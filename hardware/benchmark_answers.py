@@ -13,6 +13,7 @@ from eventnet.hardware.benchmark_words import (
     accuracy,
     device,
     devices_shown,
+    forecast,
     percent,
     rate_of,
     short,
@@ -37,8 +38,11 @@ def summary(facts: Facts) -> Html:
     best = stages.get(facts.get("charged")) or stages.get("trained")
     stage = STAGES["fixed_point" if best and best is stages.get("fixed_point") else "trained"]
     spikes = sum(each.get("spikes", 0) for each in _layers(counts).values()) if counts else None
+    scored = ("Accuracy", accuracy(best), f"{stage}; 95 % interval" if best else "no labels were given")
+    if facts.get("forecast"):
+        scored = ("Error", forecast(facts["forecast"]), "of forecasts, at the end of training")
     shown = [
-        ("Accuracy", accuracy(best), f"{stage}; 95 % interval" if best else "no labels were given"),
+        scored,
         ("Spikes per sample", number(spikes), f"{percent(rate_of(counts))} of the dense operations"),
     ]
     energy = facts.get("energy") or {}
@@ -75,19 +79,31 @@ def _layers(counts: Mapping[str, Facts]) -> dict[str, Facts]:
 
 def _accuracy(facts: Facts) -> list[Html]:
     stages = {STAGES.get(name, name): x for name, x in (facts.get("accuracy") or {}).items()}
+    if facts.get("forecast"):
+        told = (
+            "The network forecasts numbers: there is no accuracy. Its error is that of forecasts on its own, measured at the "
+            "end of training; the counts are those of one pass over the known series."
+        )
+        return [paragraph(f"{forecast(facts['forecast'])}.", "answer"), paragraph(told)]
     if not stages:
         return absent("no labels were given")
-    drawn = {"chip" if name == "fixed_point" else name: x for name, x in facts["accuracy"].items()}
+    known = {name: x for name, x in facts["accuracy"].items() if x["share"] is not None}
+    if not known:
+        return absent("all labels are left out of the accuracy (-100)")
+    drawn = {"chip" if name == "fixed_point" else name: x for name, x in known.items()}
     names = {name: short(parity_pictures.STAGES.get(name, name), 24) for name in drawn}
+    kinds = dict.fromkeys(x.get("interval", "Wilson") for x in drawn.values())
     told = "; ".join(f"{name} {accuracy(x)}" for name, x in stages.items())
-    rows = [(name, accuracy(x), number(x.get("labels"))) for name, x in stages.items()]
+    rows = [(name, accuracy(x), number(x.get("labels")), x.get("interval", "Wilson")) for name, x in stages.items()]
+    header = ("network", "accuracy (95 % interval)", "labels", "interval")
     parts = [
-        table(("network", "accuracy (95 % interval)", "labels"), rows, "Share of the labels that are right"),
+        table(header, rows, "Share of the labels that are right"),
         figures(
             figure(
                 parity_pictures.accuracy(drawn, names),
                 f"Accuracy with 95 % intervals: {told}",
-                "Dots: accuracy. Bars: Wilson's 95 % interval, which is that of the samples; another seed may differ by more.",
+                f"Dots: accuracy. Bars: 95 % interval ({', '.join(kinds)}), which is that of the samples; another seed may "
+                "differ by more.",
             )
         ),
     ]

@@ -51,6 +51,7 @@ COUNTS = {
 }
 IDENTITY = {
     "step_s": "step (s)",
+    "baseline_step_s": "step of the dense baselines (s)",
     "samples": "test samples",
     "seconds_per_sample": "seconds per sample",
     "input_events_per_sample": "input events per sample",
@@ -131,9 +132,21 @@ def _baselines(facts: Facts) -> list[Html]:
         devices.setdefault(each["profile"], []).append(row)
     header = ("dense network", "dynamic", "idle", "time per sample")
     return [
-        paragraph("Dense networks with the same connections. They were not trained: their accuracy is not known."),
+        paragraph(
+            f"Dense networks with the same connections. They were not trained: their accuracy is not known. {_step(facts)}"
+        ),
         *(table(header, rows, f"{device(name)}: energy per sample, {CAVEAT}") for name, rows in devices.items()),
     ]
+
+
+def _step(facts: Facts) -> str:
+    """In which steps the baselines of every step work."""
+    identity = facts.get("identity") or {}
+    own, chip = identity.get("baseline_step_s"), identity.get("step_s")
+    if own is None:
+        return ""
+    told = "as the chip does" if own == chip else f"the task's; the chip takes steps of {number(1e3 * (chip or 0))} ms"
+    return f"Those of every step take steps of {number(1e3 * own)} ms, {told}."
 
 
 def _sparsities(facts: Facts) -> list[Html]:

@@ -16,9 +16,11 @@ from eventnet.hardware.benchmark_details import DETAILS
 from eventnet.hardware.benchmark_words import (
     CAVEAT,
     CHOSEN,
+    STAGES,
     Facts,
     accuracy,
     device,
+    forecast,
     percent,
     rate_of,
     span,
@@ -71,6 +73,7 @@ class Run:
         parity: the facts of ``parity.json`` for each target that the network was exported to.
         training: how it was trained, as lines of a table: ``recipe``, ``data``, ``seconds``, ``seed``, ...
         links: for each target the path of its report, relative to the page.
+        warnings: what a reader should know before anything else.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Run:
     parity: Mapping[str, Facts] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -124,6 +128,7 @@ def _run(run: Run, level: int = 2, prefix: str = "") -> list[Html]:
     parts = {name: make(run.facts) for name, make in makers.items()}
     parts |= {EXPORTS: _exports(run), TRAINING: _training(run.training)}
     return [
+        *(paragraph(f"Warning: {line}", "open") for line in run.warnings),
         summary(run.facts),
         *(section(name, *parts[name], level=level, prefix=prefix) for name in _headings()),
     ]
@@ -151,12 +156,42 @@ def _compared(runs: Sequence[Run]) -> list[Html]:
                 figure(pictures.pareto(points, name), alt, caption + _missing(runs, [k for k, _, _ in points]))
             )
     parts = [figures(*shown)] if shown else absent("no two networks have an accuracy and an estimate on one device")
-    header = ("network", "accuracy", "spikes", "of dense", *map(device, CHOSEN), "pays", "may or may not", "does not")
+    header = (
+        "network",
+        "accuracy",
+        "of",
+        "step",
+        "samples",
+        "spikes",
+        "of dense",
+        *map(device, CHOSEN),
+        "pays",
+        "may or may not",
+        "does not",
+    )
     caption = (
         f"Up and to the left is better. Energies: dynamic, per sample, {CAVEAT}; last columns: number of comparisons with "
         "dense baselines in which the network pays, may or may not pay, does not pay"
     )
+    parts = [paragraph(line, "open") for line in _differences(runs)] + parts
     return [*parts, table(header, [_row(k, run) for k, run in enumerate(runs, 1)], caption)]
+
+
+def _differences(runs: Sequence[Run]) -> list[str]:
+    """What stands in the way of a comparison, as warnings."""
+    told = {"stage": "stages of the network", "step": "steps", "samples": "numbers of samples"}
+    columns = dict(zip(told, zip(*(_basis(run.facts) for run in runs), strict=True), strict=True))
+    differ = [told[name] for name, values in columns.items() if len({x for x in values if x != "–"}) > 1]
+    lines = [f"Warning: the networks were counted with different {', '.join(differ)}; see the table."] if differ else []
+    return lines + [f"Warning: {k}. {run.name}: {line}" for k, run in enumerate(runs, 1) for line in run.warnings]
+
+
+def _basis(facts: Facts) -> tuple[str, str, str]:
+    """What was counted: the stage of the network, the length of a step, the number of samples."""
+    identity, stage = facts.get("identity") or {}, facts.get("charged")
+    step = identity.get("step_s")
+    told = "–" if step is None else f"{number(1e3 * step)} ms"
+    return STAGES.get(stage, str(stage)) if stage else "–", told, number(identity.get("samples"))
 
 
 def _missing(runs: Sequence[Run], drawn: Sequence[int]) -> str:
@@ -171,13 +206,15 @@ def _row(k: int, run: Run) -> tuple[object, ...]:
     spans = [span((energy.get(name) or {}).get("dynamic_joules_per_sample")) for name in CHOSEN]
     kinds = [verdict_kind(each["verdict"]) for _, each in verdicts(facts)]
     marks = [marked(kinds.count(kind), kind) if kinds else "–" for kind in ("good", "open", "bad")]
-    return (f"{k}. {run.name}", accuracy(_best(facts)), number(spikes), percent(rate_of(counts)), *spans, *marks)
+    score = forecast(facts["forecast"]) if facts.get("forecast") else accuracy(_best(facts))
+    return (f"{k}. {run.name}", score, *_basis(facts), number(spikes), percent(rate_of(counts)), *spans, *marks)
 
 
 def _best(facts: Facts) -> Facts | None:
-    """The accuracy of what the devices are charged for."""
+    """The accuracy of what the devices are charged for, if it is known."""
     stages = facts.get("accuracy") or {}
-    return stages.get(facts.get("charged")) or stages.get("trained")
+    found: Facts | None = stages.get(facts.get("charged")) or stages.get("trained")
+    return found if found and found["share"] is not None else None
 
 
 # ---- exports and training --------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ __all__ = [
     "cause",
     "device",
     "devices_shown",
+    "forecast",
     "percent",
     "rate_of",
     "seconds",
@@ -134,10 +135,20 @@ def accuracy(found: Facts | None) -> str:
         >>> accuracy({"share": 0.9722, "low": 0.9496, "high": 0.9848}).replace(NO_BREAK, " ")
         '97.2 % (95.0 to 98.5 %)'
     """
-    if not found:
+    if not found or found["share"] is None:
         return "not known"
     share, low, high = (f"{100 * found[key]:.1f}" for key in ("share", "low", "high"))
     return f"{share}{NO_BREAK}% ({low} to {high}{NO_BREAK}%)"
+
+
+def forecast(found: Facts | None) -> str:
+    """The score of a network that forecasts numbers, which is no accuracy.
+
+    Example:
+        >>> forecast({"name": "test sMAPE", "value": 12.345})
+        'test sMAPE 12.3'
+    """
+    return f"{found['name']} {found['value']:.3g}" if found else "not known"
 
 
 def rate_of(counts: Mapping[str, Facts]) -> float | None:

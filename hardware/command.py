@@ -20,6 +20,7 @@ from eventnet.hardware.trained import reading_of, scores_of
 __all__ = ["export_run", "step_costs", "subset"]
 
 Say = Callable[[str], None]
+CALIBRATION, CHIP = 64, "loihi2"  # what export_run and export take unless told
 
 
 def export_run(
@@ -31,7 +32,7 @@ def export_run(
     batches: Iterable[tuple[Events, Tensor]] = (),
     dt: float | None = None,
     try_dt: Sequence[float] = (),
-    calibration: int = 64,
+    calibration: int = CALIBRATION,
     epochs: int = 0,
     limit: int | None = None,
     say: Say = lambda text: None,
@@ -46,7 +47,8 @@ def export_run(
         batches: of training data, to fine-tune with for so many ``epochs``.
         dt: seconds of a step, by default as of ``compile``; ``try_dt``: others whose cost is shown beside it, on the validation
             part.
-        calibration: training samples that the scales are searched on, evenly from all.
+        calibration: training samples that the scales are searched on, evenly from all; for NIR neither these
+            nor a ``chip`` are used, which is said where they are given.
         limit: at most so many samples of the test part (and of the validation part), evenly from all.
         say: told what is being done.
     """
@@ -55,7 +57,9 @@ def export_run(
     test = subset(splits.test, limit)
     if target == "nir":
         _check_nir(epochs, try_dt)
-        options.pop("chip", None)
+        unused = {"calibration": calibration != CALIBRATION, "chip": options.pop("chip", CHIP) != CHIP}
+        if names := [name for name, given in unused.items() if given]:
+            say(f"note: not used: {' and '.join(names)}; NIR holds the trained layers, not a chip's integers")
         return export_nir(model, folder, *test, dt=STEP if dt is None else dt, say=say, **options)
     typical, _ = subset(splits.train, calibration, "calibration")
     validation = subset(splits.validation, limit)

@@ -17,6 +17,8 @@ embeddings of the input, and of the output, are multiplied into the weights behi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +34,7 @@ from eventnet.hardware.quantize import EXPONENTS, FULL, HEADROOM, TOP, Log, chai
 from eventnet.hardware.reading import Reading, accepted
 from eventnet.layers.egru_steps import within
 
-__all__ = ["Gated", "binned", "gated_of", "gated_reading", "quantize_gated"]
+__all__ = ["Gated", "binned", "evaluating", "gated_of", "gated_reading", "quantize_gated"]
 
 KINDS = {"last": "last", "mean": "mean", "each": "at"}  # of readings, by those of gated recipes
 GRADED, MESSAGE_BITS = 255, 16  # of the largest value of graded input, and what a message of it may hold
@@ -48,12 +50,22 @@ class Gated:
     weight_out: Tensor
     bias_out: Tensor
     kind: str  # of its reading
+    more: tuple[str, ...] = ()  # fields of the recipe by which the network does more than these parts
 
     @property
     def weight_in(self) -> Tensor:
         """Of the first layer, of the input's own units."""
         weight = _exact(self.units.get_parameter("weight_ih_l0"))
         return weight if self.embedding is None else weight @ self.embedding
+
+    def check_whole(self) -> None:
+        """An error if the network does more than these parts."""
+        if self.more:
+            raise TypeError(
+                f"{' and '.join(self.more)}: not carried over, as integers are made of gated units and the readout behind "
+                f"them alone; "
+                f"expected a recipe with {', '.join(f'{name}=False' for name in self.more)}"
+            )
 
 
 def gated_of(model: Any) -> Gated | None:
@@ -87,7 +99,8 @@ def gated_of(model: Any) -> Gated | None:
         if getattr(recipe, "tied", False):
             weight_out, bias_out = embedding.t() @ weight_out, embedding.t() @ bias_out + _exact(model.bias)
     kind = "last" if recipe is None else KINDS[recipe.readout]
-    return Gated(units, float(step), embedding, weight_out, bias_out, kind)
+    more = tuple(name for name in ("direct", "standardize") if getattr(recipe, name, False))
+    return Gated(units, float(step), embedding, weight_out, bias_out, kind, more)
 
 
 def gated_reading(gated: Gated, wanted: Reading | str | None = None) -> Reading:
@@ -123,6 +136,7 @@ def quantize_gated(
         payload_bits: of what units send each other.
 
     Raises:
+        TypeError: the model is no gated network, or its recipe has ``direct`` or ``standardize``, which are not carried over.
         ValueError: a number is not finite or beyond what a unit holds; a readout that integer units have not.
 
     Example:
@@ -134,6 +148,7 @@ def quantize_gated(
     gated = gated_of(model)
     if gated is None:
         raise TypeError(f"{type(model).__name__}: expected an EGRU and an nn.Linear behind it")
+    gated.check_whole()
     dt = gated.step
     reading = gated_reading(gated, reading)
     log, units = Log(), gated.units
@@ -272,14 +287,11 @@ def _output(
 
 def _compare(gated: Gated, events: Events, sent: dict[str, Tensor], known: float, log: Log) -> dict[str, float]:
     """How the integers' events differ from the trained layers', on the calibration batch."""
-    units, training = gated.units, gated.units.training
+    units = gated.units
     dense = events.to_dense(gated.step).to(next(units.parameters()))
     x = dense if gated.embedding is None else dense @ gated.embedding.to(dense).t()
-    units.eval()
-    try:
+    with evaluating(units):
         steps = units(x.transpose(0, 1) if units.batch_first else x, return_steps=True)[2]
-    finally:
-        units.train(training)
     distances = {}
     there = within(events.num_steps(gated.step), len(dense))[:, :, None]
     for k, done in enumerate(steps):
@@ -291,6 +303,18 @@ def _compare(gated: Gated, events: Events, sent: dict[str, Tensor], known: float
         square = float((exact * there).square().sum())
         distances[f"hidden_{k}"] = float(((exact - found) * there).square().sum()) / max(square, 1e-12)
     return distances
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for all of a model's modules; afterwards each has its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _exact(value: Tensor) -> Tensor:

@@ -94,6 +94,7 @@ class Estimate:
         latency: seconds for each sample, during which idle power flows.
         steps: for each sample.
         assumptions: sentences that a report lists.
+        dense: whether it is a dense network of bytes, which pays shares of some coefficients (``EnergyProfile.dense``).
 
     Example:
         >>> counts = {"hidden": Counts(samples=1, steps=100, neurons=10, accumulates=4000, state_updates=1000, spikes=50)}
@@ -110,12 +111,16 @@ class Estimate:
     latency: Interval
     steps: float
     assumptions: tuple[str, ...] = ()
+    dense: bool = False
 
     @property
     def layers(self) -> dict[str, dict[str, Interval]]:
         """The dynamic energy by layer and cause."""
         return {
-            layer: {cause: price(self.profile, cause) * n if n else Interval(0.0, 0.0) for cause, n in causes.items()}
+            layer: {
+                cause: price(self.profile, cause, dense=self.dense) * n if n else Interval(0.0, 0.0)
+                for cause, n in causes.items()
+            }
             for layer, causes in self.operations.items()
         }
 
@@ -209,8 +214,8 @@ def estimate(
     return checked(Estimate(name, device, operations, seconds, steps, tuple(assumptions)))
 
 
-def price(profile: EnergyProfile, cause: str) -> Interval:
-    """What one operation of a cause costs, all its parts together, in joules.
+def price(profile: EnergyProfile, cause: str, *, dense: bool = False) -> Interval:
+    """What one operation of a cause costs, all its parts together, in joules; of a ``dense`` network, the shares that it pays.
 
     Raises:
         ValueError: the device cannot do it, or nobody knows what it costs.
@@ -219,13 +224,19 @@ def price(profile: EnergyProfile, cause: str) -> Interval:
         >>> price(energy_profile("loihi1"), "spikes").text("J")
         '1.7-35 pJ'
     """
-    parts = [profile.coefficients[name] for name in profile.names(cause)]
-    if not parts:
+    names = profile.names(cause)
+    if not names:
         raise ValueError(
             f"{profile.name} has no cost of {cause}: it cannot do them, or none is known; "
             f"profile.changed({cause}=joules) gives it one, and another profile may have it"
         )
-    return _sum(Interval(part.low, part.high) for part in parts)
+    parts = {name: profile.coefficients[name] for name in names}
+    return _sum(Interval(x.low, x.high) * _share(profile, name, dense) for name, x in parts.items())
+
+
+def _share(profile: EnergyProfile, name: str, dense: bool) -> float:
+    """How much of a coefficient is paid."""
+    return profile.dense.get(name, 1.0) if dense else 1.0
 
 
 def operations_of(counts: Counts, profile: EnergyProfile) -> dict[str, float]:
@@ -304,15 +315,27 @@ def ratio(above: Estimate, below: Estimate, *, idle: bool) -> Interval:
 
 def bounds_of(one: Estimate, two: Estimate, *, idle: bool) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
     """Joules of an operation, and of being idle for a sample, in two estimates, for each combination of bounds."""
-    ranges, others = _prices(one, idle), _prices(two, idle)
-    if one.profile == two.profile and ranges == others:
-        for corner in itertools.product(*(sorted({each.low, each.high}) for each in ranges.values())):
-            prices = dict(zip(ranges, corner, strict=True))
-            yield prices, prices
+    if one.profile == two.profile:
+        numbers = one.profile.numbers
+        for corner in itertools.product(*(sorted({each.low, each.high}) for each in numbers.values())):
+            values = dict(zip(numbers, corner, strict=True))
+            for bound in {"low"} if one.latency.low == one.latency.high else {"low", "high"}:
+                yield _at(one, values, bound, idle), _at(two, values, bound, idle)
     else:
+        ranges, others = _prices(one, idle), _prices(two, idle)
         for mine, theirs in itertools.product(("low", "high"), repeat=2):
             first = {name: getattr(each, mine) for name, each in ranges.items()}
             yield first, {name: getattr(each, theirs) for name, each in others.items()}
+
+
+def _at(found: Estimate, values: Mapping[str, float], bound: str, idle: bool) -> dict[str, float]:
+    """Joules of an operation of each cause, and of being idle for a sample, where every number of the device has a value."""
+    device = found.profile
+    prices = {
+        cause: sum(values[name] * _share(device, name, found.dense) for name in device.names(cause)) for cause in CAUSES
+    }
+    power = values.get("idle_power", 0.0) if idle else 0.0
+    return prices | {"idle": power * float(getattr(found.latency, bound))}
 
 
 def dot(prices: Mapping[str, float], totals: Mapping[str, float]) -> float:
@@ -333,7 +356,8 @@ def quotient(a: float, b: float) -> float:
 def _prices(found: Estimate, idle: bool) -> dict[str, Interval]:
     """Of each cause, zero if the device cannot do it; and of being idle for a sample."""
     nothing = Interval(0.0, 0.0)
-    prices = {cause: price(found.profile, cause) if found.profile.names(cause) else nothing for cause in CAUSES}
+    device = found.profile
+    prices = {x: price(device, x, dense=found.dense) if device.names(x) else nothing for x in CAUSES}
     return prices | {"idle": found.idle if idle and found.idle is not None else nothing}
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from eventnet.hardware.checks import nearest
@@ -65,6 +65,7 @@ class EnergyProfile:
         seconds_per_step: what a step takes at least; None: not known.
         event_driven: whether only events cost synaptic operations. If not, every connection is computed in every step.
         mac_bits: width of the activation that ``multiply_accumulates`` is for; None: its cost does not depend on it.
+        dense: the share of a coefficient that a dense network of bytes pays there, by name; all of it where none is given.
 
     Raises:
         ValueError: a coefficient whose name begins with no cause, or in another unit.
@@ -84,6 +85,7 @@ class EnergyProfile:
     seconds_per_step: Coefficient | None = None
     event_driven: bool = True
     mac_bits: int | None = None
+    dense: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, coefficient in self.coefficients.items():
@@ -93,6 +95,7 @@ class EnergyProfile:
         _check_unit(f"{self.name}: idle_power", self.idle_power, "W")
         _check_unit(f"{self.name}: seconds_per_step", self.seconds_per_step, "s")
         object.__setattr__(self, "coefficients", MappingProxyType(dict(self.coefficients)))
+        object.__setattr__(self, "dense", MappingProxyType(dict(self.dense)))
 
     def names(self, cause: str) -> tuple[str, ...]:
         """The names of the coefficients that make up a cause; none if the device cannot do it."""
@@ -272,25 +275,57 @@ ARM = _processor("arm", "ARM Cortex-A", 0.9 * NANO, 2.64, "Jetson TX1")
 
 HOROWITZ = "Horowitz, ISSCC 2014, rough energies at 45 nm and 0.9 V"
 LEAKAGE = "Left out: leakage (so idle power), clock, control, a network on chip."
+SUMS = (
+    "Assumed: an event costs its target's sum nothing in memory (low: all events of a step are gathered target by target) to "
+    "10 pJ (high: it arrives alone); a dense layer keeps the sum in a register and pays nothing."
+)
+DENSE = {  # a dense layer: sums in registers, activations and states of 8 bits
+    "accumulates_memory": 0.0,
+    "multiply_accumulates_memory": 0.0,
+    "buffer_writes_wide": 0.0,
+    "state_updates_memory": 0.25,
+    "state_updates_second": 0.0,
+}
 SRAM = "8 kB SRAM, 10 pJ for 64 bits"
 CACHES = f"{HOROWITZ}: {SRAM}, to 1 MB, 100 pJ for 64 bits; all of a word is used"
 
 
 def _asic(name: str, about: str, arithmetic: Mapping[str, Coefficient], weight: Coefficient) -> EnergyProfile:
     """A digital chip of 45 nm: arithmetic as given, memory as for both number formats."""
+    sums = _span(
+        0.0,
+        10 * PICO,
+        "assumed; high: an event that arrives alone reads and writes its target's sum of 32 bits, 5 pJ each "
+        f"({HOROWITZ}: {SRAM}); low: all events of a step are gathered target by target, the sum in a register",
+        "estimated",
+    )
     memory = {
-        "state_updates_memory": _span(
-            10 * PICO, 20 * PICO, f"{HOROWITZ}: one or two states of 32 bits, read and written: {SRAM}", "estimated"
+        "accumulates_memory": sums,
+        "multiply_accumulates_memory": sums,
+        "state_updates_memory": _one(
+            10 * PICO, f"{HOROWITZ}: a state of 32 bits, read and written: {SRAM}", "estimated"
+        ),
+        "state_updates_second": _span(
+            0.0, 10 * PICO, f"{HOROWITZ}: none, or a second state of 32 bits, read and written: {SRAM}", "estimated"
         ),
         "spikes": _one(
             10 * PICO, f"{HOROWITZ}: an address of 32 bits, written to a queue and read: {SRAM}", "estimated"
         ),
         "weight_reads": weight,
-        "buffer_writes": _span(
-            2.5 * PICO, 10 * PICO, f"{HOROWITZ}: an entry of 8 or 32 bits, written and read later: {SRAM}", "estimated"
+        "buffer_writes": _one(
+            2.5 * PICO, f"{HOROWITZ}: an entry of 8 bits, written and read later: {SRAM}", "estimated"
+        ),
+        "buffer_writes_wide": _span(
+            0.0, 7.5 * PICO, f"{HOROWITZ}: no more, or the other 24 of an entry of 32 bits: {SRAM}", "estimated"
         ),
     }
-    return EnergyProfile(name, f"{about} {LEAKAGE}", {**arithmetic, **memory}, mac_bits=8 if name == "asic45" else None)
+    return EnergyProfile(
+        name,
+        f"{about} {SUMS} {LEAKAGE}",
+        {**arithmetic, **memory},
+        mac_bits=8 if name == "asic45" else None,
+        dense=DENSE,
+    )
 
 
 ASIC45 = _asic(
@@ -328,15 +363,19 @@ ROWS = 64  # of a crossbar, and columns
 
 
 def _read(joules: float, what: str) -> Coefficient:
-    """A share of what reading one crossbar costs, per operation: from all rows having a spike to only one."""
-    why = f"{SPIKESIM}{what}; one read of 64 x 64 cells, divided by 4,096 operations (all rows active) to 64 (one row)"
-    return _span(joules / ROWS**2, joules / ROWS, why, "synthesised")
+    """A share of what reading one crossbar costs, per operation: from all cells being of use to only one."""
+    why = (
+        f"{SPIKESIM}{what}; one read of 64 x 64 cells, divided by 4,096 operations (a spike on all rows, all columns in use) "
+        "to 1 (a spike on one row, one column in use)"
+    )
+    return _span(joules / ROWS**2, joules, why, "synthesised")
 
 
 IN_MEMORY = EnergyProfile(
     "in_memory",
     "Crossbars of 64 x 64 RRAM cells with converters of 4 bits. A read costs the same whatever the number of rows with a "
-    "spike, so the range is from all to one: of a read, the cells take 2 %, the converters 19 %, buffers and wires 79 %. "
+    "spike and of columns in use, so the range is from all 4,096 cells to one: of a read, the cells take 2 %, the converters "
+    "19 %, buffers and wires 79 %. "
     "Plain spikes only: values would need several reads. Left out: idle power, arrays for more than 4 bits a weight.",
     {
         "accumulates_cells": _read(8 * 1.76423 * PICO, "crossbar 1.76 pJ, 8 times for 8 columns to a converter"),

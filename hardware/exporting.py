@@ -3,6 +3,7 @@ the trained one."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,8 @@ def export(
 ) -> ParityReport:
     """Write the files of a target, and ``parity.json`` and ``parity.html`` beside them; returns the report with its gates.
 
-    All files are written once everything is made, or none; then what an earlier export left in the folder is removed.
+    All files are written once everything is made, or none. Then those are removed that the ``parity.json`` of an earlier export
+    into this folder lists as its own.
 
     Args:
         deployment: of ``compile``.
@@ -68,12 +70,13 @@ def export(
 
     Raises:
         ValueError: the model is not the one that was compiled; something that the target cannot hold.
+        FileExistsError: something in the folder that is no file has the name of one to be written.
     """
     if target not in TARGETS:
         raise ValueError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
     profile(chip)  # an unknown one is named before anything is done
     model = deployment.trained(model)
-    _check_samples(folder, events, samples)
+    _check_samples(folder, events, samples, steps)
     checks: dict[str, Any] = {"tolerance": tolerance, "samples": samples, "steps": steps}
     if target == "nir":
         if deployment.network.notes.get("fine_tuned"):
@@ -136,7 +139,7 @@ def export_nir(
         >>> export_nir([LIF(4, 3, delay=0.2), LI(3, 2)], tempfile.mkdtemp(), events, reading="mean")
         ParityReport(L0 passed, L1 passed, L2 not run; 0 warnings)
     """
-    _check_samples(folder, events, samples)
+    _check_samples(folder, events, samples, steps)
     found, assumed = reading_of(model, reading)
     checks: dict[str, Any] = {"tolerance": tolerance, "samples": samples, "steps": steps}
     return _export_nir(model, folder, events, labels, dt, found, assumed, say, checks)
@@ -167,30 +170,50 @@ def _export_nir(
     return _written(folder, make, say)
 
 
-def _check_samples(folder: str | Path, events: Events, samples: int) -> None:
+def _check_samples(folder: str | Path, events: Events, samples: int, steps: int) -> None:
     """What can be refused before anything is done."""
     check_events("events", events)
     if samples < 1 or not events.batch_size:
         raise ValueError("samples: expected at least one for the files to check themselves with, got none")
+    if steps < 1:
+        raise ValueError(f"steps: expected at least one for the files to check themselves with, got {steps}")
     if Path(folder).exists() and not Path(folder).is_dir():
         raise NotADirectoryError(f"{folder}: expected a folder, or nothing yet")
 
 
 def _written(folder: str | Path, make: Callable[[Path], ParityReport], say: Say) -> ParityReport:
-    """Make the files somewhere else; once they are whole, write all of them and remove what an earlier export left."""
+    """Make the files somewhere else; once they are whole, write all of them and remove those of an earlier export."""
     folder = Path(folder)
     with tempfile.TemporaryDirectory(prefix="eventnet-") as new:
         report = make(Path(new))
+        made = {path.name for path in Path(new).iterdir() if path.is_file()}
+        report.facts["files"] = sorted(made | {REPORT, PAGE})
         report.save(new)
         found = {path.name: path.read_bytes() for path in sorted(Path(new).iterdir()) if path.is_file()}
+    for path in (folder / name for name in found):
+        if path.exists() and not path.is_file():
+            raise FileExistsError(f"{path}: expected a file, or nothing yet; nothing was written")
+    stale = sorted(_own_files(folder) - found.keys())
     folder.mkdir(parents=True, exist_ok=True)
     write_files({folder / name: content for name, content in found.items()})
-    for name in FILES - found.keys():
+    for name in stale:
         (folder / name).unlink(missing_ok=True)
+    if stale:
+        say(f"removed, as of an earlier export: {', '.join(stale)}")
     for word, fact in (("note", "assumed"), ("warning", "warnings")):
         for line in report.facts.get(fact, ()):
             say(f"{word}: {line}")
     return report
+
+
+def _own_files(folder: Path) -> set[str]:
+    """The files that an earlier export into the folder says are its own, and that are there."""
+    try:
+        listed = json.loads((folder / REPORT).read_text()).get("files", [])
+    except (OSError, ValueError, AttributeError):  # no report, or somebody else's file
+        return set()
+    known = {name for name in listed if isinstance(name, str) and name in FILES} if isinstance(listed, list) else set()
+    return {name for name in known if (folder / name).is_file()}
 
 
 def _netx(deployment: Deployment, path: Path) -> str:
@@ -221,6 +244,8 @@ def _loads(load: Callable[[], HardwareNetwork], what: str, network: HardwareNetw
         if not torch.equal(x, getattr(theirs, part)[name])
     ]
     numbers = sum(x.numel() for part in mine for x in part.values())
+    if not (numbers or wrong):
+        return [Gate("L0", True, f"{what}: read"), Gate("L1", None, "no step was simulated: nothing was compared")]
     text = (
         f"differs in {', '.join(wrong)}"
         if wrong

@@ -11,6 +11,7 @@ their own. A chain needs no delay, nor does what ``compile`` makes of one.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 
@@ -31,19 +32,27 @@ def depths(network: HardwareNetwork) -> dict[str, int]:
 def check_hops(network: HardwareNetwork) -> None:
     """An error if a path skips a population that another one passes, without a delay that makes up for it.
 
-    A delay of at least the steps that are missing is taken as the compensation: what lies above is the model's own.
+    A delay of at least the steps that are missing is taken as the compensation: what lies above is the model's own. Synapses of
+    weight 0 do not count.
 
     Raises:
         ValueError: names the projection and the delay that it lacks.
     """
     for each, missing in _skips(network):
-        shortest = 0 if (delay := getattr(each, "delay", None)) is None else int(delay.min())
-        if shortest < missing:
+        if _shortest(each) < missing:
             populations, steps = ("population", "step") if missing == 1 else ("populations", "steps")
             raise ValueError(
                 f"{each.name}: skips {missing} {populations}, so that its spikes arrive {missing} {steps} early; "
                 "compensated(network) adds that delay"
             )
+
+
+def _shortest(projection: Projection) -> float:
+    """The shortest delay of a synapse whose weight is not 0; infinite if there is none."""
+    there, delay = projection.weight != 0, getattr(projection, "delay", None)
+    if not bool(there.any()):
+        return math.inf
+    return 0 if delay is None else int(delay.expand(there.shape)[there].min())
 
 
 def compensated(network: HardwareNetwork) -> HardwareNetwork:

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from eventnet import LI, LIF, Events
 from eventnet.hardware.dynamics import chosen, compare_spikes
-from eventnet.hardware.nir import Imported, from_nir, write_nir
+from eventnet.hardware.nir import Disagreement, Imported, from_nir, write_nir
 from eventnet.hardware.nir.check import check_against, neurons_of
 from eventnet.hardware.nir.layers import branch_of
 from eventnet.hardware.nir.readers import verdicts
@@ -73,7 +73,7 @@ def nir_report(
     report = ParityReport({"identity": identity("NIR", model, events, dt, reading), "assumed": list(assumed)})
     try:
         found = _written(layers, path, dt)
-    except (RuntimeError, OSError) as error:
+    except Disagreement as error:
         report.gates = [Gate("L0", False, str(error).replace(str(path), path.name))]
         report.gates += [Gate(name, None, "there is no file to run") for name in ("L1", "L2")]
         return report
@@ -105,14 +105,14 @@ def _written(layers: list[LIF | LI], path: Path, dt: float) -> Imported:
     try:
         return from_nir(path)
     except ValueError as error:
-        raise RuntimeError(str(error)) from error
+        raise Disagreement(str(error)) from error
 
 
 def _same(found: Imported, layers: list[LIF | LI], raster: Tensor) -> Gate:
     """L1: the file that was read again does what the layers' own equations do, on random spikes and on these."""
     try:
         checks = {"random spikes": check_against(found, layers), "the samples": check_against(found, layers, raster)}
-    except (RuntimeError, ValueError) as error:
+    except Disagreement as error:
         return Gate("L1", False, str(error))
     text = "; ".join(f"{each} on {what}" for what, each in checks.items())
     if not all(each.voltages for each in checks.values()):
@@ -154,7 +154,8 @@ def _states(found: Imported, names: Mapping[str, str], raster: Tensor) -> Iterat
     simulation = Simulation(found.flat, found.rules, raster.shape[1])
     yield _of_layers(simulation.state(), names)
     for part in raster[:-1].split(STEPS):
-        yield _of_layers(simulation(part)[1], names)
+        if len(part):  # samples may last 0 s
+            yield _of_layers(simulation(part)[1], names)
 
 
 def _of_layers(traces: Traces, names: Mapping[str, str]) -> Traces:

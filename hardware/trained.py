@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eventnet import EGRU, LI, LIF, Events
 from eventnet.hardware.calibrate import as_raster
-from eventnet.hardware.egru_quantize import Gated, gated_of, gated_reading
-from eventnet.hardware.quantize import layers_of, names_of
+from eventnet.hardware.egru_quantize import Gated, evaluating, gated_of, gated_reading
+from eventnet.hardware.quantize import chain_of, layers_of, names_of
 from eventnet.hardware.reading import KINDS, OF_LAYERS, Reading, accepted
+from eventnet.layers.egru_steps import within
 
 __all__ = ["LayerSpikes", "fingerprint", "layer_spikes", "reading_of", "scores_of", "state_of"]
 
@@ -59,11 +60,16 @@ def reading_of(model: Any, wanted: Reading | str | None = None) -> tuple[Reading
 
 @torch.no_grad()
 def scores_of(model: Any, reading: Reading, events: Events) -> Tensor:
-    """Scores of the trained model, read as its deployment is."""
+    """Scores of the trained model, read as its deployment is, with nothing dropped.
+
+    Raises:
+        TypeError: another reading than its own of a network with ``direct`` or ``standardize``.
+    """
     gated = gated_of(model)
     if gated is not None:
         if getattr(model, "recipe", None) is not None and reading.kind == gated.kind:
-            scores: Tensor = model(events).scores
+            with evaluating(model):
+                scores: Tensor = model(events).scores
             return scores
         return _gated_scores(gated, reading, events)
     *hidden, last = layers_of(model)
@@ -85,9 +91,13 @@ def scores_of(model: Any, reading: Reading, events: Events) -> Tensor:
 
 def _gated_scores(gated: Gated, reading: Reading, events: Events) -> Tensor:
     """Those of gated units and the weights behind them."""
-    output, _ = _run(gated, events if gated.embedding is None else _dense(gated, events))
-    output = output.transpose(0, 1) if gated.units.batch_first else output
+    gated.check_whole()
     steps = events.num_steps(gated.step)
+    if bool((steps < 1).any()):
+        raise ValueError(f"sample {int(steps.argmin())} lasts 0 s; expected at least one step of it")
+    output, _ = _run(gated, _dense(gated, events))
+    output = output.transpose(0, 1) if gated.units.batch_first else output
+    output = output * within(steps, len(output))[:, :, None]  # units go on after the end of a shorter sample
     if reading.kind == "last":
         output = output[steps - 1, torch.arange(len(steps))]
     elif reading.kind == "mean":
@@ -105,13 +115,10 @@ def _dense(gated: Gated, events: Events) -> Tensor:
     return x.transpose(0, 1) if gated.units.batch_first else x
 
 
-def _run(gated: Gated, x: Events | Tensor, **options: Any) -> Any:
+def _run(gated: Gated, x: Tensor, **options: Any) -> Any:
     """The units on something, with nothing dropped."""
-    training = gated.units.training
-    try:
-        return gated.units.eval()(x, **options)
-    finally:
-        gated.units.train(training)
+    with evaluating(gated.units):
+        return gated.units(x, **options)
 
 
 @torch.no_grad()
@@ -134,10 +141,11 @@ def layer_spikes(model: Any, events: Events, dt: float, steps: int) -> list[Laye
 
 
 def state_of(model: Any) -> dict[str, Tensor]:
-    """The parameters of a model, by name."""
-    if isinstance(model, torch.nn.Module):
+    """The parameters of a model, by name; of a chain the same with and without dropout between its layers."""
+    if isinstance(model, nn.Module) and not isinstance(model, nn.Sequential | nn.ModuleList):
         return {name: x for name, x in model.state_dict().items() if isinstance(x, Tensor)}
-    return {f"{k}.{name}": x for k, layer in enumerate(model) for name, x in layer.state_dict().items()}
+    found = ((k, layer.state_dict()) for k, layer in enumerate(chain_of(model) or ()))
+    return {f"{k}.{name}": x for k, state in found for name, x in state.items() if isinstance(x, Tensor)}
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -596,7 +596,37 @@ def test_the_suite_trains_counts_and_tabulates(tmp_path: Path, monkeypatch) -> N
     assert found["benchmark"]["identity"]["samples"] == 9 and found["peak_bytes"] > 50e6
     row = tables.suite_table(tmp_path / "results").splitlines()[-1]
     assert row.startswith("| digits | quick | ") and f"{found['test']['accuracy']:.2%}" in row
-    assert "J" in row and "MiB" in row
+    assert "J" in row and "MiB" in row and f" of {found['test']['samples']} |" in row and " of 9 |" in row
+    assert row.count("J |") == 3  # the network, and both dense ones
+    assert not list(tmp_path.rglob("*.part")) and found["commit"] == found["benchmark_commit"]
+    memory = tmp_path / "quick" / "digits.memory.json"
+    memory.write_text(json.dumps(json.loads(memory.read_text()) | {"commit": "as it was trained"}))
     suite.main()  # the finished run is kept
     again = json.loads((suite.RESULTS / "digits.json").read_text())
-    assert again["train_seconds"] == found["train_seconds"]
+    assert again["train_seconds"] == found["train_seconds"] and again["commit"] == "as it was trained"
+
+
+def test_a_training_of_the_suite_is_finished_only_with_its_memory(tmp_path: Path, monkeypatch) -> None:
+    """Stopped before the memory was written, the run has not got its name; and the training is not done again."""
+    folder, memory, calls = tmp_path / "digits", tmp_path / "digits.memory.json", []
+
+    def run(command: list[str]) -> tuple[int, float, int]:
+        calls.append(command)
+        part = Path(command[-1])
+        part.mkdir()
+        (part / "result.json").write_text("{}")
+        return 0, 1.0, 5
+
+    def stopped(contents) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "run", run)
+    with monkeypatch.context() as broken:
+        broken.setattr(suite, "write_files", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            suite.train("digits", "quick", folder, memory, [])
+    assert not folder.exists() and not memory.exists()
+    suite.train("digits", "quick", folder, memory, [])
+    assert (
+        len(calls) == 1 and (folder / "result.json").is_file() and json.loads(memory.read_text())["peak_bytes"] is None
+    )

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from eventnet import data
-from eventnet.data.mackey_glass import POINTS, SERIES, lagged, series, solve
+from eventnet.data.dataset import lagged
+from eventnet.data.mackey_glass import POINTS, SERIES, series, solve
 
 
 def scipy_solution(times: np.ndarray, tau: float, past: float) -> np.ndarray:
@@ -120,11 +121,23 @@ def test_options_out_of_range_are_refused(options, error):
 
 
 @pytest.mark.parametrize(
-    "given", [{"tau": -1.0}, {"resolution": 0}, {"times": np.array([-1.0])}, {"times": np.array([np.nan])}]
+    "given",
+    [
+        {"tau": -1.0},
+        {"tau": 1001.0},
+        {"tau": 1e5},
+        {"resolution": 0},
+        {"times": np.array([-1.0])},
+        {"times": np.array([np.nan])},
+    ],
 )
 def test_what_cannot_be_solved_is_refused(given):
     with pytest.raises(ValueError, match="mackey_glass: expected"):
         solve(**{"times": np.array([1.0]), **given})
+
+
+def test_the_longest_delay_has_finite_numbers():
+    assert np.isfinite(solve(np.linspace(0, 2500, 9), 1000.0)).all()
 
 
 def test_numbers_as_labels():

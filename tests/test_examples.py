@@ -107,6 +107,12 @@ def test_export(tmp_path):
         assert report.facts["accuracy"]["trained"]["share"] > 0.6
 
 
+def test_reservoir():
+    found = load("11_reservoir").main(quick=True)
+    shares = [share for name, share in found.items() if "traces" in name]
+    assert len(shares) == 3 and min(shares) > 0.75 and found["event counts alone"] > 0.8
+
+
 def test_readme(capsys, tmp_path, monkeypatch):
     """The README's Python runs as it stands there and prints about what it says."""
     monkeypatch.chdir(tmp_path)  # it saves a file

@@ -365,6 +365,53 @@ def test_several_that_cannot_be_drawn_together():
     assert "<svg" not in told and "Left out: no two networks" in told and told.count("<tr>") == 3
 
 
+def test_several_that_were_counted_differently():
+    """Stage, step and samples have a column each; where they differ, the page says so."""
+    alike = [Run(name, thin(some_facts())) for name in "ab"]
+    told = below(page(alike), "The networks compared")
+    assert "Warning" not in told and told.count("<td>6</td>") >= 2 and told.count("1 ms</td>") >= 2
+    assert told.count("<td>fixed-point simulation</td>") == 2
+    one, two = thin(some_facts()), thin(some_facts())
+    two["identity"] |= {"samples": 3, "step_s": 2e-3}
+    two["charged"] = "trained"
+    told = below(page([Run("a", one), Run("b", two)]), "The networks compared")
+    assert "Warning: the networks were counted with different stages of the network, steps, numbers of samples" in told
+    assert "2 ms</td>" in told and "<td>trained (float)</td>" in told
+
+
+def test_warnings_of_a_run_come_first():
+    run = Run("a", thin(some_facts()), warnings=["of another network"])
+    text = page([run])
+    assert text.index("Warning: of another network") < text.index("How accurate</h2>")
+    assert "Warning: 1. a: of another network" in below(page([run, Run("b", {})]), "The networks compared")
+
+
+def test_a_forecast_has_an_error_and_no_accuracy():
+    facts = thin(some_facts()) | {"accuracy": {}, "forecast": {"name": "test sMAPE", "value": 12.3456}}
+    text = page([Run("a", facts)])
+    told = below(text, "How accurate")
+    assert "test sMAPE 12.3." in told and "one pass over the known series" in told and LEFT_OUT not in told
+    head = text.split("<h2>")[0]
+    assert '<p class="value">not known</p>' not in head and '<p class="value">test sMAPE 12.3</p>' in head
+    assert "<td>test sMAPE 12.3</td>" in below(page([Run("a", facts), Run("b", facts)]), "The networks compared")
+
+
+def test_which_interval_is_said():
+    facts = thin(some_facts())
+    facts["accuracy"]["trained"]["interval"] = "bootstrap over samples"
+    told = below(page([Run("a", facts)]), "How accurate")
+    assert "<td>bootstrap over samples</td>" in told and "<td>Wilson</td>" in told
+    assert "95 % interval (bootstrap over samples, Wilson)" in told
+
+
+def test_the_step_of_the_baselines_is_said():
+    facts = thin(some_facts())
+    assert "take steps of 1 ms, as the chip does" in below(page([Run("a", facts)]), "Dense baselines")
+    facts["identity"]["baseline_step_s"] = 4e-3
+    told = below(page([Run("a", facts)]), "Dense baselines")
+    assert "steps of 4 ms, the task&#x27;s; the chip takes steps of 1 ms" in told.replace("&#39;", "&#x27;")
+
+
 def nasty(value):
     """The same with hostile text and hostile names of layers, devices and parameters."""
     if isinstance(value, dict):

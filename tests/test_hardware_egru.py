@@ -25,6 +25,7 @@ from eventnet.hardware.lava import rebuilt, to_lava
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import Dense, HardwareNetwork, Inputs
 from eventnet.hardware.reading import Reader, Reading
+from eventnet.hardware.trained import reading_of, scores_of
 from eventnet.layers.egru import EGRUState
 from eventnet.training import GatedRecipe, build
 
@@ -537,3 +538,64 @@ def test_arrays_in_a_script_are_the_network_s(tmp_path):
     to_lava(network, tmp_path, spikes)
     arrays = np.load(tmp_path / "arrays.npz")
     np.testing.assert_array_equal(arrays["hidden_0.table"], network["hidden_0"].table)
+
+
+# ---- networks of recipes ---------------------------------------------------------------------------------------------------
+
+
+def of_recipe(**changes):
+    torch.manual_seed(0)
+    network = build(GatedRecipe("x", hidden=(16,), step=STEP, **changes), 5, 5)
+    with torch.no_grad():
+        for name, parameter in network.hidden.named_parameters():
+            if name.startswith("weight"):
+                parameter.mul_(2)
+        if network.direct is not None:
+            network.direct.weight.normal_()
+    return network
+
+
+@pytest.mark.parametrize("field", ["direct", "standardize"])
+def test_what_integers_have_no_place_for_is_refused_by_name(field):
+    network, events = of_recipe(readout="each", **{field: True}), graded(0)
+    with pytest.raises(TypeError, match=f"{field}: not carried over, .*{field}=False"):
+        compile(network, calibration=events)
+    assert torch.equal(scores_of(network, reading_of(network)[0], events), network.eval()(events).scores)
+    with pytest.raises(TypeError, match=f"{field}: not carried over"):
+        scores_of(network, Reading("last"), events)
+
+
+@pytest.mark.parametrize("embedding", [0, 4])
+@pytest.mark.parametrize("own", ["last", "mean", "each"])
+@torch.no_grad()
+def test_another_reading_of_samples_of_several_lengths(own, embedding, tmp_path):
+    lengths = [12, 3, 9, 1]
+    network, events = of_recipe(readout=own, embedding=embedding, trace_decay=0.5), graded(3, lengths=lengths)
+    for kind, like in (("last", "last"), ("mean", "mean"), ("at", "each")):
+        reading, _ = reading_of(network, Reading(kind, step=STEP if kind == "at" else None))
+        other = of_recipe(readout=like, embedding=embedding, trace_decay=0.5).eval()
+        expected = [other(events[k : k + 1]).scores[0] for k in range(4)]
+        found = scores_of(network, reading, events)
+        for k, length in enumerate(lengths):
+            here = found[k, :length] if kind == "at" else found[k]
+            assert torch.allclose(here, expected[k], atol=1e-5)
+        deployment = compile(network, calibration=events, reading=reading)
+        report = deployment.report(events, None if kind == "at" else deployment.predict(events))
+        assert (deployment.run(events).scores[0] - expected[0]).abs().max() < 0.2 and report.facts["dynamics"]
+
+
+def test_a_model_left_in_training_mode_says_the_same_each_time():
+    network, events = of_recipe(readout="last", dropout=0.9), graded(4)
+    reading, expected = reading_of(network)[0], network.eval()(events).scores
+    network.train()
+    network.hidden.eval()
+    with torch.no_grad():
+        assert not torch.equal(network(events).scores, expected)
+    assert torch.equal(scores_of(network, reading, events), expected)
+    assert network.training and network.readout.training and not network.hidden.training
+
+
+def test_a_sample_that_lasts_no_time_is_named():
+    events = Events.from_list([([0.0], [0]), ([], [])], 5, [2 * STEP, 0.0])
+    with pytest.raises(ValueError, match="sample 1 lasts 0 s"):
+        scores_of(model(), Reading("last"), events)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eventnet.counting import Counts
 from eventnet.hardware.baselines import THRESHOLDS, break_even, dense_twin, sparsity
-from eventnet.hardware.energy import Estimate, Interval, engineering, estimate, ratio
+from eventnet.hardware.energy import Estimate, Interval, engineering, estimate, price, ratio
 from eventnet.hardware.energy_profiles import (
     CAUSES,
     ENERGY_PROFILES,
@@ -238,14 +238,89 @@ def test_dense_twins_by_hand():
     every, skipped, once, once_skipped = dense_twin(
         LAYERS, zero_share={"hidden": 0.9, "output": 0.5}, zero_share_once=0.25
     )
-    assert every.operations["hidden"] == dict(zip(CAUSES, (0, 5000, 1000, 1000, 5000, 0), strict=True))
+    assert every.operations["hidden"] == dict(zip(CAUSES, (0, 5000, 0, 0, 5000, 1000), strict=True))
     assert skipped.operations["hidden"]["multiply_accumulates"] == pytest.approx(500)
     assert skipped.operations["output"]["weight_reads"] == pytest.approx(1000)
     assert once.bits == 7 and once.operations["hidden"]["multiply_accumulates"] == pytest.approx(
         50
     )  # ceil(log2(101)) bits
-    assert once.operations["hidden"]["state_updates"] == once.operations["hidden"]["spikes"] == pytest.approx(10)
+    assert once.operations["hidden"]["buffer_writes"] == pytest.approx(10)
     assert once_skipped.operations["output"]["multiply_accumulates"] == pytest.approx(15)
+
+
+def test_an_event_pays_for_its_targets_sum_where_it_arrives_alone():
+    """On the digital chips: from nothing, all events of a step gathered, to 32 bits of SRAM read and written, 2 x 5 pJ."""
+    for name in ("asic45", "asic45_float32"):
+        chip = energy_profile(name)
+        for cause in ("accumulates", "multiply_accumulates"):
+            part = chip.coefficients[f"{cause}_memory"]
+            assert (part.low, part.high) == pytest.approx((0.0, 10e-12)) and "assumed" in part.source
+            assert price(chip, cause).high == pytest.approx(chip.coefficients[cause].high + 10e-12)
+            assert price(chip, cause, dense=True) == Interval(
+                chip.coefficients[cause].low, chip.coefficients[cause].high
+            )
+        assert "Assumed: an event" in chip.about and "register" in chip.about
+
+
+def test_a_dense_twin_has_bytes_and_no_state_unless_it_is_gated():
+    chip = energy_profile("asic45")
+    fed, gated = dense_twin(LAYERS)[0], dense_twin(LAYERS, gated=True)[0]
+    found = fed.estimate(chip, dt=1e-3)
+    assert found.causes["state_updates"] == found.causes["spikes"] == Interval(0.0, 0.0)
+    assert found.causes["buffer_writes"].low == found.causes["buffer_writes"].high == pytest.approx(1200 * 2.5e-12)
+    assert found.dynamic.low == pytest.approx(7000 * (0.23e-12 + 1.25e-12) + 1200 * 2.5e-12)
+    assert "has no state" in " ".join(fed.assumptions) and "8 bits for each gated unit" in " ".join(gated.assumptions)
+    states = gated.estimate(chip, dt=1e-3).causes["state_updates"]
+    assert (states.low, states.high) == pytest.approx(
+        (1200 * 2.8e-12, 1200 * 9e-12)
+    )  # 2.5 pJ of memory, 0.3 to 6.5 of sums
+    assert price(chip, "state_updates").low == pytest.approx(10.3e-12)
+    assert price(chip, "state_updates").high == pytest.approx(26.5e-12)
+
+
+def test_a_twin_on_the_same_chip_shares_its_coefficients():
+    """What both pay for is taken at one bound in both, what only the network pays for at its own."""
+    network, twin = estimate(LAYERS, "asic45", dt=1e-3), dense_twin(LAYERS)[0].estimate("asic45", dt=1e-3)
+    joint, apart = ratio(twin, network, idle=False), twin.dynamic / network.dynamic
+    assert apart.low < joint.low < joint.high < apart.high
+    dense = ratio(twin, dataclasses.replace(twin, dense=False), idle=False)
+    assert dense.high == pytest.approx(1.0) and dense.low < 0.7
+
+
+def test_a_twin_of_many_answers_has_no_single_pass():
+    assert [twin.name for twin in dense_twin(LAYERS, answers=50)] == [
+        "int8, every step",
+        "int8, every step, zeros skipped",
+    ]
+
+
+def test_a_twin_in_steps_of_its_own():
+    every, skipped, once, _ = dense_twin(LAYERS, steps=25, zero_outputs={"hidden": 0.1, "output": 0.2}, zero_share=0.5)
+    assert every.operations["hidden"]["multiply_accumulates"] == pytest.approx(1250) and every.steps == 25
+    assert every.operations["output"]["buffer_writes"] == pytest.approx(50)
+    assert skipped.operations["output"]["buffer_writes"] == pytest.approx(40)
+    assert once.bits == 7 and once.operations["hidden"]["multiply_accumulates"] == pytest.approx(50)
+    assert every.estimate("arm", dt=4e-3).latency == Interval(0.1, 0.1)
+    with pytest.raises(ValueError, match="steps"):
+        dense_twin(LAYERS, steps=-1)
+
+
+def test_outputs_are_zero_as_often_as_the_next_layers_inputs():
+    _, skipped, _, once = dense_twin(
+        LAYERS, zero_share={"hidden": 0.9, "output": 0.4}, zero_share_once={"hidden": 0.8, "output": 0.1}
+    )
+    assert skipped.operations["hidden"]["buffer_writes"] == pytest.approx(600)
+    assert skipped.operations["output"]["buffer_writes"] == pytest.approx(200)
+    assert once.operations["hidden"]["buffer_writes"] == pytest.approx(9)
+
+
+def test_a_crossbar_read_costs_as_much_for_one_operation():
+    """From 4,096 operations of a read to a single one: one row with a spike, one column in use."""
+    coefficients = energy_profile("in_memory").coefficients
+    for part in ("cells", "converters", "buffers"):
+        each = coefficients[f"accumulates_{part}"]
+        assert each.high == pytest.approx(4096 * each.low)
+    assert coefficients["accumulates_converters"].high == pytest.approx(64 * 2.125085e-12)
 
 
 def test_a_twin_pays_for_the_width_of_its_multiplier_and_for_its_memory():
@@ -271,7 +346,7 @@ def test_twins_run_where_there_is_a_price_for_them_and_say_what_they_assume():
         with pytest.raises(ValueError, match="loihi1 has no cost of multiply_accumulates"):
             twin.estimate("loihi1", dt=1e-3)
         text = " ".join(twin.assumptions)
-        assert "accuracy" in text and "fetched" in text and ("skipped" not in twin.name) == ("A zero input" not in text)
+        assert "accuracy" in text and "fetched" in text and ("skipped" not in twin.name) == ("A zero costs" not in text)
     for bad in (
         dict(zero_share=1.5),
         dict(zero_share={"hidden": 0.5}),
@@ -338,6 +413,17 @@ def test_bounds_are_wide_where_they_are_of_two_devices_and_joint_on_one():
     twin = dense_twin(ONE)[0].estimate("asic45", dt=1e-3)
     joint, apart = break_even(ONE, "asic45", twin, dt=1e-3).advantage_now, twin.dynamic / same.dynamic
     assert apart.low < joint.low <= joint.high < apart.high
+
+
+def test_events_from_outside_grow_with_the_rate():
+    """5 spikes of the layer and 15 from outside, 2 J each: a = (100 + 40) / 0.1, b = 20."""
+    chip = device(accumulates=1.0, spikes=2.0, state_updates=0.2)
+    outside = Counts(samples=1, steps=10, neurons=4, spikes=15)
+    found = break_even({"input": outside, **ONE}, chip, baseline_of(160.0, chip), dt=1e-3)
+    assert found.own_rate == pytest.approx(0.1) and found.advantage_now.low == pytest.approx(1.0)
+    assert found.break_even.low == pytest.approx(0.1)
+    written = dense_twin({"input": outside, **ONE})[0].operations["input"]
+    assert written["buffer_writes"] == pytest.approx(40) and written["multiply_accumulates"] == 0
 
 
 def test_idle_power_counts_only_if_both_are_known():

@@ -16,13 +16,14 @@ from torch import nn
 
 from eventnet import EGRU, LI, LIF, Events, cli
 from eventnet.hardware import Deployment, QuantizedTwin, TargetWarning, compile, export, targeting
+from eventnet.hardware.counting import fan_out
 from eventnet.hardware.dynamics import earlier
 from eventnet.hardware.exporting import _loads
 from eventnet.hardware.lava import rebuilt, to_lava
 from eventnet.hardware.lif import LIFNeurons
 from eventnet.hardware.loihi import simulate
 from eventnet.hardware.network import HardwareNetwork, Inputs
-from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, fan_out, interval, lava_gate
+from eventnet.hardware.parity import Gate, ParityReport, accuracy_gate, interval, lava_gate
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 

@@ -115,19 +115,51 @@ def test_a_reading_that_a_layer_has_not_is_refused(reading):
 # ---- the folder ------------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_an_earlier_export_stays(tmp_path):
+def test_nothing_of_an_earlier_export_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "lava_gate", lambda *_: Gate("L3", None, "not here"))
     model, events, labels = small()
     deployment = compile(model, calibration=events, search=False)
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "network.net").write_text("of a network that netx could hold")
-    common = {"parity.json", "parity.html", "notes.txt"}
+    (tmp_path / "network.net").write_text("mine too, of the name of a file that exports write")
+    common = {"parity.json", "parity.html", "notes.txt", "network.net"}
+    lines = []
     for target, files in (
         ("lava", {"network.safetensors", "lava_network.py", "arrays.npz", "expected.npz"}),
         ("nir", {"network.nir"}),
         ("loihi", {"network.safetensors"}),
     ):
-        export(deployment, model, target, tmp_path, events, labels, samples=1, steps=5)
+        export(deployment, model, target, tmp_path, events, labels, samples=1, steps=3, say=lines.append)
         assert folder_of(tmp_path) == files | common
+        listed = json.loads((tmp_path / "parity.json").read_text())["files"]
+        assert set(listed) == files | {"parity.json", "parity.html"}
+    assert "removed, as of an earlier export: arrays.npz, expected.npz, lava_network.py, network.safetensors" in lines
+    assert "mine too" in (tmp_path / "network.net").read_text()
+
+
+def test_what_is_no_file_stops_an_export_before_anything_is_written(tmp_path):
+    model, events, _ = small()
+    deployment = compile(model, calibration=events, search=False)
+    export(deployment, model, "nir", tmp_path, events, samples=1, steps=3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "network.safetensors").mkdir()
+    with pytest.raises(
+        FileExistsError, match=r"network\.safetensors: expected a file, or nothing yet; nothing was written"
+    ):
+        export(deployment, model, "loihi", tmp_path, events)
+    (tmp_path / "network.safetensors").rmdir()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "report", ["[]", "not JSON", '{"files": [{}, "notes.txt", "../x", 3]}', '{"files": "network.nir"}']
+)
+def test_a_report_of_somebody_else_removes_nothing(report, tmp_path):
+    model, events, _ = small()
+    for name in ("network.nir", "notes.txt"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "parity.json").write_text(report)
+    export(compile(model, calibration=events, search=False), model, "loihi", tmp_path, events, samples=1, steps=3)
+    assert {"network.nir", "notes.txt"} < folder_of(tmp_path)
 
 
 def test_an_export_that_fails_changes_nothing(tmp_path, monkeypatch):
@@ -157,6 +189,21 @@ def test_a_deployment_is_loaded_from_the_folder_of_its_export(tmp_path):
     assert torch.equal(Deployment.load(tmp_path).run(events).scores, deployment.run(events).scores)
 
 
+@pytest.mark.parametrize("steps", [0, -1])
+def test_files_check_themselves_with_a_step_at_least(steps, tmp_path):
+    model, events, _ = small()
+    deployment = compile(model, calibration=events, search=False)
+    for call in (
+        lambda: export(deployment, model, "loihi", tmp_path, events, steps=steps),
+        lambda: export_nir(model, tmp_path, events, steps=steps),
+    ):
+        with pytest.raises(ValueError, match=f"steps: expected at least one .*, got {steps}"):
+            call()
+    raster = deployment.raster(events)[:0]
+    gate = exporting._loads(lambda: deployment.network, "it", deployment.network, raster)[1]
+    assert gate.name == "L1" and gate.passed is None and "nothing was compared" in gate.text
+
+
 # ---- the model -------------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +228,16 @@ def test_another_model_is_refused(target, tmp_path):
     with pytest.raises(ValueError, match="not those that were compiled"):
         deployment.report(events)
     assert not (tmp_path / "new").exists()
+
+
+def test_dropout_between_layers_is_no_part_of_the_model():
+    model, events, _ = small()
+    lif, li = model
+    deployment = compile(nn.Sequential(lif, nn.Dropout(0.5), li), calibration=events, search=False)
+    for same in ([lif, li], model, [nn.Dropout(0.1), lif, li], nn.ModuleList([lif, nn.Dropout(0.5), li])):
+        assert deployment.trained(same) is same
+    with pytest.raises(ValueError, match="not those that were compiled"):
+        deployment.trained([lif, LI(12, 3)])
 
 
 # ---- warnings --------------------------------------------------------------------------------------------------------------
@@ -261,6 +318,14 @@ def test_points_are_lost():
     assert "5.00 points higher than trained" in accuracy_gate(facts, 0.02).text
 
 
+def test_labels_that_are_all_left_out_are_not_no_labels(tmp_path):
+    model, events, labels = small()
+    deployment = compile(model, calibration=events, search=False)
+    report = export(deployment, model, "loihi", tmp_path, events, torch.full_like(labels, -100), samples=1, steps=3)
+    assert gates(report)["L2"].passed is None and "all labels are -100" in gates(report)["L2"].text
+    assert accuracy_gate({}, 0.01).text == "no labels were given"
+
+
 def test_energies_are_those_of_the_counts(tmp_path):
     from eventnet.hardware.counting import count_deployed
     from eventnet.hardware.energy import estimate
@@ -307,7 +372,12 @@ def test_a_limit_of_a_chip_does_not_refuse_nir(tmp_path):
     model, events, labels = [LIF(8, 12, delay=0.2), LI(12, 3)], *small()[1:]
     with pytest.raises(ValueError, match="expected at most 62"):
         compile(model, calibration=events)
-    report = export_run(model, parts(events, labels), "nir", tmp_path, dt=1e-3, chip="loihi2", tolerance=1, samples=1)
+    lines = []
+    options = {"dt": 1e-3, "chip": "loihi2", "tolerance": 1, "samples": 1, "steps": 3, "say": lines.append}
+    report = export_run(model, parts(events, labels), "nir", tmp_path, **options)
+    assert not any("not used" in line for line in lines)
+    export_run(model, parts(events, labels), "nir", tmp_path, **{**options, "chip": "loihi1", "calibration": 8})
+    assert "note: not used: calibration and chip; NIR holds the trained layers, not a chip's integers" in lines
     assert report.ok and folder_of(tmp_path) == {"network.nir", "parity.json", "parity.html"}
     assert set(gates(report)) == {"L0", "L1", "L2"} and report.facts["identity"]["step_s"] == 1e-3
     with pytest.raises(TypeError, match="NIR has no node for EGRU units"):
@@ -360,22 +430,22 @@ def test_a_limit_of_nothing_is_named(options, name, tmp_path):
 # ---- the script ------------------------------------------------------------------------------------------------------------
 
 
-def run_script(folder, *options):
-    return subprocess.run([sys.executable, "lava_network.py", *options], cwd=folder, capture_output=True, text=True)
-
-
 @pytest.mark.skipif(not HAS_LAVA, reason="Lava is not installed: make lava")
 def test_a_script_that_cannot_check_says_so_in_a_sentence(tmp_path):
     model, events, _ = small()
-    compile(model, calibration=events, search=False).to_lava(tmp_path, events[:1], steps=5)
-    none = run_script(tmp_path, "--check", "--samples", "0")
-    assert none.returncode == 2 and "--samples: expected at least 1, got 0" in none.stderr
-    whole = (tmp_path / "expected.npz").read_bytes()
-    (tmp_path / "expected.npz").write_bytes(whole[: len(whole) // 2])
-    cut = run_script(tmp_path, "--check")
-    assert cut.returncode == 1 and re.fullmatch(
-        r".*expected\.npz: damaged or cut short \(.*\); export again", cut.stderr.strip()
-    )
-    (tmp_path / "expected.npz").unlink()
-    gone = run_script(tmp_path, "--check")
-    assert gone.returncode == 1 and re.fullmatch(r".*expected\.npz: no such file; .*", gone.stderr.strip())
+    deployment = compile(model, calibration=events, search=False)
+    folders = {name: tmp_path / name for name in ("none", "cut", "gone")}
+    for folder in folders.values():
+        deployment.to_lava(folder, events[:1], steps=5)
+    whole = (folders["cut"] / "expected.npz").read_bytes()
+    (folders["cut"] / "expected.npz").write_bytes(whole[: len(whole) // 2])
+    (folders["gone"] / "expected.npz").unlink()
+    running = {}
+    for name, folder in folders.items():  # side by side, as each has to import Lava
+        command = [sys.executable, "lava_network.py", "--check", *(["--samples", "0"] if name == "none" else [])]
+        running[name] = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    said = {name: process.communicate()[1] for name, process in running.items()}
+    assert {name: process.returncode for name, process in running.items()} == {"none": 2, "cut": 1, "gone": 1}
+    assert "--samples: expected at least 1, got 0" in said["none"]
+    assert re.fullmatch(r".*expected\.npz: damaged or cut short \(.*\); export again", said["cut"].strip())
+    assert re.fullmatch(r".*expected\.npz: no such file; .*", said["gone"].strip())

@@ -57,6 +57,17 @@ def test_a_chain_and_a_compensated_skip_pass():
     check_hops(compensated(diamond(3)))
 
 
+def test_synapses_without_a_weight_have_no_delay_to_look_at():
+    neurons = [relay("relay"), LIFNeurons("end", 2, du=4095, dv=4095, vth=10)]
+    path = [Dense("input", "relay", [[100]]), Dense("relay", "end", [[100, 100]])]
+    for weight, delay in (([[100, 0]], [[1, 0]]), ([[0, 0]], None)):
+        skip = Dense("input", "end", weight, delay=delay if delay is None else torch.tensor(delay))
+        check_hops(HardwareNetwork([Inputs("input", 1), *neurons], [*path, skip], dt=1e-3))
+    with pytest.raises(ValueError, match="input->end: skips 1"):
+        skip = Dense("input", "end", [[100, 100]], delay=torch.tensor([[1, 0]]))
+        check_hops(HardwareNetwork([Inputs("input", 1), *neurons], [*path, skip], dt=1e-3))
+
+
 def test_loops_are_no_skips():
     loop = diamond(0, back=False).changed(
         projections=[Dense("input", "end", [[100]]), Dense("end", "end", [[-2]], sign_mode="mixed")]

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from eventnet import LI, LIF, Events
-from eventnet.hardware import compile, export, nir_report
+from eventnet.hardware import compile, export, export_nir, nir_report
+from eventnet.hardware.nir import Disagreement, from_nir, to_nir, write_nir
 from eventnet.hardware.nir import check as nir_check
-from eventnet.hardware.nir import from_nir, to_nir, write_nir
 from eventnet.hardware.nir.check import check_against
 from eventnet.hardware.nir.simulate import Simulation
 from eventnet.hardware.quantize import rasterize
@@ -305,3 +305,42 @@ def test_without_labels_there_is_no_accuracy(tmp_path):
     model, events = random_net()
     report = exported(nn.Sequential(*model), events, tmp_path)
     assert gates(report)["L2"].text == "no labels were given" and report.ok
+
+
+def test_other_errors_are_no_answer(tmp_path, monkeypatch):
+    """A gate fails where the file is another network, not where something else is wrong."""
+    model, events = random_net()
+
+    def broken(error):
+        def call(*_, **__):
+            raise error
+
+        return call
+
+    for name in ("check_against", "write_nir", "from_nir"):
+        for error in (RuntimeError("out of memory"), OSError("disk full")):
+            with monkeypatch.context() as patch, pytest.raises(type(error), match=str(error)):
+                patch.setattr(nir_report, name, broken(error))
+                exported(model, events, tmp_path)
+    monkeypatch.setattr(nir_report, "write_nir", broken(Disagreement("not what was written")))
+    report = exported(model, events, tmp_path, samples=1, steps=3)
+    assert gates(report)["L0"].passed is False and gates(report)["L0"].text == "not what was written"
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [([LIF(8, 3)], r"neurons: \[3\] in the file, \[12, 3\]"), ([LIF(7, 12), LI(12, 3)], r"input: of shape \(7,\) in")],
+)
+def test_sizes_that_differ_are_named(other, text):
+    model, _ = random_net()
+    with pytest.raises(Disagreement, match=text):
+        check_against(from_nir(to_nir(other, dt=DT)), model)
+
+
+@pytest.mark.parametrize("reading", ["max", "mean", "integral", Reading("at", step=DT)], ids=str)
+def test_a_piece_of_samples_that_last_no_time(reading, tmp_path, monkeypatch):
+    model, _ = relayed(20.0)
+    events = Events.from_list([([], []), ([], []), ([0.01], [0])], 2, [0.0, 0.0, 0.03])
+    monkeypatch.setattr(nir_report, "SAMPLES", 2)
+    facts = export_nir(model, tmp_path, events, reading=reading, dt=DT, samples=3, steps=30).facts
+    assert facts["counts"]["spikes_per_sample"]["input"] == pytest.approx(1 / 3)

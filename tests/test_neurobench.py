@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from eventnet import EGRU, LI, LIF, Events, data
+from eventnet.data.dataset import lagged
 from eventnet.training import GatedRecipe, SpikingRecipe, build, find
 
 pytest.importorskip("neurobench")
@@ -131,6 +132,92 @@ def test_spikes_of_a_unit_in_one_step_count_once_and_are_reported():
     assert found["SynapticOperations"]["Effective_ACs"] == 2 * 3 and model.merged == 1
 
 
+def test_hidden_spikes_in_one_step_are_reported_once():
+    first, second = LIF(2, 1, tau_mem=10e-3), LIF(1, 2)
+    with torch.no_grad():
+        first.weight.fill_(200.0)
+    events = Events.from_list([([0.0005, 0.001], [0, 1])], 2, 0.03)
+    spikes = first(events)
+    lost = spikes.num_events - len(cells(spikes))
+    assert lost > 3 and len(cells(events)) == 2
+    for network in (nn.Sequential(first, second), nn.Sequential(first)):
+        model = to_neurobench(network, DT, output=lambda spikes: spikes.counts().argmax(1))
+        model(events)
+        assert model.merged == lost
+
+
+def ragged_gated(**changes):
+    recipe = GatedRecipe("small", hidden=(6, 6), step=5e-3, threshold_mean=0.1, **changes)
+    network = build(recipe, 6, 6)
+    with torch.no_grad():
+        if network.direct is not None:
+            network.direct.weight.normal_()
+        if recipe.standardize:
+            network.mean.fill_(0.5)
+    return network
+
+
+class Apart(nn.Module):
+    """A linear layer before the units, which gets all steps: (B, T, N) or (T, B, N)."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.before, self.units, self.first = nn.Linear(6, 5), EGRU(5, 4, threshold_mean=0.1), batch_first
+
+    def forward(self, events: Events) -> torch.Tensor:
+        x = events.to_dense(5e-3)
+        x = self.before(x.transpose(0, 1)).transpose(0, 1) if self.first else self.before(x)
+        lengths = events.num_steps(5e-3)
+        x = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.units(x)[0])[0].sum((0, 2))
+
+
+RAGGED = {
+    "LIF": lambda: to_neurobench(chain(), DT, output=lambda voltage: voltage.max().argmax(1)),
+    "LIF at the end": lambda: to_neurobench(chain()[:2], DT, output=lambda spikes: spikes.counts().argmax(1)),
+    "embedding": lambda: to_neurobench(ragged_gated(embedding=4, readout="mean")),
+    "tied, each": lambda: to_neurobench(ragged_gated(embedding=4, readout="each", tied=True)),
+    "direct": lambda: to_neurobench(
+        ragged_gated(readout="each", direct=True, standardize=True), output=lambda outcome: outcome.scores[:, 0, 0]
+    ),
+    "gru": lambda: to_neurobench(ragged_gated(readout="each", unit="gru")),
+    "(B, T, N)": lambda: to_neurobench(Apart(True), 5e-3, output=lambda out: out),
+    "(T, B, N)": lambda: to_neurobench(Apart(False), 5e-3, output=lambda out: out),
+}
+
+
+@pytest.mark.parametrize("name", RAGGED)
+@torch.no_grad()
+def test_a_batch_of_several_lengths_costs_what_its_samples_cost(name):
+    events = poisson(3, 6, [0.03, 0.05, 0.02], graded="LIF" not in name)
+    dataset = data.EventDataset(events, torch.tensor([0, 1, 2]))
+    whole, single = (harness(RAGGED[name](), EventLoader(dataset, size)) for size in (3, 1))
+    assert whole["SynapticOperations"] == pytest.approx(single["SynapticOperations"], rel=1e-9)
+    assert whole["MembraneUpdates"] == pytest.approx(single["MembraneUpdates"], rel=1e-9)
+    assert whole["SynapticOperations"]["Dense"] > 0 and (whole["MembraneUpdates"] > 0) == (name != "gru")
+
+
+def test_samples_as_many_as_steps_are_not_guessed():
+    events = poisson(3, 6, [0.015, 0.01, 0.005], graded=True)
+    with pytest.raises(NotImplementedError, match="expected batches of another size"):
+        RAGGED["(B, T, N)"]()(events)
+    assert len(to_neurobench(ragged_gated(embedding=4, readout="each"))(events)) == 3
+
+
+def test_a_piece_of_samples_that_last_no_time():
+    """It adds nothing but to the number of samples, alone or beside others."""
+    events = Events.from_list([([], []), ([0.001, 0.012], [0, 3]), ([], [])], 6, [0.0, 0.03, 0.0])
+    model = RAGGED["LIF"]
+    found = [
+        harness(model(), EventLoader(data.EventDataset(some, torch.zeros(len(some), dtype=torch.int64)), size))
+        for some, size in ((events[1:2], 1), (events, 1), (events, 3))
+    ]
+    for each in found[1:]:
+        assert each["SynapticOperations"]["Dense"] * 3 == pytest.approx(found[0]["SynapticOperations"]["Dense"])
+        assert each["MembraneUpdates"] * 3 == pytest.approx(found[0]["MembraneUpdates"])
+
+
 def test_graded_events_are_multiply_accumulates():
     events = poisson(2, 4, [0.05, 0.05], graded=True)
     model = to_neurobench(nn.Sequential(LIF(4, 3), LI(3, 2)), DT, output=lambda voltage: voltage.max().argmax(1))
@@ -237,7 +324,7 @@ def test_a_forecast_is_that_of_the_network_and_counted_without_its_context(unit)
     assert found["SMAPE"] == pytest.approx(expected.item(), rel=1e-6)
 
     x = torch.cat([series[:751].float(), own[:-1]])
-    windows = data.mackey_glass.lagged(x, 4)[:, None]
+    windows = lagged(x, 4)[:, None]
     said, _ = network.hidden((windows - network.mean) / network.deviation)
     told = said[749:-1].count_nonzero().item(), said[750:].count_nonzero().item()
     work = steps * (4 * 24 + 1) + 24 * told[0] + told[1]  # three of the direct weights are zero
@@ -257,6 +344,9 @@ def test_what_is_not_counted_is_refused():
         to_neurobench(nn.Linear(2, 2), dt=-1.0)
     with pytest.raises(ValueError, match=r"steps of 0\.001 s, got dt=0\.002"):
         to_neurobench(forecaster()[0], dt=2e-3)
+    with pytest.raises(ValueError, match="forecasts numbers, and has no classes; pass the context"):
+        to_neurobench(forecaster()[0])
+    to_neurobench(forecaster()[0], output=lambda outcome: outcome.scores)
     with pytest.raises(ValueError, match="a context is for"):
         to_neurobench(nn.Linear(2, 2), context=torch.zeros(3, 1))
     network = nn.Sequential(EGRU(2, 3, bidirectional=True))

@@ -11,7 +11,7 @@ import torch
 from test_training import StopAt, rows, same_weights
 
 from eventnet import Events, data, metrics
-from eventnet.data.mackey_glass import graded, lagged
+from eventnet.data.dataset import graded, lagged
 from eventnet.training import (
     DataError,
     GatedRecipe,
@@ -26,18 +26,20 @@ from eventnet.training import (
     train,
 )
 from eventnet.training.history import best_epoch
+from eventnet.training.module import Tally
 from eventnet.training.network import Outcome
+from eventnet.training.run import initial_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SMALL = find("mackey_glass").changed(hidden=(8,), epochs=3, batch_size=8, data_options={"window": 4, "stride": 20})
+SMALL = find("mackey_glass").changed(hidden=(8,), epochs=2, batch_size=8, data_options={"window": 4, "stride": 40})
 
 
 @pytest.fixture(scope="module")
 def splits() -> data.Splits:
     """The series with few pieces of training, and a short test."""
     whole = data.load("mackey_glass", **SMALL.data_options)
-    events, labels = whole.test.events.crop(0.0, 0.9), whole.test.labels[:, :900]
+    events, labels = whole.test.events.crop(0.0, 0.8), whole.test.labels[:, :800]
     return dataclasses.replace(whole, test=data.EventDataset(events, labels))
 
 
@@ -71,6 +73,58 @@ def test_the_loss_leaves_out_what_is_not_judged():
         DataError, match=r"numbers to forecast of shape \(1, 3, 1\) for the readout 'each', got \(1, 2, 1\)"
     ):
         objective.loss(SMALL, Outcome(scores), labels[:, :2])
+
+
+def test_labels_that_are_left_out_have_no_weight():
+    recipe = SMALL.changed(direct=False, standardize=False)
+    scores = torch.randn(2, 3, 4, requires_grad=True)
+    nothing = objective.loss(recipe, Outcome(scores), torch.full((2, 3), -100))
+    nothing.backward()
+    assert nothing.item() == 0 and not scores.grad.any()
+    times = torch.tensor([[0.1, math.inf]])
+    first = SpikingRecipe("x", hidden=(3,), readout="first_spike")
+    assert objective.loss(first, Outcome(times), torch.tensor([-100])).item() == 0
+
+
+@torch.no_grad()
+def test_losses_weigh_labels_not_samples():
+    """Three batches of one sample, with 1, 9 and no labels: the loss is that of all 10."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(10, 3, 4, generator=generator) + 0.1
+    network = build(SMALL.changed(direct=False, standardize=False, batch_size=1), 4, 2)
+    classes = torch.randint(0, 2, (3, 10), generator=generator)
+    numbers = torch.rand(3, 10, 2, generator=generator)
+    for labels, none in ((classes, -100), (numbers, math.nan)):
+        labels[0, :9], labels[1, :1], labels[2] = none, none, none
+        outcome = network.eval()(graded(inputs, 1e-3))
+        expected = objective.loss(network.recipe, outcome, labels).item()
+        tally = Tally(network.meter())
+        for k in range(3):
+            one = network(graded(inputs[:, k : k + 1], 1e-3))
+            loss = objective.loss(network.recipe, one, labels[k : k + 1]).item()
+            tally.add(network.recipe, loss, one, labels[k : k + 1], None)
+        assert tally.metrics()["loss"] == pytest.approx(expected, rel=1e-5)
+        found = evaluate_network(network, data.EventDataset(graded(inputs, 1e-3), labels))
+        assert found.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_whether_numbers_are_to_be_forecast_is_asked_without_drawing(splits):
+    def never(events):
+        raise AssertionError("a sample was taken")
+
+    assert dataclasses.replace(
+        splits, train=data.EventDataset(splits.train.events, splits.train.labels, never)
+    ).forecasts
+    samples = [(splits.train.events[0], torch.tensor(1))]
+
+    class Drawing(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            torch.rand(1)
+            return samples[index]
+
+    before = torch.random.get_rng_state()
+    assert not dataclasses.replace(splits, train=Drawing()).forecasts
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 # ---- the forecast
@@ -127,6 +181,46 @@ def test_standardized_inputs_have_mean_0_and_deviation_1(splits):
     assert not any("mean" in name for name in build(SMALL.changed(standardize=False), 4, 1).state_dict())
 
 
+@pytest.mark.parametrize(
+    "values, error",
+    [
+        ([], "expected at least 2 numbers in samples of training, got 0"),
+        ([0.5], "expected at least 2 numbers in samples of training, got 1"),
+        ([0.7, 0.7, 0.7], "3 numbers all alike, about 0.7"),
+        ([1e6, 1e6 + 0.0625, 1e6], "3 numbers all alike"),
+        (None, "3 numbers all alike, about 1"),
+    ],
+)
+def test_what_cannot_be_standardized_is_refused(splits, values, error):
+    count = 3 if values is None else len(values)
+    events = Events.from_list([([1e-3 * k for k in range(count)], [0] * count)], 4, 0.9)
+    if values is not None:
+        values = torch.tensor(values, dtype=torch.float32)
+        events = Events(events.times, events.units, events.offsets, 4, events.duration, values)
+    train_part = data.EventDataset(events, torch.zeros(1, 900, 1))
+    with pytest.raises(RecipeError, match=f"^standardize: .*{error}"):
+        initial_network(SMALL, dataclasses.replace(splits, train=train_part))
+
+
+def test_classes_are_not_standardized(splits, tmp_path):
+    parts = {
+        name: data.EventDataset(part.events, part.labels[:, :, 0].nan_to_num(0).round().to(torch.int64))
+        for name in ("train", "validation", "test")
+        for part in [getattr(splits, name)]
+    }
+    recipe, classes = SMALL.changed(best="accuracy", epochs=1), dataclasses.replace(splits, **parts, num_classes=2)
+    with pytest.raises(RecipeError, match=r"^standardize: .*mackey_glass has classes"):
+        train(recipe, tmp_path / "run", splits=classes, progress=False)
+
+
+def test_more_steps_than_there_are_cannot_be_known():
+    events = Events.from_list([([0.0], [0])], 4, 3e-3)
+    network = build(SMALL.changed(standardize=False), 4, 1)
+    assert network.forecast(events, torch.tensor([3])).shape == (1, 3, 1)
+    with pytest.raises(DataError, match="4 steps are said to be known, and the events last 3"):
+        network.forecast(events, torch.tensor([4]))
+
+
 # ---- runs
 
 
@@ -152,7 +246,7 @@ def test_the_log_shows_no_accuracy(splits, tmp_path, capsys):
     assert "epoch 1/1: loss " in printed and "validation loss" in printed and "accuracy" not in printed
 
 
-@pytest.mark.parametrize("step", [0, 2])
+@pytest.mark.parametrize("step", [0, 1])
 def test_a_killed_run_resumes_to_the_same_forecast(finished, splits, tmp_path, step):
     with pytest.raises(InterruptedError):
         train(SMALL, tmp_path, splits=splits, progress=False, callbacks=[StopAt(1, step)])

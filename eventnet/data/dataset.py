@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from eventnet.events import Events
 
-__all__ = ["Drop", "EventDataset", "Splits", "collate", "official_splits", "stratified_split"]
+__all__ = ["Drop", "EventDataset", "Splits", "collate", "graded", "lagged", "official_splits", "stratified_split"]
 
 Sample = tuple[Events, Tensor]
 
@@ -116,8 +116,12 @@ class Splits:
 
     @property
     def forecasts(self) -> bool:
-        """Whether labels are numbers to forecast, not classes."""
-        return torch.as_tensor(self.train[0][1]).is_floating_point()
+        """Whether labels are numbers to forecast, not classes; looks at a sample only where the training part has no labels."""
+        labels = getattr(self.train, "labels", None)
+        if not isinstance(labels, Tensor):
+            with torch.random.fork_rng(devices=[]):  # a transform of the sample may draw
+                labels = torch.as_tensor(self.train[0][1])
+        return labels.is_floating_point()
 
 
 def collate(samples: Any) -> Sample:
@@ -184,6 +188,37 @@ def official_splits(
         f"{len(test)} test (official)" + (f"; partial copy: {', '.join(partial)}" if partial else "")
     )
     return Splits(train=train.select(rest), validation=train.select(validation), test=test, note=note, **facts)
+
+
+def lagged(series: Tensor, window: int) -> Tensor:
+    """Of each step of a series ``(K, N)`` its numbers, those of the step before it, ...: ``(K, window N)``, 0 before the series.
+
+    Example:
+        >>> lagged(torch.tensor([[1.0], [2.0], [3.0]]), 2).tolist()
+        [[1.0, 0.0], [2.0, 1.0], [3.0, 2.0]]
+    """
+    padded = torch.cat([series.new_zeros(window - 1, series.shape[1]), series])
+    return padded.unfold(0, window, 1).flip(2).transpose(1, 2).reshape(len(series), -1)
+
+
+def graded(inputs: Tensor, step: float) -> Events:
+    """Numbers ``(T, B, N)`` as events of their value in steps of so many seconds, none for zeros.
+
+    Example:
+        >>> graded(torch.tensor([[[0.5, 0.0]], [[0.0, 2.0]]]), 1e-3).values
+        tensor([0.5000, 2.0000])
+    """
+    by_sample = inputs.transpose(0, 1)
+    sample, t, unit = by_sample.nonzero(as_tuple=True)
+    counts = torch.bincount(sample, minlength=len(by_sample))
+    return Events(
+        (t.to(torch.float64) * step).to(torch.float32),
+        unit.to(torch.int32),
+        torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
+        inputs.shape[2],
+        len(inputs) * step,  # type: ignore[arg-type]
+        by_sample[sample, t, unit],
+    )
 
 
 def _shares(sizes: np.ndarray, fraction: float) -> np.ndarray:

@@ -21,13 +21,13 @@ import math
 import numpy as np
 import torch
 
-from eventnet.data.dataset import EventDataset, Splits
-from eventnet.events import Events
+from eventnet.data.dataset import EventDataset, Splits, graded, lagged
 
 __all__ = ["POINTS", "STEP", "load", "series", "solve"]
 
 STEP = 1e-3  # seconds that a point lasts for a network
 BETA, GAMMA, EXPONENT = 0.2, 0.1, 10
+LONGEST = 1000.0  # delay: within one, numbers grow by e^(GAMMA tau)
 # tau: Lyapunov time, past
 SERIES = {
     17: (197, 0.7206597),
@@ -61,21 +61,22 @@ def solve(times: np.ndarray, tau: float = 17.0, past: float = SERIES[17][1], *, 
 
     Args:
         times: in the equation's units of time.
-        tau: the delay, > 0.
+        tau: the delay, > 0, at most 1000.
         past: the value until time 0.
         resolution: steps per delay.
 
     Raises:
-        ValueError: a time is negative or not finite, tau or resolution is not positive.
+        ValueError: a time is negative or not finite, tau or resolution is not positive, or tau is too long.
 
     Example:
         >>> solve(np.array([0.0, 17.0, 100.0])).round(4).tolist()
         [0.7207, 1.2668, 0.6084]
     """
     times = np.asarray(times, np.float64)
-    if not (0 < tau < math.inf) or not isinstance(resolution, int) or resolution < 1:
+    if not (0 < tau <= LONGEST) or not isinstance(resolution, int) or resolution < 1:
         raise ValueError(
-            f"mackey_glass: expected a delay tau > 0 and a whole number of steps, got {tau!r}, {resolution!r}"
+            f"mackey_glass: expected a delay tau > 0, at most {LONGEST:g}, and a whole number of steps >= 1, got {tau!r}, "
+            f"{resolution!r}"
         )
     if times.size and not (np.isfinite(times).all() and times.min() >= 0):
         raise ValueError("mackey_glass: expected finite times >= 0")
@@ -218,29 +219,3 @@ def forecasts(points: torch.Tensor, window: int, pieces: list[tuple[int, int, in
     for label, (first, _, judged) in zip(labels, pieces, strict=True):
         label[: judged - first] = math.nan
     return EventDataset(graded(inputs, STEP), labels[:, :, None])
-
-
-def lagged(series: torch.Tensor, window: int) -> torch.Tensor:
-    """Of each step of a series ``(K, N)`` its numbers, those of the step before it, ...: ``(K, window N)``, 0 before the series.
-
-    Example:
-        >>> lagged(torch.tensor([[1.0], [2.0], [3.0]]), 2).tolist()
-        [[1.0, 0.0], [2.0, 1.0], [3.0, 2.0]]
-    """
-    padded = torch.cat([series.new_zeros(window - 1, series.shape[1]), series])
-    return padded.unfold(0, window, 1).flip(2).transpose(1, 2).reshape(len(series), -1)
-
-
-def graded(inputs: torch.Tensor, step: float) -> Events:
-    """Numbers ``(T, B, N)`` as events of their value, none for zeros."""
-    by_sample = inputs.transpose(0, 1)
-    sample, t, unit = by_sample.nonzero(as_tuple=True)
-    counts = torch.bincount(sample, minlength=len(by_sample))
-    return Events(
-        (t.to(torch.float64) * step).to(torch.float32),
-        unit.to(torch.int32),
-        torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
-        inputs.shape[2],
-        len(inputs) * step,  # type: ignore[arg-type]
-        by_sample[sample, t, unit],
-    )

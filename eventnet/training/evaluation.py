@@ -20,9 +20,9 @@ __all__ = ["Evaluation", "evaluate_network"]
 class Evaluation:
     """What a network does on ``samples`` samples.
 
-    ``accuracy`` is per label (per step where labels are per step). Of forecasts it is None and there is ``smape``: the symmetric
-    mean absolute percentage error of what the network forecasts on its own, from a sample's first label on; ``loss`` is still one
-    step ahead. ``activity`` are the numbers of the network's meter:
+    ``loss`` and ``accuracy`` are per label (per step where labels are per step). Of forecasts ``accuracy`` is None and there is
+    ``smape``: the symmetric mean absolute percentage error of what the network forecasts on its own, from a sample's first label
+    on; ``loss`` is still one step ahead. ``activity`` are the numbers of the network's meter:
     ``spikes_per_inference`` and ``silent_share`` of spiking layers, ``activity`` and ``multiplications`` of gated ones.
     ``rates`` are each hidden layer's mean rates of events in Hz, one number per unit.
     """
@@ -73,13 +73,13 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
     try:
         for events, labels in Batches(dataset, recipe.batch_size):
             outcome = network(events)
-            size, here = labels.shape[0], int((labels != metrics.IGNORED).sum())
-            loss += objective.loss(recipe, outcome, labels).item() * size
+            here = int(objective.judged(labels).sum())
+            loss += objective.loss(recipe, outcome, labels).item() * here
             if labels.is_floating_point():
                 forecast.append(forecast_of(network, events, labels))
             elif here:
                 correct += metrics.accuracy(objective.predict(recipe, outcome.scores), labels) * here
-            samples, labelled = samples + size, labelled + here
+            samples, labelled = samples + labels.shape[0], labelled + here
             inputs += events.num_events
             seconds += events.duration.double().sum().item()
             meter.add(outcome)
@@ -87,7 +87,7 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
         network.train(training)
     return Evaluation(
         samples=samples,
-        loss=loss / max(samples, 1),
+        loss=loss / max(labelled, 1),
         accuracy=None if forecast else round(correct) / max(labelled, 1),
         input_events_per_inference=inputs / max(samples, 1),
         activity=meter.metrics(),
@@ -103,6 +103,5 @@ def forecast_of(network: Network, events: Events, labels: Tensor) -> tuple[Tenso
     hears its own outputs.
     """
     counted = objective.judged(labels)
-    known = counted.any(-1).to(torch.int8).argmax(1) + 1
-    own = network.forecast(events, known)
+    own = network.forecast(events, objective.known_of(labels))
     return own[counted], labels[counted].to(own.dtype)

@@ -67,8 +67,7 @@ def draw(
 def forecast_of(network: Network, splits: data.Splits) -> Figure:
     """What the network makes of the first test sample on its own, beside the series: the first number of each step."""
     events, labels = data.collate(splits.test[0])
-    counted = objective.judged(labels)[0].any(-1)
-    known = int(counted.to(torch.int8).argmax()) + 1
+    known = int(objective.known_of(labels))
     network.eval()
     own = network.forecast(events, torch.tensor([known]))[0, known - 1 :, 0]
     label = labels[0, known - 1 :, 0]

@@ -20,6 +20,8 @@ from eventnet.training.recipe import GatedRecipe
 
 __all__ = ["GatedNetwork"]
 
+ALIKE = 1e-6  # a standard deviation that is no larger than this share of the largest number is rounding
+
 
 class GatedNetwork(Network):
     """Events, counted in steps -> an embedding, if there is one -> gated layers -> a linear readout.
@@ -68,11 +70,24 @@ class GatedNetwork(Network):
 
     @torch.no_grad()
     def calibrate_(self, events: Events) -> None:
-        """Mean and standard deviation of all numbers that are there, for a recipe that standardizes."""
-        if self.recipe.standardize:
-            values = torch.ones(events.num_events) if events.values is None else events.values
-            self.mean.copy_(values.mean())
-            self.deviation.copy_(values.std().clamp(min=1e-12))
+        """Mean and standard deviation of all numbers that are there, for a recipe that standardizes.
+
+        Raises:
+            RecipeError: there are fewer than two numbers, or all are alike, so that there is no deviation to divide by.
+        """
+        if not self.recipe.standardize:
+            return
+        values = torch.ones(events.num_events) if events.values is None else events.values
+        if len(values) < 2:
+            raise RecipeError(f"standardize: expected at least 2 numbers in samples of training, got {len(values)}")
+        deviation = values.std()
+        if not float(deviation) > ALIKE * float(values.abs().max()):
+            raise RecipeError(
+                f"standardize: expected input of several values, got {len(values)} numbers all alike, about "
+                f"{float(values[0]):.4g}"
+            )
+        self.mean.copy_(values.mean())
+        self.deviation.copy_(deviation)
 
     def forward(self, events: Events) -> Outcome:
         """Scores of the classes, and what the layers heard and did."""
@@ -96,7 +111,7 @@ class GatedNetwork(Network):
         The outputs of a step are the first units of the next one, whose other units are those of this step, moved on.
 
         Raises:
-            DataError: the outputs are not read from each step, or not the latest of the inputs.
+            DataError: the outputs are not read from each step, or not the latest of the inputs; there are fewer steps than known.
         """
         if self.recipe.readout != "each" or self.recipe.embedding or self.num_units % self.num_classes:
             raise DataError(
@@ -104,6 +119,10 @@ class GatedNetwork(Network):
                 f"{self.num_classes} outputs; got {self.recipe.readout}, {self.recipe.embedding}, {self.num_units} units"
             )
         given = self.dense(events)
+        if int(known.max()) > len(given):
+            raise DataError(
+                f"forecast: {int(known.max())} steps are said to be known, and the events last {len(given)}"
+            )
         first = max(int(known.min()), 1)
         # without lengths: a sample that ends earlier goes on to be forecast, which nobody reads
         told, state = self.hidden(given[:first])

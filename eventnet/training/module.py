@@ -11,7 +11,7 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from eventnet import Diagnosis, Events, diagnosing, metrics
+from eventnet import Diagnosis, Events, diagnosing
 from eventnet.kernels.reference import SpikeStorm
 from eventnet.training import objective
 from eventnet.training.errors import TrainingError
@@ -28,7 +28,7 @@ class Tally:
     """Sums over the batches of an epoch; cheap, because it is fed at every step."""
 
     def __init__(self, meter: Meter) -> None:
-        self.loss, self.samples, self.correct, self.labels = 0.0, 0, 0, 0
+        self.loss, self.correct, self.labels = 0.0, 0, 0
         self.forecasts = False  # which are not right or wrong
         self.meter = meter
 
@@ -36,19 +36,19 @@ class Tally:
         self, recipe: Recipe, loss: float, outcome: Outcome, labels: Tensor, found: Iterable[Diagnosis] | None
     ) -> None:
         """One batch; ``found`` of its layers only if their slopes have a floor."""
-        self.loss += loss * labels.shape[0]
-        self.samples += labels.shape[0]
+        judged = int(objective.judged(labels).sum())
+        self.loss += loss * judged
+        self.labels += judged
         self.forecasts = labels.is_floating_point()
         if not self.forecasts:
             predicted = objective.predict(recipe, outcome.scores)
             self.correct += int((predicted == labels).sum())  # no prediction is IGNORED
-            self.labels += int((labels != metrics.IGNORED).sum())
         self.meter.add(outcome, found)
 
     def metrics(self) -> dict[str, float]:
         """loss, accuracy (of classes), and what the units did."""
         accuracy = {} if self.forecasts else {"accuracy": self.correct / max(self.labels, 1)}
-        return {"loss": self.loss / max(self.samples, 1), **accuracy, **self.meter.metrics()}
+        return {"loss": self.loss / max(self.labels, 1), **accuracy, **self.meter.metrics()}
 
     def sentence(self) -> str:
         """The most important of them, in words."""

@@ -6,10 +6,13 @@ then given to a linear layer with the same weights, which the harness watches:
 
 - events from outside, in steps of ``dt``; of recurrent LIF layers also their own spikes, in the step in which they were fired,
   whenever they arrive. Several plain spikes of a unit in one step are one for NeuroBench, which takes every number for 0 or
-  not 0: ``merged`` says how many that left out. Graded events keep their values (added up), and are multiply-accumulates.
+  not 0: ``merged`` says how many spikes that left out, each once however many layers hear it. Graded events keep their values
+  (added up), and are multiply-accumulates.
 - of EGRU and GRU the input x(t) and the recurrent input, y(t-1) or h(t-1). The products of the gates with each other, three per
   unit and step, are no synaptic operations and are in no count (NeuroBench has them in that of ``torch.nn.LSTMCell``).
 - of linear layers, their input.
+
+Steps after the end of a sample, which a batch of several lengths is padded with, are in no count.
 
 Spikes and membrane voltages (c of EGRU) at the end of each step go to a neuron layer of snnTorch's kind, of which the harness has
 activation sparsity and membrane updates; an LI layer has a voltage and no spikes, a GRU an activation and no membrane. Parameters
@@ -33,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from eventnet import EGRU, LI, LIF, Events
-from eventnet.data.mackey_glass import graded, lagged
+from eventnet.data.dataset import graded, lagged
 from eventnet.layers.egru_steps import EGRUSteps, within
 from eventnet.training import objective
 from eventnet.training.batches import Batches
@@ -64,7 +67,8 @@ def to_neurobench(
     Called with ``Events``, an ``EventBatch`` (see ``EventLoader``) or a raster of spike counts ``(B, T, N)``.
 
     Raises:
-        ValueError: no dt for layers in continuous time; a context for a network that does not forecast.
+        ValueError: no dt for layers in continuous time; a context for a network that does not forecast; neither a context nor
+            ``output`` for one that does.
         TypeError: a layer with weights that is not counted.
 
     Example:
@@ -85,8 +89,18 @@ def to_neurobench(
     if context is not None and not isinstance(network, GatedNetwork):
         raise ValueError("to_neurobench: a context is for a gated recipe's network that forecasts")
     if output is None:
+        if context is None and forecasts(network):
+            raise ValueError(
+                "to_neurobench: this network forecasts numbers, and has no classes; pass the context, or output for "
+                "something else"
+            )
         output = functools.partial(predictions, network)
     return classes().Wrapped(network.eval(), dt, context, output)
+
+
+def forecasts(network: nn.Module) -> bool:
+    """Whether the outputs of a recipe's network are numbers: one of them, or in units of the input."""
+    return isinstance(network, GatedNetwork) and (network.num_classes == 1 or network.recipe.standardize)
 
 
 def predictions(network: nn.Module, result: Any) -> Tensor:
@@ -144,12 +158,12 @@ class Group(NamedTuple):
 
 class Seen(NamedTuple):
     """One call of a layer: what each connection received, ``(T, B, in)``, the groups of units, and the steps that there are,
-    ``(T, B)``; ``merged`` spikes are those that NeuroBench's 0 and 1 leave out."""
+    ``(T, B)``; ``merged`` has the events of each raster, and how many of them NeuroBench's 0 and 1 leave out."""
 
     received: dict[str, Tensor]
     groups: dict[str, Group]
     valid: Tensor
-    merged: int = 0
+    merged: tuple[tuple[Events, int], ...] = ()
 
 
 Watched = LIF | LI | EGRU | nn.GRU | nn.Linear
@@ -169,38 +183,68 @@ def connections(layer: nn.Module, tied: Tensor | None = None) -> dict[str, Tenso
     return {"weight": weight} if tied is None else {"weight": weight, "tied": tied}
 
 
-def seen(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, dt: float | None) -> Seen:
-    """What a call of a layer was."""
+def seen(
+    layer: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    result: Any,
+    dt: float | None,
+    lengths: Tensor | None = None,
+    batch_first: bool | None = None,
+) -> Seen:
+    """What a call of a layer was; ``lengths (B,)`` are those of the batch, ``batch_first`` says how a linear layer gets it."""
     if isinstance(layer, LIF | LI):
         assert dt is not None
-        return _of_voltage(layer, args[0], kwargs, dt)
+        return _of_voltage(layer, args[0], kwargs, result, dt)
     if isinstance(layer, EGRU):
         return _of_egru(layer, args, kwargs, result)
     if isinstance(layer, nn.GRU):
         return _of_gru(layer, *args, **kwargs)
     flat, out = (part.reshape(-1, 1, part.shape[-1]) for part in (args[0], result))
-    return Seen({"weight": flat, "tied": out}, {}, torch.ones(flat.shape[:2], dtype=torch.bool))
+    return Seen({"weight": flat, "tied": out}, {}, steps_there(args[0], lengths, batch_first).reshape(-1, 1))
 
 
-def _of_voltage(layer: LIF | LI, events: Events, kwargs: dict[str, Any], dt: float) -> Seen:
+def steps_there(x: Tensor, lengths: Tensor | None, batch_first: bool | None = None) -> Tensor:
+    """Which rows of a linear layer's input are steps of a sample, in the shape of ``x`` without its last dimension.
+
+    Raises:
+        NotImplementedError: samples are of several lengths, as many as the longest one's steps, and ``batch_first`` is None.
+    """
+    everything = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+    if x.dim() != 3 or lengths is None or not len(lengths) or bool((lengths == lengths[0]).all()):
+        return everything
+    valid = within(lengths.to(x.device), int(lengths.max()))
+    fits = [first for first in (False, True) if x.shape[:2] == (valid.t() if first else valid).shape]
+    if batch_first is None and len(fits) > 1:
+        raise NotImplementedError(
+            f"to_neurobench: {len(lengths)} samples of up to as many steps are told apart in a linear layer's input by "
+            "nothing; expected batches of another size"
+        )
+    if not fits:
+        return everything
+    first = fits[0] if batch_first is None or len(fits) == 1 else batch_first
+    return valid.t() if first else valid
+
+
+def _of_voltage(layer: LIF | LI, events: Events, kwargs: dict[str, Any], result: Any, dt: float) -> Seen:
     if kwargs.get("state") is not None:
         raise NotImplementedError("to_neurobench: LIF layers that go on from a state are not counted")
     lengths = events.num_steps(dt)
     steps = int(lengths.max()) if events.batch_size else 0
-    received, merged = {}, 0
-    received["weight"], merged = raster(events, dt)
-    outputs = None
+    received = {}
+    received["weight"], lost = raster(events, dt)
+    merged, outputs = [(events, lost)], None
     if isinstance(layer, LIF):
         spikes, voltage = layer.forward(events, return_voltage=True)
         outputs, lost = raster(spikes, dt)
-        merged += lost
+        merged.append((result[0] if isinstance(result, tuple) else result, lost))  # the ones that other layers hear
         if hasattr(layer, "recurrent_weight"):
             received["recurrent_weight"] = outputs
     else:
         voltage = layer.forward(events)
     ends = torch.arange(1, steps + 1, dtype=events.dtype, device=events.device) * dt
     kept = voltage.at(ends).transpose(0, 1) if steps else None
-    return Seen(received, {"units": Group(outputs, kept)}, within(lengths, steps), merged)
+    return Seen(received, {"units": Group(outputs, kept)}, within(lengths, steps), tuple(merged))
 
 
 def raster(events: Events, dt: float) -> tuple[Tensor, int]:
@@ -295,13 +339,23 @@ def watched(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module
 
 
 @contextmanager
-def recording(layers: Sequence[tuple[str, nn.Module]], dt: float | None) -> Iterator[dict[str, list[Seen]]]:
-    """While this lasts, calls of the layers are written down, in order."""
+def recording(
+    layers: Sequence[tuple[str, nn.Module]],
+    dt: float | None,
+    lengths: Tensor | None = None,
+    batch_first: Sequence[nn.Module] = (),
+) -> Iterator[dict[str, list[Seen]]]:
+    """While this lasts, calls of the layers are written down, in order.
+
+    ``lengths (B,)`` of the batch; ``batch_first`` are linear layers of a recipe's network that get it as ``(B, T, N)``.
+    """
+    known = bool(batch_first)
     found: dict[str, list[Seen]] = {name: [] for name, _ in layers}
 
     def hook_of(name: str) -> Any:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-            found[name].append(seen(layer, args, kwargs, result, dt))
+            first = any(layer is each for each in batch_first) if known else None
+            found[name].append(seen(layer, args, kwargs, result, dt, lengths, first))
 
         return hook
 
@@ -328,7 +382,7 @@ def joined(calls: Sequence[Seen], last: int | None = None) -> Seen:
     valid = cat([call.valid for call in calls])
     assert valid is not None
     there = {name: part for name, part in received.items() if part is not None}
-    return Seen(there, groups, valid, sum(call.merged for call in calls))
+    return Seen(there, groups, valid, tuple(each for call in calls for each in call.merged))
 
 
 # ---- what the harness sees ---------------------------------------------------------------------------------------------------
@@ -380,7 +434,10 @@ def classes() -> Harness:
             events = batch.events if isinstance(batch, EventBatch) else batch
             if isinstance(events, Tensor) and self.dt is not None:
                 events = Events.from_dense(events.transpose(0, 1), self.dt)
-            with recording(self.layers, self.dt) as found:
+            lengths = events.num_steps(self.dt) if isinstance(events, Events) and self.dt is not None else None
+            gated = isinstance(self.network, GatedNetwork)
+            batch_first = [self.network.readout, self.network.direct] if gated else []
+            with recording(self.layers, self.dt, lengths, batch_first) as found:
                 result = self.network(events)
             self._show({name: joined(calls) for name, calls in found.items() if calls})
             return self.output(result)
@@ -400,7 +457,8 @@ def classes() -> Harness:
             return own.to(batch.dtype)
 
         def _show(self, calls: dict[str, Seen]) -> None:
-            self.merged += sum(call.merged for call in calls.values())
+            lost = {id(events): count for call in calls.values() for events, count in call.merged}
+            self.merged += sum(lost.values())
             self.shadow(calls)
 
     return Harness(Wrapped, Units)
@@ -443,7 +501,7 @@ class Shadow(nn.Module):
         """Give each connection what it received, and each group of units what it did."""
         for name, call in calls.items():
             for connection, received in call.received.items():
-                if key(name, connection) in self.linear:
+                if key(name, connection) in self.linear and bool(call.valid.any()):
                     self.linear[key(name, connection)](received[call.valid].to(torch.float64))
             for each, group in call.groups.items():
                 self._show(key(name, each), group, call.valid)
@@ -458,13 +516,16 @@ class Shadow(nn.Module):
         yield from self._real[1]
 
     def _show(self, name: str, group: Group, valid: Tensor) -> None:
-        units = self.units[name]
+        units, there = self.units[name], valid.any(0)
+        if not bool(there.any()):
+            return
         if group.kept is None:
             assert group.outputs is not None
             units(group.outputs[valid])
             return
-        units.mem = torch.zeros_like(group.kept[0])
-        for step, kept in enumerate(group.kept):
+        units.mem = torch.zeros_like(group.kept[0, there])
+        for step, kept in enumerate(group.kept[:, there]):
+            kept = torch.where(valid[step, there, None], kept, units.mem)  # a sample that is over keeps what it had
             units(kept.new_zeros(0) if group.outputs is None else group.outputs[step][valid[step]], kept)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eventnet import losses
+from eventnet import losses, metrics
 from eventnet.training.errors import DataError
 from eventnet.training.network import Outcome
 from eventnet.training.recipe import Recipe, SpikingRecipe
 
-__all__ = ["judged", "loss", "predict"]
+__all__ = ["judged", "known_of", "loss", "predict"]
 
 
 def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
@@ -33,6 +34,8 @@ def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
             f"expected labels of shape {tuple(scores.shape[:-1])} for the readout {recipe.readout!r}, "
             f"got {tuple(labels.shape)}{per_step}"
         )
+    if not bool(judged(labels).any()):
+        return 0 * scores[scores.isfinite()].sum()  # times of neurons that did not fire are infinite
     if isinstance(recipe, SpikingRecipe) and recipe.readout == "first_spike":
         return losses.first_spike_cross_entropy(
             scores,
@@ -45,13 +48,26 @@ def loss(recipe: Recipe, outcome: Outcome, labels: Tensor) -> Tensor:
 
 
 def judged(labels: Tensor) -> Tensor:
-    """Which of the numbers to forecast count; the others are NaN.
+    """Which labels count: classes that are not -100, numbers to forecast that are not NaN.
 
     Example:
+        >>> judged(torch.tensor([1, -100])).tolist()
+        [True, False]
         >>> judged(torch.tensor([[[float("nan")], [0.5]]])).tolist()
         [[[False], [True]]]
     """
-    return ~labels.isnan()
+    return ~labels.isnan() if labels.is_floating_point() else labels != metrics.IGNORED
+
+
+def known_of(labels: Tensor) -> Tensor:
+    """``(B,)`` steps of each sample that are known before a free forecast: up to that of its first label, which is thus one step
+    ahead.
+
+    Example:
+        >>> known_of(torch.tensor([[[float("nan")], [0.5], [0.6]]])).tolist()
+        [2]
+    """
+    return judged(labels).any(-1).to(torch.int8).argmax(1) + 1
 
 
 def predict(recipe: Recipe, scores: Tensor) -> Tensor:

@@ -188,6 +188,10 @@ def _check_step(recipe: Recipe, splits: data.Splits) -> None:
 def _check_objective(recipe: Recipe, splits: data.Splits) -> None:
     """Numbers to forecast need a network that goes step by step, and have no accuracy to choose by."""
     if not splits.forecasts:
+        if isinstance(recipe, GatedRecipe) and recipe.standardize:
+            raise RecipeError(
+                f"standardize: outputs are then in units of the inputs, as of a forecast; {splits.name} has classes"
+            )
         return
     if not isinstance(recipe, GatedRecipe) or recipe.readout != "each":
         raise DataError(f"{splits.name} is to be forecast; expected a gated recipe with readout=each")
@@ -209,6 +213,8 @@ def initial_network(recipe: Recipe, splits: data.Splits) -> Network:
     events, _ = next(iter(batches))
     try:
         network.calibrate_(events)
+    except RecipeError:
+        raise
     except ValueError as error:
         raise RecipeError(f"init_firing: {error}") from error
     return network

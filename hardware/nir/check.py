@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from eventnet import LI, LIF
+from eventnet.hardware.nir.files import Disagreement
 from eventnet.hardware.nir.importing import Imported
 from eventnet.hardware.nir.simulate import Rules, Traces, to_steps
 
@@ -51,9 +52,9 @@ def check_against(imported: Imported, layers: Sequence[Any], raster: Tensor | No
         raster: input ``(T, B, ...)``; by default random spikes, for longer than the longest delays.
 
     Raises:
-        RuntimeError: with the first layer and step at which they differ, and by how much.
-        ValueError: there are more or fewer layers with neurons than nodes of neurons.
+        Disagreement: with the first layer and step at which they differ, and by how much; or in how many neurons.
     """
+    _check_sizes(imported, layers)
     raster = _random_input(imported, layers) if raster is None else raster.double()
     _, traces = imported(raster, return_traces=True)
     expected = [run for layer, run in stepped(layers, raster, imported.rules) if isinstance(layer, LIF | LI)]
@@ -61,6 +62,17 @@ def check_against(imported: Imported, layers: Sequence[Any], raster: Tensor | No
     for name, run in zip(neurons_of(imported), expected, strict=True):
         found = _compared(name, traces, run, found)
     return found
+
+
+def _check_sizes(imported: Imported, layers: Sequence[Any]) -> None:
+    """An error if the file has other neurons or another input than the layers."""
+    nodes, own = imported.flat.nodes, [layer for layer in layers if isinstance(layer, LIF | LI)]
+    sizes = [int(nodes[name].r.size) for name in neurons_of(imported)]
+    if sizes != [layer.out_features for layer in own]:
+        raise Disagreement(f"neurons: {sizes} in the file, {[layer.out_features for layer in own]} in the layers")
+    shape = _input_shape(imported)
+    if isinstance(layers[0], LIF | LI) and shape != (layers[0].in_features,):
+        raise Disagreement(f"input: of shape {shape} in the file, {(layers[0].in_features,)} of the layers")
 
 
 def _compared(name: str, traces: Traces, run: Run, found: Agreement) -> Agreement:
@@ -73,7 +85,7 @@ def _compared(name: str, traces: Traces, run: Run, found: Agreement) -> Agreemen
             first = int(differ.flatten(1).any(1).nonzero()[0])
             margin = float(above[first][differ[first]].abs().max())
             if margin > allowed:
-                raise RuntimeError(
+                raise Disagreement(
                     f"{name}: other spikes than the layer's in step {first}, {margin:.3g} V from the threshold"
                 )
             sound = first
@@ -82,7 +94,7 @@ def _compared(name: str, traces: Traces, run: Run, found: Agreement) -> Agreemen
     worst = float(error.max()) if error.numel() else 0.0
     if worst > allowed:
         first = int((error > allowed).flatten(1).any(1).nonzero()[0])
-        raise RuntimeError(f"{name}: other voltages than the layer's from step {first} on, by up to {worst:.3g} V")
+        raise Disagreement(f"{name}: other voltages than the layer's from step {first} on, by up to {worst:.3g} V")
     return Agreement(found.spikes + fired, found.voltages + error.numel(), max(found.difference, worst), sound)
 
 
@@ -93,10 +105,13 @@ def neurons_of(imported: Imported) -> list[str]:
 
 def _random_input(imported: Imported, layers: Sequence[Any]) -> Tensor:
     """Spikes of two samples, the same each time."""
-    shape = tuple(int(k) for k in imported.flat.nodes[imported.flat.input].output_type["output"])
     generator = torch.Generator().manual_seed(0)
     steps = STEPS + sum(_longest(layer, imported.rules.dt) for layer in layers)
-    return (torch.rand(steps, 2, *shape, generator=generator) < 0.3).double()
+    return (torch.rand(steps, 2, *_input_shape(imported), generator=generator) < 0.3).double()
+
+
+def _input_shape(imported: Imported) -> tuple[int, ...]:
+    return tuple(int(k) for k in imported.flat.nodes[imported.flat.input].output_type["output"])
 
 
 def _longest(layer: Any, dt: float) -> int:

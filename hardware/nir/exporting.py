@@ -112,7 +112,7 @@ def write_nir(
         model, dt, convention, max_delay_groups, input_shape: as in ``to_nir``; for a graph they do not count.
 
     Raises:
-        RuntimeError: the file is not what was to be written; it is not there, or the older one is.
+        Disagreement: the file is not what was to be written; it is not there, or the older one is.
         TypeError, ValueError: as in ``to_nir``.
     """
     import nir

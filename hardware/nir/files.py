@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     import nir
 
-__all__ = ["check_graph", "differences", "read_graph", "write_graph"]
+__all__ = ["Disagreement", "check_graph", "differences", "read_graph", "write_graph"]
 
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF")  # nodes with a voltage
 RESETTING = ("IF", "LIF", "CubaLIF")  # that spike
@@ -120,6 +120,10 @@ def _check_numbers(what: str, value: np.ndarray, field: str) -> None:
 # ---- writing ---------------------------------------------------------------------------------------------------------------
 
 
+class Disagreement(RuntimeError):
+    """A NIR file is not what was written."""
+
+
 def write_graph(
     graph: nir.NIRGraph,
     path: str | os.PathLike[str],
@@ -131,7 +135,7 @@ def write_graph(
 
     Raises:
         ValueError: a number that cannot be.
-        RuntimeError: the file does not say what the graph does.
+        Disagreement: the file does not say what the graph does.
     """
     import nir
 
@@ -143,7 +147,7 @@ def write_graph(
         again = read_graph(name)
         lost = differences(graph, again)
         if lost:
-            raise RuntimeError(f"{path}: not written, nir {nir.version} does not keep {'; '.join(lost)}")
+            raise Disagreement(f"{path}: not written, nir {nir.version} does not keep {'; '.join(lost)}")
         if check is not None:
             check(again)
         with name.open("rb") as written:
