@@ -17,7 +17,7 @@ others), one polarity pooled to 16 x 16; each effect alone, then all together:
   ``compile(model, "resistive")``; and, as a control, its last layer fitted again on each chip by the same ridge;
 - a trained LIF network, placed in the same way; layers of events have no read noise and no converters there.
 
-``--save`` writes ``results/resistive.json``, each part for itself, and ``resistive.png``.
+``--save`` writes ``results/resistive.json``, each part for itself, and ``resistive.png``; what there is, after each chip.
 """
 
 from __future__ import annotations
@@ -679,15 +679,15 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     titles = {
         "programming": ("Programming noise", "times that of HfOx after 1 s"),
-        "read": ("Read noise", "share of the conductance, %"),
+        "read": ("Read noise", "standard deviation, % of the conductance"),
         "bits": ("Converters", "bits"),
-        "stuck": ("Stuck cells", "%"),
-        "age": ("Age (HfOx, programming noise)", "since programming"),
-        "together": ("All together, 8 bits, 11 % stuck", "since programming"),
+        "age": ("Age", "since programming, HfOx"),
+        "stuck": ("Stuck cells (axis from 0)", "% of all cells"),
+        "together": ("All of HfOx, 8 bits, 11 % stuck (axis from 0)", "since programming"),
     }
-    figure, axes = plt.subplots(2, 3, figsize=(12, 7.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(12, 7.2), layout="constrained")
     floor = 100 * found["linear_floor"][f"linear floor, counts in {WINDOWS} windows"]
-    for axis, sweep in zip(axes.flat, SWEEPS, strict=True):
+    for axis, sweep in zip(axes.flat, titles, strict=True):
         mine = [point for point in found["points"] if point["sweep"] == sweep]
         even = sweep in ("age", "together", "bits", "read")
         values = [p["value"] for p in mine]
@@ -706,13 +706,14 @@ def draw(found: dict[str, Any], path: Path) -> None:
             axis.set_xticks(at, names)
         axis.set_title(titles[sweep][0], fontsize=11)
         axis.set_xlabel(titles[sweep][1])
-        axis.set_ylim(0, 100)
+        axis.set_ylim(0 if sweep in ("stuck", "together") else 65, 100)
         axis.grid(alpha=0.25)
     for axis in axes[:, 0]:
-        axis.set_ylabel(f"accuracy on {found['samples']} held-out samples, %")
-    seen = {}
+        axis.set_ylabel(f"right of {found['samples']} held-out samples, %")
+    known = {}
     for axis in axes.flat:
-        seen.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        known.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    seen = {name: known[name] for name in [*CONTENDERS.values(), *known] if name in known}
     figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
     figure.suptitle(
         f"N-MNIST, 1k, {found['units']} units: means over {len(found['ideal']['fitted'])} chips, bands lowest to highest"
@@ -799,12 +800,17 @@ def save(name: str, found: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--data-root", type=Path)
     parser.add_argument("--part", choices=("readout", "devices"), help="one of them only")
     parser.add_argument("--zero-shot", action="store_true", help="that part only")
     parser.add_argument("--quick", action="store_true", help="two chips, the ends of each sweep; nothing is saved")
     parser.add_argument("--save", action="store_true")
+    parser.add_argument("--draw", action="store_true", help="only draw the picture of what was saved")
     options = parser.parse_args()
+    if options.draw:
+        return draw(json.loads(RESULT.read_text())["devices"], RESULT.with_suffix(".png"))
+    if options.data_root is None:
+        parser.error("--data-root is needed")
     runs = {"readout": run_readout, "devices": run_devices, "zero_shot": run_zero_shot}
     names = ["zero_shot"] if options.zero_shot else [options.part] if options.part else ["readout", "devices"]
     for name in names:

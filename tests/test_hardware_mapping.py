@@ -370,7 +370,7 @@ def test_profiles():
         assert all(limit.status == "unverified" for limit in each.limits.values() if "none found" in limit.source)
     with pytest.raises(ValueError, match=r"no profile 'loihi' .did you mean 'loihi[12]'"):
         profile("loihi")
-    with pytest.raises(ValueError, match="no limit is called 'fanin' .did you mean 'fan_in'"):
+    with pytest.raises(ValueError, match=r"no limit is called 'fanin' .did you mean 'fan_in'"):
         profile("xylo").changed(fanin=3)
     with pytest.raises(ValueError, match="no limit is called 'corez'"):
         profile("xylo").value("corez")
