@@ -608,7 +608,7 @@ def _device_table(found: dict[str, Any]) -> str:
         if lost is None:
             return text
         spread = statistics.stdev(lost) if len(lost) > 1 else 0.0
-        return f"{text} ({-100 * statistics.mean(lost):+.1f} ± {100 * spread:.1f})"
+        return f"{text} ({round(-100 * statistics.mean(lost), 1) + 0.0:+.1f} ± {100 * spread:.1f})"
 
     own = found["ideal"]
     cells = [shown(own[name], None) if name in own else "" for name in CONTENDERS]
@@ -624,7 +624,7 @@ def _device_table(found: dict[str, Any]) -> str:
     floor = ", ".join(f"{name} {100 * share:.1f} %" for name, share in found["linear_floor"].items())
     lines += [
         "",
-        f"Means over {chips} chips of the same {count} held-out samples; in brackets the loss against the same chip's ideal "
+        f"Means over {chips} chips of the same {count} held-out samples; in brackets the change against the same chip's ideal "
         f"devices, in points, and its standard deviation over chips. Wilson's interval of one accuracy of 80 %: {_range(half)}. "
         f"Of the same input, not on devices: {floor}.",
     ]
@@ -706,7 +706,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
             axis.set_xticks(at, names)
         axis.set_title(titles[sweep][0], fontsize=11)
         axis.set_xlabel(titles[sweep][1])
-        axis.set_ylim(0 if sweep in ("stuck", "together") else 65, 100)
+        axis.set_ylim(0 if sweep in ("stuck", "together") else 60, 100)
         axis.grid(alpha=0.25)
     for axis in axes[:, 0]:
         axis.set_ylabel(f"right of {found['samples']} held-out samples, %")
