@@ -404,6 +404,16 @@ def mackey_glass_table(results: Path) -> str | None:
     return f"{heading} {found['neurobench']}. Published: {found['source']}.\n\n{mackey_glass.table(found['rows'])}"
 
 
+def resistive_table(results: Path) -> str | None:
+    """Reservoirs and trained networks on resistive memory."""
+    path = results / "resistive.json"
+    if not path.exists():
+        return None
+    import resistive
+
+    return resistive.table(json.loads(path.read_text()))
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "brief-speed": brief_speed_table,
     "speed": speed_table,
@@ -417,6 +427,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "export": export_table,
     "suite": suite_table,
     "mackey-glass": mackey_glass_table,
+    "resistive": resistive_table,
 }
 
 
