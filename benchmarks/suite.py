@@ -38,6 +38,9 @@ HEADLINE = (
     "asic45"  # the device whose range the table shows: it prices arithmetic and memory, and takes graded events too
 )
 
+# What is kept of an estimate; coefficients and their sources are the library's, and in each run's own benchmark.json.
+PRICED = ("dynamic_joules_per_sample", "idle_joules_per_sample", "latency_seconds_per_sample")
+
 
 def run(command: list[str]) -> tuple[int, float, int]:
     """Exit code, seconds and peak bytes of a process."""
@@ -60,8 +63,10 @@ def measure(name: str, size: str, folder: Path, data_root: str | None) -> dict[s
         sys.exit(f"{name}: benchmark stopped")
     result, facts = (json.loads((folder / f"{part}.json").read_text()) for part in ("result", "benchmark"))
     found |= {"test": result["test"], "train_seconds": result["seconds"], **json.loads(memory.read_text())}
-    kept = ("accuracy", "charged", "counts", "energy", "baselines", "notes", "identity")
-    return found | {"benchmark": {part: facts[part] for part in kept}}
+    kept = {part: facts[part] for part in ("accuracy", "charged", "counts", "notes", "identity")}
+    kept["energy"] = {name: {key: x[key] for key in PRICED} for name, x in facts["energy"].items()}
+    kept["baselines"] = [{key: x[key] for key in ("name", "profile", *PRICED)} for x in facts["baselines"]]
+    return found | {"benchmark": kept}
 
 
 def train(name: str, size: str, folder: Path, memory: Path, root: list[str]) -> None:

@@ -41,6 +41,14 @@ DataRoot = Annotated[
     ),
 ]
 
+ChipStep = Annotated[
+    float | None,
+    typer.Option(
+        help="Length of a step of the chip (s). " + escape("[default: 1e-3, and of gated units their own]"),
+        show_default=False,
+    ),
+]
+
 
 class _RecipeGroup(TyperGroup):
     """Its commands are the recipes; another word is an error that names the nearest one."""
@@ -129,13 +137,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write into. " + escape("[default: RUN/TO]"), show_default=False)
     ] = None,
-    dt: Annotated[
-        float | None,
-        typer.Option(
-            help="Length of a step of the chip (s). " + escape("[default: 1e-3, and of gated units their own]"),
-            show_default=False,
-        ),
-    ] = None,
+    dt: ChipStep = None,
     try_dt: Annotated[
         str | None, typer.Option(help="Show what other lengths cost, such as 2e-3,5e-4 (s).", show_default=False)
     ] = None,
@@ -165,13 +167,7 @@ def export(
 @app.command()
 def benchmark(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
-    dt: Annotated[
-        float | None,
-        typer.Option(
-            help="Length of a step of the chip (s). " + escape("[default: 1e-3, and of gated units their own]"),
-            show_default=False,
-        ),
-    ] = None,
+    dt: ChipStep = None,
     limit: Annotated[
         int | None, typer.Option(help="So many samples of the test part; all by default.", show_default=False)
     ] = None,

@@ -15,6 +15,7 @@ from eventnet.hardware.energy import Interval
 from eventnet.hardware.mapping.profiles import LIMITS
 from eventnet.hardware.page import (
     Html,
+    absent,
     code,
     document,
     escape,
@@ -83,10 +84,6 @@ def _stages(facts: Facts) -> Mapping[str, str]:
     return {**STAGES, "chip": "in the file, run in steps"} if _is_nir(facts) else STAGES
 
 
-def _absent(why: str) -> list[Html]:
-    return [paragraph(f"Left out: {why}.", "soft")]
-
-
 def _arrow(name: str) -> str:
     """A projection's name, which a line may break at the arrow only."""
     return name.replace("->", " → ")
@@ -121,7 +118,7 @@ def _headline(gates: Sequence[Gate], questions: Mapping[str, str]) -> Html:
 def _warnings(facts: Facts) -> list[Html]:
     """What is far off, and what was assumed."""
     if "warnings" not in facts:
-        return _absent("the report does not say")
+        return absent("the report does not say")
     lines = [*facts.get("assumed", ()), *facts["warnings"]]
     return [items(lines) if lines else paragraph("None.")]
 
@@ -146,7 +143,7 @@ def _accuracy(accuracy: Facts | None, names: Mapping[str, str]) -> list[Html]:
     """A picture, the same as a table, and what else was counted."""
     stages = {name: x for name, x in (accuracy or {}).items() if isinstance(x, Mapping)}
     if accuracy is None or not stages:
-        return _absent("no labels were given")
+        return absent("no labels were given")
     text = {name: f"{x['share']:.2%} ({x['low']:.2%} to {x['high']:.2%})" for name, x in stages.items()}
     words = "; ".join(f"{names.get(name, name)} {x}" for name, x in text.items())
     picture = pictures.accuracy(stages, names)
@@ -166,7 +163,7 @@ def _lost(facts: Facts) -> list[Html]:
     """Features that are left out; of a file for other tools, what these lose."""
     lost, readers = facts.get("lost"), facts.get("readers") or {}
     if lost is None:
-        return _absent("the report does not say")
+        return absent("the report does not say")
     parts = [paragraph("By the file: nothing. By tools that read it:")] if readers and lost else []
     parts.append(items(lost) if lost else paragraph("Nothing."))
     whole = [reader for reader, answer in readers.items() if answer == "reads it"]
@@ -181,7 +178,7 @@ def _by_name(facts: Mapping[str, Facts], lines: Mapping[str, Callable[[Facts], s
 
 def _parameters(errors: Mapping[str, Facts] | None) -> list[Html]:
     if not errors:
-        return _absent("the report has no errors of parameters")
+        return absent("the report has no errors of parameters")
 
     def label_of(key: str) -> tuple[str, float]:
         base = key.removeprefix("recurrent_")
@@ -207,7 +204,7 @@ def _step(facts: Facts) -> float | None:
 def _dynamics(facts: Facts) -> list[Html]:
     layers, step = facts.get("dynamics"), _step(facts)
     if not layers:
-        return _absent("the network has no spiking layer that could be compared")
+        return absent("the network has no spiking layer that could be compared")
     lines: dict[str, Callable[[Facts], str]] = {
         "spikes, trained": lambda x: number(x["spikes_trained"]),
         "spikes, exported": lambda x: number(x["spikes_chip"]),
@@ -252,7 +249,7 @@ def _where(found: Facts | None, step: float | None) -> str:
 def _rasters(layers: Mapping[str, Facts] | None, step: float | None, names: Mapping[str, str]) -> list[Html]:
     """Of the first sample; both pictures of a layer have the same axes."""
     if not layers or not step:
-        return _absent("the report keeps no spikes")
+        return absent("the report keeps no spikes")
     shown = []
     for name, layer in layers.items():
         steps, units = layer["chip"]
@@ -272,7 +269,7 @@ def _trace(trace: Facts | None, facts: Facts, names: Mapping[str, str]) -> list[
     layers = facts.get("dynamics") or {}
     if not trace:
         same = layers and not any(x.get("first_divergence") for x in layers.values())
-        return _absent("no spike differs in the samples that were compared" if same else "the report keeps no voltages")
+        return absent("no spike differs in the samples that were compared" if same else "the report keeps no voltages")
     step = _step(facts)
     caption = f"{trace['name']}: {_where(trace, step)}."
     parts = [
@@ -290,7 +287,7 @@ def _trace(trace: Facts | None, facts: Facts, names: Mapping[str, str]) -> list[
 
 def _weights(projections: Mapping[str, Facts] | None) -> list[Html]:
     if not projections:
-        return _absent("the report keeps no weights")
+        return absent("the report keeps no weights")
     shown = []
     for name, x in projections.items():
         before, after = (torch.as_tensor(x[key]).detach().double().cpu().flatten() for key in ("before", "after"))
@@ -304,7 +301,7 @@ def _weights(projections: Mapping[str, Facts] | None) -> list[Html]:
 
 def _counts(counts: Facts | None) -> list[Html]:
     if not counts:
-        return _absent("nothing was counted")
+        return absent("nothing was counted")
     spikes, operations = counts.get("spikes_per_sample", {}), counts.get("synaptic_operations_per_sample", {})
     samples = f", over {number(counts['samples'])} samples" if "samples" in counts else ""
     return [
@@ -320,10 +317,10 @@ def _counts(counts: Facts | None) -> list[Html]:
 def _energy(facts: Facts) -> list[Html]:
     """Ranges on each device."""
     if _is_nir(facts):
-        return _absent("a NIR file holds equations, and what they cost is up to what runs them")
+        return absent("a NIR file holds equations, and what they cost is up to what runs them")
     found = facts.get("energy")
     if not found:
-        return _absent("no device has a price for all that was counted")
+        return absent("no device has a price for all that was counted")
 
     def text(joules: Sequence[float] | None) -> str:
         return "not known" if joules is None else Interval(*joules).text("J")
@@ -341,7 +338,7 @@ def _energy(facts: Facts) -> list[Html]:
 def _resources(found: Facts | None) -> list[Html]:
     """Whether it fits; what does not and what to do; and what the answer rests on that no source states."""
     if not found:
-        return _absent("no chip was asked for")
+        return absent("no chip was asked for")
     if "profile" not in found:  # of a file that is for no chip: how large it is
         sizes = [(name, number(x)) for name, x in found.items() if not isinstance(x, Mapping)]
         sizes += [(f"nodes: {kind}", number(x)) for kind, x in found.get("nodes", {}).items()]
@@ -373,6 +370,6 @@ def _resources(found: Facts | None) -> list[Html]:
 
 def _identity(identity: Facts | None) -> list[Html]:
     if not identity:
-        return _absent("the report does not say what was compared")
+        return absent("the report does not say what was compared")
     rows = [(IDENTITY.get(name, name), code(x) if "sha" in name else number(x)) for name, x in identity.items()]
     return [table((), rows, "What was compared, and with what")]
