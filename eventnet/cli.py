@@ -20,6 +20,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from eventnet import __version__
+from eventnet.packages import MissingPackage
 from eventnet.training.errors import UserError
 from eventnet.training.evaluation import Evaluation
 from eventnet.training.recipe import PANELS, GatedRecipe, Recipe, SpikingRecipe
@@ -168,6 +169,14 @@ def export(
 def benchmark(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
     dt: ChipStep = None,
+    baseline_dt: Annotated[
+        float | None,
+        typer.Option(
+            help="Length of a step of the dense baselines (s). "
+            + escape("[default: that of the task's answers, or of gated units; else --dt]"),
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="So many samples of the test part; all by default.", show_default=False)
     ] = None,
@@ -177,7 +186,9 @@ def benchmark(
     """Count what a run's network does on the test part, and estimate its energy beside dense networks: RUN/benchmark.json."""
     from eventnet.cli_hardware import benchmark_run, summary
 
-    facts = benchmark_run(run, dt=dt, limit=limit, calibration=calibration, data_root=data_root, say=_say)
+    facts = benchmark_run(
+        run, dt=dt, baseline_dt=baseline_dt, limit=limit, calibration=calibration, data_root=data_root, say=_say
+    )
     for part in summary(facts):
         _out().print(part)
 
@@ -437,7 +448,7 @@ def _call(action: Callable[[], Any]) -> int:
 
     try:
         code = int(action() or 0)
-    except UserError as error:
+    except (UserError, MissingPackage) as error:
         say(_with_options(str(error)))
         return 1
     except (KeyboardInterrupt, typer.Abort):

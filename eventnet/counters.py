@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from eventnet.counters_torch import Fan, Rows, argument, laid_out, nonzero, one_step, operations, recurrent
-from eventnet.counts import Counts, counter, kept, kept_of, total
+from eventnet.counters_torch import Fan, Rows, argument, laid_out, one_step, recurrent
+from eventnet.counts import Counts, Forward, counter, kept, kept_of, total
 from eventnet.events import Events
 from eventnet.layers.egru import EGRU, EGRUCell, EGRUState
 from eventnet.layers.egru_steps import EGRUSteps
 from eventnet.layers.lif import LIF
 from eventnet.layers.readout import LI
+from eventnet.tally import InSteps, by_step, sent_and_met, tally
 
-__all__ = ["profile", "routed", "sent"]
+__all__ = ["routed"]
 
 
 @counter(LIF)
@@ -24,25 +25,10 @@ def _lif(layer: LIF, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
     """Input events and the layer's own spikes, each with the weights of its row; what is pending in a state was counted."""
     events: Events = argument(args, kwargs, 0, "events")
     spikes: Events = output[0] if isinstance(output, tuple) else output
-    steps = lasting(events, dt).steps
-    found = routed(sent(events), layer, "", steps, plain=events.values is None)
+    last, there = lasting(events, dt), [routed(events, layer, "")]
     if getattr(layer, "recurrent_weight", None) is not None:
-        found = total([found, routed(sent(spikes), layer, "recurrent_", steps)])
-    return Counts(
-        samples=events.batch_size,
-        steps=steps,
-        neurons=layer.out_features,
-        synapses=found.synapses,
-        inputs=len(sent(events)),
-        spikes=spikes.num_events,
-        accumulates=found.accumulates,
-        multiply_accumulates=found.multiply_accumulates,
-        dense=found.dense,
-        state_updates=layer.out_features * steps,
-        weight_reads=found.weight_reads,
-        buffer_writes=found.buffer_writes,
-        spikes_per_step=profile(spikes, dt),
-    )
+        there.append(routed(spikes, layer, "recurrent_"))
+    return _counts(events, layer, last, there, spikes.num_events, by_step(spikes, dt, last.each, last.longest))
 
 
 @counter(LI)
@@ -50,42 +36,41 @@ def _li(layer: LI, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, d
     """Input events, each with the weights of its row."""
     events: Events = argument(args, kwargs, 0, "events")
     last = lasting(events, dt)
-    found = routed(sent(events), layer, "", last.steps, plain=events.values is None)
+    return _counts(events, layer, last, [routed(events, layer, "")], 0, torch.zeros(last.longest, dtype=torch.int64))
+
+
+class Routed(NamedTuple):
+    """Events over the connections of a layer: how many were sent, what they met, what waits, and what there is to meet."""
+
+    sent: int
+    met: int
+    waits: int
+    plain: bool
+    synapses: int
+    size: int
+
+
+def _counts(
+    events: Events, layer: LIF | LI, last: Lasting, there: list[Routed], spikes: int, profile: Tensor
+) -> Counts:
+    """The counts of a layer from those of its connections, of which the first are those of its input."""
+    plain = sum(one.met for one in there if one.plain)
+    graded = sum(one.met for one in there if not one.plain)
     return Counts(
         samples=events.batch_size,
         steps=last.steps,
         neurons=layer.out_features,
-        synapses=found.synapses,
-        inputs=len(sent(events)),
-        accumulates=found.accumulates,
-        multiply_accumulates=found.multiply_accumulates,
-        dense=found.dense,
+        synapses=sum(one.synapses for one in there),
+        inputs=there[0].sent,
+        spikes=spikes,
+        accumulates=plain,
+        multiply_accumulates=graded,
+        dense=sum(one.size for one in there) * last.steps,
         state_updates=layer.out_features * last.steps,
-        weight_reads=found.weight_reads,
-        spikes_per_step=torch.zeros(last.longest, dtype=torch.int64),
+        weight_reads=plain + graded,
+        buffer_writes=sum(one.waits for one in there),
+        spikes_per_step=profile,
     )
-
-
-def sent(events: Events) -> Tensor:
-    """Units of the events that count: before the end of their sample, and not of value 0.
-
-    Example:
-        >>> sent(Events.from_list([([0.0, 0.1, 0.2], [0, 0, 1])], num_units=3, duration=0.2))
-        tensor([0, 0], dtype=torch.int32)
-    """
-    return kept_of(events, "sent", lambda: _sent(events))
-
-
-def _sent(events: Events) -> Tensor:
-    if not events.num_events:
-        return events.units
-    there, shortest = None, kept_of(events.duration, "shortest", lambda: float(events.duration.min()))
-    # the last of each sample, as times ascend; in place of an empty one that of another
-    if not float(events.times[events.offsets[1:] - 1].max()) < shortest:
-        there = events.times < events.duration[events.samples]
-    if events.values is not None:
-        there = events.values != 0 if there is None else there & (events.values != 0)
-    return events.units if there is None else events.units[there]
 
 
 @dataclass(frozen=True)
@@ -114,55 +99,32 @@ class Weights:
         return cls(Fan.of(there.sum(1)), waits, weight.numel())
 
 
-def routed(sent: Tensor, layer: LIF | LI, prefix: str, steps: int, plain: bool = True) -> Counts:
-    """What events of units ``(E,)`` cost over a layer's weight of that prefix, with its mask and its delay.
+def routed(events: Events, layer: LIF | LI, prefix: str) -> Routed:
+    """What events meet of a layer's weight of that prefix, with its mask and its delay.
 
     Example:
         >>> layer = LIF(2, 2, delay=1e-3)
         >>> layer.weight.data = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
-        >>> found = routed(torch.tensor([0, 0, 1]), layer, "", 10)
-        >>> found.accumulates, found.buffer_writes, found.dense
-        (5, 5, 40)
+        >>> found = routed(Events.from_list([([0.0, 0.1, 0.2], [0, 0, 1])], num_units=2, duration=1.0), layer, "")
+        >>> found.sent, found.met, found.waits
+        (3, 5, 5)
     """
     weight: Tensor = getattr(layer, prefix + "weight")
     mask, delay = (getattr(layer, prefix + part, None) for part in ("mask", "delay"))
     found = kept(prefix, (weight, mask, delay), lambda: Weights.of(weight, mask, delay))
-    return Counts(
-        synapses=found.there.synapses,
-        dense=found.size * steps,
-        buffer_writes=_met(found.waits, sent) if found.waits is not None else 0,
-        **operations(_met(found.there, sent), plain),
-    )
-
-
-def _met(fan: Fan, sent: Tensor) -> int:
-    """The synapses that events of units ``(E,)`` meet."""
-    return fan.even * len(sent) if fan.even is not None else int(fan.each.index_select(0, sent).sum())
-
-
-def profile(spikes: Events, dt: float) -> Tensor:
-    """``(T,)`` int64 events of each step of ``dt`` seconds, of all samples; steps as of ``Events.to_dense``.
-
-    Example:
-        >>> profile(Events.from_list([([0.0, 0.1, 0.1], [0, 0, 1])], num_units=3, duration=0.3), dt=0.1)
-        tensor([1, 2, 0])
-    """
-    slack, last = 1 - torch.finfo(spikes.dtype).eps, lasting(spikes, dt)
-    step = (spikes.times.double() / dt).div_(slack).to(torch.int64)  # times are not negative
-    if last.each is None:
-        step.clamp_(0, max(last.longest - 1, 0))
-    else:
-        step = torch.minimum(step, last.each[spikes.samples] - 1).clamp_(min=0)
-    return torch.bincount(step, minlength=last.longest).cpu()
+    fans = [found.there] if found.waits is None else [found.there, found.waits]
+    sent, *uneven = sent_and_met(events, *(fan.each for fan in fans if fan.even is None))
+    met = [uneven.pop(0) if fan.even is None else fan.even * sent for fan in fans]
+    return Routed(sent, met[0], sum(met[1:]), events.values is None, found.there.synapses, found.size)
 
 
 @dataclass(frozen=True)
 class Lasting:
-    """Steps of all samples together, of the longest one, and of each where they differ."""
+    """Steps of all samples together, of the longest one, and of each."""
 
     steps: int
     longest: int
-    each: Tensor | None
+    each: Tensor
 
 
 def lasting(events: Events, dt: float) -> Lasting:
@@ -171,8 +133,7 @@ def lasting(events: Events, dt: float) -> Lasting:
     def find() -> Lasting:
         each = events.num_steps(dt)
         number = each.tolist()
-        longest = max(number, default=0)
-        return Lasting(sum(number), longest, None if longest * len(number) == sum(number) else each)
+        return Lasting(sum(number), max(number, default=0), each)
 
     return kept_of(events.duration, f"lasting {dt}", find)  # which the spikes of a layer share with its input
 
@@ -180,28 +141,39 @@ def lasting(events: Events, dt: float) -> Lasting:
 # ---- gated units -----------------------------------------------------------------------------------------------------------
 
 
-def _shown(layer: EGRU) -> str | None:
-    """Whether a call has to say what its units did, as its output does not."""
-    return "return_steps" if layer.num_layers > 1 or layer.trace_decay is not None else None
+def _with_steps(layer: EGRU) -> Forward | None:
+    """A forward that also returns what the units did, where the output does not show it."""
+    if layer.num_layers == 1 and layer.trace_decay is None:
+        return None
+    forward = layer.forward
+
+    def both(input: Any, state: Any = None, *, return_steps: bool = False) -> tuple[Any, Any]:
+        found = forward(input, state, return_steps=True)
+        return found if return_steps else found[:2], found[2]
+
+    return both
 
 
-@counter(EGRU, more=_shown)
+@counter(EGRU, more=_with_steps)
 def _egru(layer: EGRU, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, dt: float) -> Counts:
     """Inputs that are not zero (events of one unit in a step add up to one), and units that sent a value a step before."""
+    (last, *_), steps = output
     given, state = argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "state")
+    x: Tensor | InSteps
     lengths = None
     if isinstance(given, Events):
-        x, lengths = layer._padded(given)
+        assert layer.step is not None
+        x, lasts = InSteps(given, layer.step), lasting(given, layer.step)
+        lengths = None if lasts.steps == lasts.longest * given.batch_size else lasts.each
     else:
         x = laid_out(given, layer.batch_first)[0]
-    directions, steps = 1 + layer.bidirectional, output[2] if len(output) == 3 else None
+    directions, outside = 1 + layer.bidirectional, tally(x).active
     found: list[Counts] = []
     below: list[Tensor] = []
-    outside = nonzero(x)
     for k, suffix in enumerate(layer._suffixes()):
         side = k % directions
         if steps is None:  # of one layer
-            y, rows = laid_out(output[0], layer.batch_first, lengths)
+            y, rows = laid_out(last, layer.batch_first, lengths)
             y = y.chunk(directions, -1)[side]
         else:
             y, rows = _said(steps[k])

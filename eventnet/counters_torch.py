@@ -7,27 +7,25 @@ which there is one for each unit and step. NeuroBench 2.3 adds up to three of th
 all of a cell for accumulates if x is plain; here ``W x`` and ``R h`` are judged each by their own inputs.
 
 What a layer said is read from its output. Of several layers of ``nn.GRU``, ``nn.LSTM`` or ``nn.RNN`` the output shows the last
-alone: the others are computed again, layer by layer, which costs nearly another inference.
+alone: while they are counted they run one after the other, which gives the same numbers, up to rounding, in the same time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
-from eventnet.counts import Counts, counter, kept, kept_of, total
+from eventnet.counts import Counts, Forward, counter, kept, kept_of, total
 from eventnet.layers.egru_steps import within
+from eventnet.tally import InSteps, Tally, in_rows, tally
 
 __all__ = ["Fan", "Rows", "argument", "operations", "product", "recurrent"]
-
-BLOCK = 1 << 16  # numbers that are looked at together: what is made of them stays in the cache
 
 
 def argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str) -> Any:
@@ -43,84 +41,6 @@ def operations(number: int, plain: bool) -> dict[str, Any]:
         6
     """
     return {"accumulates" if plain else "multiply_accumulates": number, "weight_reads": number}
-
-
-# ---- numbers that are not zero ---------------------------------------------------------------------------------------------
-
-
-def nonzero(x: Tensor) -> int:
-    """How many numbers are not zero.
-
-    Example:
-        >>> nonzero(torch.eye(3))
-        3
-    """
-    if x.device.type != "cpu":
-        return int(x.count_nonzero())
-    if x.numel() <= BLOCK:
-        return int(np.count_nonzero(x.bool().numpy()))
-    return sum(int(np.count_nonzero(there.numpy())) for there in _blocks(_rows(x)))
-
-
-def by_row(x: Tensor) -> Tensor:
-    """``(R,)`` numbers of each row of ``(R, N)`` that are not zero."""
-    return torch.cat([there.sum(1, dtype=torch.int32) for there in _blocks(x)]).long()
-
-
-def by_column(x: Tensor) -> Tensor:
-    """``(N,)`` numbers of each column of ``(R, N)`` that are not zero."""
-    found = torch.zeros(x.shape[1], dtype=torch.int64, device=x.device)
-    for there in _blocks(x):
-        found += there.sum(0, dtype=torch.int32)
-    return found
-
-
-def is_plain(x: Tensor, but: int = 0) -> bool:
-    """Whether all numbers, ``but`` so many, are -1, 0 or 1: with such inputs weights are added, not multiplied.
-
-    Example:
-        >>> is_plain(torch.tensor([1.0, 0.0, -1.0])), is_plain(torch.tensor([0.5, 1.0])), is_plain(torch.tensor([0.5]), but=1)
-        (True, False, True)
-    """
-    if not x.numel():
-        return True
-    rows = _rows(x)
-    first = min(max(1, 4096 // rows.shape[1]), len(rows))  # most are not, and show it soon
-    found = others(rows[:first])
-    for part in rows[first:].split(_length(rows.shape[1], x)):
-        if found > but:
-            return False
-        found += others(part)
-    return found <= but
-
-
-def others(x: Tensor) -> int:
-    """How many numbers are not -1, 0 or 1."""
-    return nonzero(x) + nonzero(x.abs().sub_(1)) - x.numel()
-
-
-def _rows(x: Tensor) -> Tensor:
-    """``(R, N)``, in any order."""
-    if x.dim() == 3 and not x.is_contiguous() and x.transpose(0, 1).is_contiguous():
-        x = x.transpose(0, 1)
-    return x.reshape(-1, x.shape[-1]) if x.dim() and x.numel() else x.reshape(-1, 1)
-
-
-def _length(size: int, x: Tensor) -> int:
-    """Rows of a block."""
-    return max(1, BLOCK // max(size, 1)) if x.device.type == "cpu" else max(x.numel(), 1)
-
-
-def _blocks(x: Tensor) -> Iterator[Tensor]:
-    """Where ``(R, N)`` is not zero, some rows at a time; each lasts until the next one is asked for."""
-    rows, size = x.shape
-    length = min(_length(size, x), rows)
-    if length == rows:
-        yield x.bool()
-        return
-    room = torch.empty(length, size, dtype=torch.bool, device=x.device)
-    for part in x.split(length):
-        yield room[: len(part)].copy_(part)  # several times faster than !=
 
 
 # ---- products --------------------------------------------------------------------------------------------------------------
@@ -146,50 +66,49 @@ class Fan:
         first = int(each[0]) if len(each) else 0
         return cls(int(each.sum()), each, first if bool((each == first).all()) else None)
 
-    def times(self, rows: Tensor, active: int) -> int:
-        """The synapses that the numbers of ``(R, sources)`` meet that are not zero, ``active`` of them."""
-        return self.even * active if self.even is not None else self.weigh(by_column(rows))
+    def tally(self, x: Tensor | InSteps) -> Tally:
+        """Of inputs ``(..., sources)``, or of events, with what ``met`` needs."""
+        return tally(x, columns=self.even is None)
 
-    def weigh(self, numbers: Tensor) -> int:
-        """The synapses that so many inputs of each source meet."""
-        return int((numbers * self.each).sum())
+    def met(self, found: Tally) -> int:
+        """The synapses that inputs meet that are not zero."""
+        if self.even is not None:
+            return self.even * found.active
+        assert found.columns is not None
+        return int((found.columns * self.each).sum())
 
 
 def columns(weight: Tensor, name: str) -> Fan:
-    """The weights of each column, found once."""
-    return kept(name, (weight,), lambda: Fan.of(by_column(weight)))
+    """The weights of each column that are not zero, found once."""
+    return kept(name, (weight,), lambda: Fan.of((weight != 0).sum(0)))
 
 
-def product(x: Tensor, weight: Tensor, name: str = "weight") -> Counts:
-    """The product of inputs ``(..., in)`` with a weight ``(out, in)``; a layer's weights differ in their ``name``.
+def product(x: Tensor | InSteps, weight: Tensor, name: str = "weight") -> Counts:
+    """The product of inputs ``(..., in)``, or of events, with a weight ``(out, in)``; a layer's weights differ in ``name``.
 
     Example:
         >>> found = product(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[3.0, 0.0], [4.0, 5.0]]))
         >>> found.accumulates, found.dense
         (5, 8)
     """
-    rows = _rows(x) if weight.shape[1] else x.reshape(-1, 1)[:0]
-    fan, active = columns(weight, name), nonzero(rows)
-    done = fan.times(rows, active) if active else 0
-    return Counts(synapses=fan.synapses, dense=weight.numel() * len(rows), **operations(done, is_plain(rows)))
+    fan = columns(weight, name)
+    found = fan.tally(x)
+    return Counts(
+        synapses=fan.synapses, dense=weight.numel() * len(found.rows), **operations(fan.met(found), not found.graded)
+    )
 
 
 @counter(nn.Linear)
 def _linear(layer: nn.Linear, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, dt: float) -> Counts:
     """``weight x``; a step is a row of x, padding included, as a linear layer knows no lengths."""
     x: Tensor = argument(args, kwargs, 0, "input")
-    weight = layer.weight
-    rows = _rows(x) if layer.in_features else x.reshape(-1, 1)[:0]
-    fan, active = columns(weight, "weight"), nonzero(rows)
-    return Counts(
+    return dataclasses.replace(
+        product(x, layer.weight),
         samples=int(x.dim() == 1),  # of others the first dimension may be time
         steps=output.numel() // layer.out_features if layer.out_features else 0,
         neurons=layer.out_features,
-        synapses=fan.synapses,
-        inputs=active,
-        spikes=nonzero(output),
-        dense=weight.numel() * len(rows),
-        **operations(fan.times(rows, active), is_plain(rows)),
+        inputs=columns(layer.weight, "weight").tally(x).active,
+        spikes=tally(output).active,
     )
 
 
@@ -208,17 +127,16 @@ def _convolution(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         return int(there.sum()), fan, int(_uses(layer, torch.ones_like(there), images.shape[1:]).sum())
 
     synapses, fan, each = kept(f"uses {tuple(images.shape[1:])}", (weight,), uses)
-    rows = images.flatten(1)
-    active = nonzero(rows)
+    active = fan.tally(images.flatten(1))
     return Counts(
         samples=int(x.dim() == len(layer.kernel_size) + 1),
         steps=len(images),
         neurons=output.numel() // max(len(images), 1),
         synapses=synapses,
-        inputs=active,
-        spikes=nonzero(output),
+        inputs=active.active,
+        spikes=tally(output.flatten(1)).active,
         dense=each * len(images),
-        **operations(fan.times(rows, active), is_plain(rows)),
+        **operations(fan.met(active), not active.graded),
     )
 
 
@@ -242,9 +160,9 @@ def _embedding(layer: nn.Embedding, args: tuple[Any, ...], kwargs: dict[str, Any
         samples=int(index.dim() == 0),
         steps=index.numel(),
         neurons=layer.embedding_dim,
-        synapses=kept("weight", (layer.weight,), lambda: nonzero(layer.weight)),
+        synapses=kept("weight", (layer.weight,), lambda: tally(layer.weight).active),
         inputs=read,
-        spikes=nonzero(output),
+        spikes=tally(output).active,
         weight_reads=read * layer.embedding_dim,
     )
 
@@ -315,7 +233,7 @@ class Rows:
 
 
 def recurrent(
-    x: Tensor,
+    x: Tensor | InSteps,
     y: Tensor,
     start: Tensor | None,
     weights: tuple[Tensor, Tensor],
@@ -327,7 +245,7 @@ def recurrent(
     """A layer in one direction: the products of its inputs and of what its units sent a step before.
 
     Args:
-        x: inputs, ``in`` numbers for each row; rows that no sample has are 0.
+        x: inputs, ``in`` numbers for each row, or events; rows that no sample has are 0.
         y: what the units send, a row for each step of each sample; rows that no sample has are 0.
         start: ``(B, units)`` what they sent before the first step, None is 0.
         weights: of the inputs and of the units, ``(gates * units, in)`` each.
@@ -337,55 +255,84 @@ def recurrent(
         inputs: that come from outside and are not zero.
     """
     units = y.shape[-1]
-    y = y.reshape(-1, units)
-    by_row_of_y = by_row(y)
-    spikes = int(by_row_of_y.sum())
-    of_inputs = product(x, weights[0], "ih" + name)
-    unheard = rows.side(y, not reverse)  # what no step follows
-    fan = columns(weights[1], "hh" + name)
-    if fan.even is not None:
-        done = fan.even * (spikes - nonzero(unheard) + (0 if start is None else nonzero(start)))
-    else:
-        done = fan.weigh(by_column(y) - by_column(unheard) + (0 if start is None else by_column(start)))
-    plain = (start is None or is_plain(start)) and is_plain(y, but=others(unheard))
-    own = operations(done, plain)
+    of_inputs, fan = product(x, weights[0], "ih" + name), columns(weights[1], "hh" + name)
+    told = fan.tally(y)
+    unheard = fan.tally(rows.side(in_rows(y), not reverse))  # what no step follows
+    done, graded = fan.met(told) - fan.met(unheard), told.graded - unheard.graded
+    if start is not None:
+        before = fan.tally(start)
+        done, graded = done + fan.met(before), graded + before.graded
+    own = operations(done, not graded)
     return Counts(
         samples=rows.samples,
         steps=rows.steps,
         neurons=units,
         synapses=of_inputs.synapses + fan.synapses,
         inputs=inputs,
-        spikes=spikes,
+        spikes=told.active,
         accumulates=of_inputs.accumulates + own.get("accumulates", 0),
         multiply_accumulates=of_inputs.multiply_accumulates + own.get("multiply_accumulates", 0),
         dense=(weights[0].numel() + weights[1].numel()) * rows.steps,
         state_updates=units * rows.steps,
         weight_reads=of_inputs.weight_reads + done,
-        spikes_per_step=rows.by_step(by_row_of_y).cpu(),
+        spikes_per_step=rows.by_step(told.rows).cpu(),
     )
 
 
-@counter(nn.RNN, nn.GRU, nn.LSTM)
+def in_turn(layer: nn.RNNBase) -> Forward | None:
+    """A forward that also returns what each layer said: the layers one after the other, as PyTorch computes them, too."""
+    if layer.num_layers == 1:
+        return None
+    directions, ones = 1 + layer.bidirectional, [_one(layer, k) for k in range(layer.num_layers)]
+
+    def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+        x, said, ends = input, [], []
+        for k, (one, names) in enumerate(ones):
+            here = slice(k * directions, (k + 1) * directions)
+            own = [each for weights in layer.all_weights[here] for each in weights]
+            h = tuple(part[here] for part in hx) if isinstance(hx, tuple) else None if hx is None else hx[here]
+            x, end = functional_call(one, dict(zip(names, own, strict=True)), (x, h))
+            said.append(x)
+            ends.append(end)
+        if layer.mode == "LSTM":
+            return (x, tuple(torch.cat(part) for part in zip(*ends, strict=True))), said
+        return (x, torch.cat(ends)), said
+
+    return forward
+
+
+def _one(layer: nn.RNNBase, k: int) -> tuple[nn.Module, list[str]]:
+    """A module like the k-th layer alone, without weights, and the names of those that it takes."""
+    kinds: dict[str, type[nn.RNNBase]] = {"GRU": nn.GRU, "LSTM": nn.LSTM}
+    options = {} if layer.mode in kinds else {"nonlinearity": layer.mode.removeprefix("RNN_").lower()}
+    one = kinds.get(layer.mode, nn.RNN)(
+        layer.hidden_size * (1 + layer.bidirectional) if k else layer.input_size,
+        layer.hidden_size,
+        bias=layer.bias,
+        batch_first=layer.batch_first,
+        bidirectional=layer.bidirectional,
+        device="meta",
+        **options,
+    )
+    return one, list(one._flat_weights_names)
+
+
+@counter(nn.RNN, nn.GRU, nn.LSTM, more=in_turn)
 def _recurrent(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, dt: float) -> Counts:
-    """All layers and directions; what the last layer said is the output, what the others said is computed again."""
+    """All layers and directions."""
     if layer.proj_size:
         raise TypeError("nn.LSTM with proj_size has no counter: what is projected is no output of it")
-    given = argument(args, kwargs, 0, "input")
-    x, rows = laid_out(given, layer.batch_first)
+    (last, _), said = output
+    x, rows = laid_out(argument(args, kwargs, 0, "input"), layer.batch_first)
     state, directions = argument(args, kwargs, 1, "hx"), 1 + layer.bidirectional
     h: Tensor | None = state[0] if isinstance(state, tuple) else state
     shape = layer.num_layers * directions, rows.samples, layer.hidden_size
     before = [None] * shape[0] if h is None else h.reshape(shape)
     found: list[Counts] = []
-    outside = nonzero(x)
-    if layer.num_layers > 1:
-        start = x.new_zeros(shape) if h is None else h.reshape(shape)
-        inner = _inner(
-            layer, given, start, state[1].reshape(shape) if isinstance(state, tuple) else torch.zeros_like(start)
-        )
-    for k in range(layer.num_layers):
+    outside = tally(x).active
+    for k, each in enumerate(said or [last]):
         here = slice(k * directions, (k + 1) * directions)
-        y, rows = laid_out(output[0] if k == layer.num_layers - 1 else next(inner), layer.batch_first)
+        y, rows = laid_out(each, layer.batch_first)
         for side, (told, h0, weights) in enumerate(
             zip(y.chunk(directions, -1), before[here], layer.all_weights[here], strict=True)
         ):
@@ -416,38 +363,6 @@ def laid_out(given: Tensor | PackedSequence, batch_first: bool, lengths: Tensor 
     return x, Rows.full(x.shape[0], x.shape[1], turned)
 
 
-def _inner(
-    layer: nn.RNNBase, given: Tensor | PackedSequence, h: Tensor, c: Tensor
-) -> Iterator[Tensor | PackedSequence]:
-    """What all layers but the last one say, in the form of the output."""
-    directions, x = 1 + layer.bidirectional, given
-    for k in range(layer.num_layers - 1):
-        here = slice(k * directions, (k + 1) * directions)
-        x = _one_layer(layer, k, x, h[here], c[here])
-        yield x
-
-
-def _one_layer(layer: nn.RNNBase, k: int, x: Any, h: Tensor, c: Tensor) -> Any:
-    """The output of the k-th layer alone."""
-    directions = 1 + layer.bidirectional
-    made = {"GRU": nn.GRU, "LSTM": nn.LSTM}.get(layer.mode, nn.RNN)
-    options = {} if made is not nn.RNN else {"nonlinearity": layer.mode.removeprefix("RNN_").lower()}
-    one = made(
-        (x.data if isinstance(x, PackedSequence) else x).shape[-1],
-        layer.hidden_size,
-        bias=layer.bias,
-        batch_first=layer.batch_first,
-        bidirectional=layer.bidirectional,
-        device="meta",
-        **options,
-    )
-    own = [each for weights in layer.all_weights[k * directions : (k + 1) * directions] for each in weights]
-    if isinstance(x, Tensor) and x.dim() == 2:
-        h, c = h[:, 0], c[:, 0]
-    state = (h.contiguous(), c.contiguous()) if layer.mode == "LSTM" else h.contiguous()
-    return functional_call(one, dict(zip(one._flat_weights_names, own, strict=True)), (x, state))[0]
-
-
 @counter(nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 def _cell(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, dt: float) -> Counts:
     """One step."""
@@ -460,7 +375,7 @@ def _cell(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 def one_step(x: Tensor, y: Tensor, before: Tensor | None, cell: Any) -> Counts:
     """The counts of a cell: inputs ``(B, in)`` or ``(in,)``, what its units send, and what they sent a step before."""
     x, y = (part.reshape(-1, part.shape[-1]) for part in (x, y))
-    spikes, units = nonzero(y), y.shape[1]
+    spikes, units = tally(y).active, y.shape[1]
     of_units = Counts() if before is None else product(before.reshape(y.shape), cell.weight_hh, "hh")
     of_inputs = product(x, cell.weight_ih, "ih")
     synapses = of_units.synapses if before is not None else columns(cell.weight_hh, "hh").synapses
@@ -469,7 +384,7 @@ def one_step(x: Tensor, y: Tensor, before: Tensor | None, cell: Any) -> Counts:
         steps=len(y),
         neurons=units,
         synapses=of_inputs.synapses + synapses,
-        inputs=nonzero(x),
+        inputs=tally(x).active,
         spikes=spikes,
         accumulates=of_inputs.accumulates + of_units.accumulates,
         multiply_accumulates=of_inputs.multiply_accumulates + of_units.multiply_accumulates,

@@ -85,47 +85,34 @@ def _hooked(network: nn.Module, dt: float) -> Iterator[tuple[dict[str, list[Coun
     memory = Memory()
     with ExitStack() as stack:
         for name, layer, function in list(_counted(network, "", set())):
-            keyword = COUNTERS.more[function](layer) if function in COUNTERS.more else None
-            asked: set[nn.Module] = set()  # the layer, if it is for us alone that it says more
-            hook = _hook(name, function, dt, calls, memory, asked)
+            more = COUNTERS.more.get(function)
+            forward = None if more is None else more(layer)
+            hook = _hook(name, function, dt, calls, memory, more is not None, forward is not None)
             # before the user's own hooks, which are to see the output as ever
-            stack.callback(layer.register_forward_hook(hook, with_kwargs=True, prepend=keyword is not None).remove)
-            if keyword is not None:
-                ask = _ask(keyword, memory, asked)
-                stack.callback(layer.register_forward_pre_hook(ask, with_kwargs=True).remove)
+            stack.callback(layer.register_forward_hook(hook, with_kwargs=True, prepend=forward is not None).remove)
+            if forward is not None:
+                layer.forward = forward
+                stack.callback(delattr, layer, "forward")
         yield calls, memory
 
 
-def _ask(keyword: str, memory: Memory, asked: set[nn.Module]) -> Any:
-    """A hook that calls a layer with a keyword that makes it say more."""
-
-    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if memory.layer is not None:  # a counter calls its layer again
-            return None
-        asked.discard(layer)
-        if kwargs.get(keyword):
-            return None
-        asked.add(layer)
-        return args, kwargs | {keyword: True}
-
-    return hook
-
-
 def _hook(
-    name: str, function: Counter, dt: float, calls: dict[str, list[Counts]], memory: Memory, asked: set[nn.Module]
+    name: str, function: Counter, dt: float, calls: dict[str, list[Counts]], memory: Memory, pair: bool, instead: bool
 ) -> Any:
-    """A hook that counts a call, and takes from the output what was asked for."""
+    """A hook that counts a call. ``pair``: the function takes an output and more, which ``instead`` of the layer's own forward
+    returned."""
 
     def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if memory.layer is not None:  # a counter may call its layer again
             return None
         memory.layer, before = layer, MEMORY.set(memory)
         try:
-            calls.setdefault(name, []).append(function(layer, args, kwargs, output, dt))
+            seen = (output, None) if pair and not instead else output
+            calls.setdefault(name, []).append(function(layer, args, kwargs, seen, dt))
         finally:
             memory.layer = None
             MEMORY.reset(before)
-        return output[:-1] if layer in asked else None
+        return output[0] if instead else None
 
     return hook
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["COUNTERS", "Counter", "Counts", "counter", "kept", "per_sample_of", "total"]
+__all__ = ["COUNTERS", "Counter", "Counts", "Forward", "counter", "kept", "per_sample_of", "total"]
 
 Value = TypeVar("Value")
 
@@ -137,30 +137,32 @@ def _merged(parts: list[Counts], common: tuple[str, ...], join: Callable[[list[T
 # ---- the interface by which a layer is counted -----------------------------------------------------------------------------
 
 Counter = Callable[[Any, tuple[Any, ...], dict[str, Any], Any, float], Counts]
-Keyword = Callable[[Any], str | None]
+Forward = Callable[..., tuple[Any, Any]]
 
 
 class Counters(dict[type[nn.Module], Counter]):
-    """The functions that count, by the kind of layer; and of some kinds, which keyword makes a call say more (``counter``)."""
+    """The functions that count, by the kind of layer; and of some kinds, what makes a call say more (``counter``)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.more: dict[Counter, Keyword] = {}
+        self.more: dict[Counter, Callable[[Any], Forward | None]] = {}
 
 
 COUNTERS = Counters()
 
 
-def counter(*kinds: type[nn.Module], more: Keyword | None = None) -> Callable[[Counter], Counter]:
+def counter(
+    *kinds: type[nn.Module], more: Callable[[Any], Forward | None] | None = None
+) -> Callable[[Counter], Counter]:
     """Register how a call of a kind of layer is counted: ``counts(layer, args, kwargs, output, dt) -> Counts``.
 
     ``samples`` 0: the layer does not know which dimension they are; ``eventnet.counting.count`` fills them in.
 
     Args:
         kinds: of layers, subclasses included.
-        more: from a layer to the name of a keyword, or None. While counting, the layer is called with that keyword true: it must
-            then return a tuple with one more at its end, which the function finds in ``output`` and the network never sees,
-            unless it gave the keyword itself.
+        more: from a layer to a forward that is called in place of its own while it is counted, as an output may not show what
+            there is to count: it returns the output and whatever the function wants to see. None: its own shows all. With
+            ``more`` the function's ``output`` is such a pair (its second part None, if it was the layer's own).
 
     Example:
         >>> from eventnet.counting import count

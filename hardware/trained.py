@@ -80,13 +80,13 @@ def scores_of(model: Any, reading: Reading, events: Events) -> Tensor:
         assert reading.step is not None
         last_step = round(events.duration.max().item() / reading.step)
         samples: Tensor = out.at(torch.arange(1, last_step + 1, dtype=events.dtype) * reading.step)
-        return samples
+        return samples * reading.factor
     if reading.kind == "integral":
         area: Tensor = out.integral(reading.decay)
-        return area
+        return area * (reading.factor / (reading.decay or 1.0))
     method = {"first_spike": "first_times", "count": "counts"}.get(reading.kind, reading.kind)
     found: Tensor = getattr(out, method)()
-    return found
+    return found if reading.kind in ("first_spike", "count") else found * reading.factor
 
 
 def _gated_scores(gated: Gated, reading: Reading, events: Events) -> Tensor:

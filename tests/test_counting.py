@@ -20,7 +20,7 @@ from eventnet.counting import Counts, count, counter, per_sample_of, total
 from eventnet.counts import COUNTERS
 
 DT = 1e-3
-MODULES = ("eventnet.counting", "eventnet.counts", "eventnet.counters", "eventnet.counters_torch")
+MODULES = ("eventnet.counting", "eventnet.counts", "eventnet.counters", "eventnet.counters_torch", "eventnet.tally")
 
 
 @pytest.mark.parametrize("name", MODULES)

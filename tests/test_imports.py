@@ -17,6 +17,7 @@ RANKS = {
     "eventnet.events": 0,
     "eventnet.events_checks": 0,
     "eventnet.files": 0,
+    "eventnet.packages": 0,
     "eventnet.kernels": 1,
     "eventnet.counters": 2,
     "eventnet.counters_torch": 2,
@@ -28,6 +29,7 @@ RANKS = {
     "eventnet.losses": 2,
     "eventnet.metrics": 2,
     "eventnet.plots": 2,
+    "eventnet.tally": 2,
     "eventnet": 3,  # the names of the package init
     "eventnet.training": 4,
     "eventnet.cli": 6,
@@ -43,6 +45,7 @@ FOR_HARDWARE = {
     "eventnet.kernels",
     "eventnet.layers",
     "eventnet.metrics",
+    "eventnet.packages",
     "eventnet.hardware",
 }
 HEAVY = {"h5py", "lava", "lightning", "matplotlib", "nir", "pytorch_lightning"}

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from eventnet.data.dataset import EventDataset, Sample, collate
 from eventnet.data.tonic_table import TONIC_SETS
 from eventnet.events import Events
+from eventnet.packages import MissingPackage
 
 __all__ = ["Encoding", "Source", "TonicDataset"]
 
@@ -225,7 +226,7 @@ class _Ordered:
         try:
             return self.dataset[index]
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackage(
                 f"{self.name}: tonic needs the package {error.name} to read it: pip install {error.name}"
             ) from error
         except (OSError, ValueError, IndexError, KeyError, EOFError) as error:

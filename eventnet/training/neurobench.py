@@ -38,6 +38,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from eventnet import EGRU, LI, LIF, Events
 from eventnet.data.dataset import graded, lagged
 from eventnet.layers.egru_steps import EGRUSteps, within
+from eventnet.packages import need
 from eventnet.training import objective
 from eventnet.training.batches import Batches
 from eventnet.training.gated import GatedNetwork
@@ -398,6 +399,8 @@ class Harness(NamedTuple):
 @functools.cache
 def classes() -> Harness:
     """Made when first used."""
+    need("snntorch", "NeuroBench's harness", "pip install snntorch")
+    need("neurobench", "to_neurobench", "pip install --no-deps neurobench")
     from neurobench.models import NeuroBenchModel
     from snntorch import SpikingNeuron
 

@@ -18,6 +18,7 @@
 #include "li_integral.h"
 #include "li_max.h"
 #include "lif_forward.h"
+#include "tally.h"
 
 namespace nb = nanobind;
 using namespace eventnet;
@@ -462,6 +463,53 @@ Out<float> chip_weight_gradient(In<float> sent, In<float> of_arrived, In<uint8_t
     return found;
 }
 
+// Of numbers (rows, size): how many are not zero, how many of these are neither 1 nor -1, and the former by row and by column.
+template <class T>
+nb::tuple tally_of(In<T> x, bool columns, int threads) {
+    const size_t rows = x.shape(0), size = x.shape(1);
+    Out<int64_t> by_row = make_unset<int64_t>({rows}), by_column = make<int64_t>({columns ? size : 0});
+    Tally found;
+    {
+        nb::gil_scoped_release release;
+        found = tally(x.data(), int64_t(rows), int64_t(size), by_row.data(), columns ? by_column.data() : nullptr, threads);
+    }
+    return nb::make_tuple(found.active, found.graded, by_row, by_column);
+}
+
+// How many events count, and for each of the fans (one number for each unit) their sum over these.
+template <class T>
+std::vector<int64_t> sent_and_met(In<T> times, In<int32_t> units, In<int64_t> offsets, nb::object values, In<T> duration,
+                                  std::vector<In<int64_t>> fans) {
+    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);
+    const Sent<T> sent{times.data(), units.data(), offsets.data(), values.is_none() ? nullptr : sizes.data(), duration.data(), int64_t(duration.size())};
+    std::vector<int64_t> found{sent.count()};
+    for (const In<int64_t>& fan : fans) {
+        int64_t met = 0;
+        sent.each([&, data = fan.data()](int64_t, int64_t k) { met += data[sent.units[k]]; });
+        found.push_back(met);
+    }
+    return found;
+}
+
+template <class T>
+nb::tuple events_in_steps(In<T> times, In<int32_t> units, In<int64_t> offsets, nb::object values, In<T> duration, In<int64_t> steps,
+                          size_t num, double dt, double slack) {
+    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);
+    const size_t samples = duration.size();
+    const Sent<T> sent{times.data(), units.data(), offsets.data(), values.is_none() ? nullptr : sizes.data(), duration.data(), int64_t(samples)};
+    const size_t longest = samples ? size_t(*std::max_element(steps.data(), steps.data() + samples)) : 0;
+    Out<int64_t> by_row = make<int64_t>({longest, samples}), by_column = make<int64_t>({num});
+    const Tally found = tally_in_steps(sent, steps.data(), dt, slack, by_row.data(), by_column.data(), int64_t(num));
+    return nb::make_tuple(found.active, found.graded, by_row, by_column);
+}
+
+template <class T>
+Out<int64_t> events_by_step(In<T> times, In<int64_t> offsets, In<int64_t> steps, double dt, double slack, size_t longest) {
+    Out<int64_t> found = make<int64_t>({longest});
+    if (longest) by_step(times.data(), offsets.data(), int64_t(steps.size()), steps.data(), dt, slack, found.data());
+    return found;
+}
+
 bool supports(const std::string& isa) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -496,6 +544,11 @@ void bind(nb::module_& m) {
     m.def("li_integral", &li_integral<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg());
     m.def("li_integral_backward", &li_integral_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg());
+    m.def("tally", &tally_of<T>, nb::arg().noconvert(), nb::arg(), nb::arg());
+    m.def("sent_and_met", &sent_and_met<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+    m.def("tally_in_steps", &events_in_steps<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg());
+    m.def("by_step", &events_by_step<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
 }
 
 }  // namespace
