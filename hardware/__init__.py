@@ -5,6 +5,8 @@ The directory is called `hardware`, the package `eventnet.hardware`. It knows ev
 - ``compile``: a trained model as a network of integers, a ``Deployment``.
 - ``export``: that into a folder, for Loihi's arithmetic, Lava or NIR, with a report that says whether it is still the same;
   ``export_nir``: a trained model alone, without integers.
+- ``eventnet.hardware.resistive``: memory cells whose conductances are weights, crossbars of them, random reservoirs;
+  ``compile(model, "resistive")`` puts a trained model on them.
 - ``targeting``: warnings where a layer is made that a chip could not hold.
 - ``eventnet.hardware.loihi.simulate``: a graph of plain integers, run bit for bit as Lava 0.10.0 does.
 - ``eventnet.hardware.nir``: NIR files. ``eventnet.hardware.mapping``: does it fit on a chip?

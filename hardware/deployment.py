@@ -43,7 +43,10 @@ __all__ = ["Decision", "Deployment", "compile"]
 
 TARGETS = {  # and the options that each has
     "loihi": ("calibration", "dt", "reading", "search"),
-    "resistive": ("calibration", "reading", "cell", "tile", "dac", "adc", "wire_resistance", "seed", "age"),
+    "resistive": (
+        *("calibration", "reading", "cell", "tile", "dac", "adc"),
+        *("wire_resistance", "seed", "age", "compensate_drift"),
+    ),
 }
 STEP = 1e-3  # seconds, where nothing says another
 NETWORK = "network.safetensors"  # in the folder of an export
@@ -235,6 +238,7 @@ def compile(
     wire_resistance: float = ...,
     seed: int = ...,
     age: float = ...,
+    compensate_drift: bool = ...,
 ) -> ResistiveDeployment: ...
 
 
@@ -254,8 +258,8 @@ def compile(
             LIF "first_spike" or "count", of EGRU "last", "mean" or "at". By default what the model says itself (a network of
             ``eventnet.training`` does), else the first of these, which the report then says was assumed.
         search: ("loihi") look for the scales on the calibration batch; otherwise the largest are taken.
-        cell, tile, dac, adc, wire_resistance, seed, age: ("resistive") see ``eventnet.hardware.resistive.placing.place``, which
-            also takes other models.
+        cell, tile, dac, adc, wire_resistance, seed, age, compensate_drift: ("resistive") see
+            ``eventnet.hardware.resistive.placing.place``, which also takes other models.
 
     Raises:
         TypeError: a layer that the chip has no neurons for; an option that the target does not have.

@@ -1,12 +1,23 @@
-"""Resistive memory: cells whose conductances are weights, with their noise, the crossbars that
-multiply with them, random reservoirs made of them, and readouts of these."""
+"""Resistive memory: cells whose conductances are weights, random hardware as a feature.
 
+- Cells: ``devices`` (a ``Cell`` is its effects, a ``Chip`` written cells), ``effects``, ``draws``.
+- Crossbars: ``crossbar`` (weights as pairs, products in tiles), ``converters``, ``ir_drop``, ``compensation`` of drift;
+  ``crossbar_linear`` is ``nn.Linear`` on them.
+- Trained models on a chip: ``placing``, with ``matrices`` (which weights) and ``placement_report``; ``energy``, ``array_costs``.
+- Reservoirs: ``reservoir`` (spiking) and ``echo_state`` (graded), of random ``weights``; ``stepped`` neurons, ``calibration`` of
+  rates, ``measures``.
+- Readouts: ``ridge``, ``logistic``, ``contrastive``; ``moments`` and ``checks`` are what they share.
+"""
+
+from eventnet.hardware.resistive.calibration import with_activity, with_rate
+from eventnet.hardware.resistive.compensation import drift_compensation
 from eventnet.hardware.resistive.contrastive import Contrastive, Labelled, contrastive_loss, fit_contrastive, zero_shot
 from eventnet.hardware.resistive.converters import ADC, DAC
 from eventnet.hardware.resistive.crossbar import Crossbar, Pair, from_pair, to_pair
 from eventnet.hardware.resistive.crossbar_linear import CrossbarLinear
 from eventnet.hardware.resistive.devices import HFOX, PCM, Cell, Chip
 from eventnet.hardware.resistive.draws import seeded
+from eventnet.hardware.resistive.echo_state import EchoState
 from eventnet.hardware.resistive.effects import (
     HFO2_STUCK,
     HFOX_PROGRAMMING,
@@ -21,15 +32,12 @@ from eventnet.hardware.resistive.effects import (
 )
 from eventnet.hardware.resistive.energy import Reads, array_energy, reads_of
 from eventnet.hardware.resistive.ir_drop import ir_drop, ir_drop_nodal
+from eventnet.hardware.resistive.logistic import LogisticReadout
 from eventnet.hardware.resistive.placing import ResistiveDeployment, place
-from eventnet.hardware.resistive.readouts import LogisticReadout, RidgeReadout
-from eventnet.hardware.resistive.reservoir import (
-    Reservoir,
-    random_weights,
-    spectral_radius,
-    spikes_in_steps,
-    with_rate,
-)
+from eventnet.hardware.resistive.reservoir import Reservoir
+from eventnet.hardware.resistive.ridge import RidgeReadout
+from eventnet.hardware.resistive.stepped import spikes_in_steps
+from eventnet.hardware.resistive.weights import random_weights, spectral_radius
 
 __all__ = [
     "ADC",
@@ -45,6 +53,7 @@ __all__ = [
     "Crossbar",
     "CrossbarLinear",
     "Drift",
+    "EchoState",
     "FlickerNoise",
     "Forming",
     "Labelled",
@@ -60,6 +69,7 @@ __all__ = [
     "Stuck",
     "array_energy",
     "contrastive_loss",
+    "drift_compensation",
     "fit_contrastive",
     "from_pair",
     "ir_drop",
@@ -71,6 +81,7 @@ __all__ = [
     "spectral_radius",
     "spikes_in_steps",
     "to_pair",
+    "with_activity",
     "with_rate",
     "zero_shot",
 ]

@@ -191,12 +191,13 @@ Pairs = tuple[Tensor, Tensor, Tensor]  # first features, second features, labels
 
 def _pairs(first: Labelled, second: Labelled, generator: torch.Generator) -> Pairs:
     """Each sample of the first kind that has one with one of its class of the second, in a random order."""
-    own = torch.randperm(len(first.labels), generator=generator)
+    own = torch.randperm(len(first.labels), generator=generator).to(first.labels.device)
     by_label = second.labels.argsort(stable=True)
     sorted_labels = second.labels[by_label]
     low = torch.searchsorted(sorted_labels, first.labels[own].contiguous())
     count = torch.searchsorted(sorted_labels, first.labels[own].contiguous(), right=True) - low
-    drawn = low + (torch.rand(len(own), generator=generator, dtype=torch.float64) * count).long()
+    share = torch.rand(len(own), generator=generator, dtype=torch.float64).to(count.device)
+    drawn = low + (share * count).long()
     own, partner = own[count > 0], by_label[drawn[count > 0]]
     return first.features[own], second.features[partner], first.labels[own]
 

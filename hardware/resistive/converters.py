@@ -114,6 +114,12 @@ class ADC:
             if generator is None:
                 raise ValueError("ADC: noise needs a generator, as in adc(y, largest, generator)")
             y = y + self.noise * largest * normals(tuple(y.shape), generator, y)
+        return self.rounded(y, largest)
+
+    def rounded(self, y: Tensor, largest: Tensor | float) -> Tensor:
+        """What comes out, without noise."""
+        if math.isinf(self.bound):
+            return y  # and no bits; an infinite bound times no input is no number
         return quantize(y, self.bits, self.bound * torch.as_tensor(largest, dtype=y.dtype, device=y.device))
 
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eventnet.hardware.resistive.converters import ADC, DAC, largest_of_rows, quantize
+from eventnet.hardware.resistive.converters import ADC, DAC, largest_of_rows
 from eventnet.hardware.resistive.devices import Cell
 from eventnet.hardware.resistive.draws import normals
 from eventnet.hardware.resistive.ir_drop import FIRST_ORDER, drop, ir_drop
@@ -193,7 +193,7 @@ class Crossbar:
         if variance is not None:
             found = found + variance.sqrt() * self._drawn(found, generator)
         if self.adc is not None and unit is not None:
-            found = quantize(found, self.adc.bits, self.adc.bound * unit)
+            found = self.adc.rounded(found, unit)
         if found.dim() == 3:
             found = found.sum(0)
         return found.reshape(*x.shape[:-1], self.out_features)

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
+from eventnet.hardware.resistive.compensation import drift_compensation
 from eventnet.hardware.resistive.converters import ADC, DAC
 from eventnet.hardware.resistive.crossbar import IDEAL, Crossbar, Pair, to_pair
 from eventnet.hardware.resistive.devices import Cell, Chip
@@ -18,7 +20,8 @@ from eventnet.hardware.resistive.effects import check_age
 
 __all__ = ["CrossbarLinear"]
 
-WRITING, READING, TRAINING = 1, 2, 3  # the streams of a layer's seed; the seed itself is the chip's
+# Streams of a layer's seed; the seed itself is the chip's, and 4 is placing's.
+WRITING, READING, TRAINING, COMPENSATING = 1, 2, 3, 5
 
 
 class CrossbarLinear(nn.Linear):
@@ -35,6 +38,7 @@ class CrossbarLinear(nn.Linear):
         cell: memory cell; the default one is ideal.
         tile, dac, adc, wire_resistance: as for ``Crossbar``.
         age: seconds since programming; ``layer.age`` can be set at any time.
+        compensate_drift: whether outputs are multiplied with the ``drift_compensation`` of the cells at that age.
         seed: the chip, and where its noise starts.
 
     Example:
@@ -63,10 +67,12 @@ class CrossbarLinear(nn.Linear):
         adc: ADC | None = None,
         wire_resistance: float = 0.0,
         age: float = 0.0,
+        compensate_drift: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(in_features, out_features, bias, device, dtype)
         self.cell, self.tile, self.dac, self.adc = cell, tile, dac, adc
+        self.compensate_drift = compensate_drift
         self.wire_resistance, self.seed, self.cycle = wire_resistance, seed, 0
         self._age = 0.0
         self.age = age
@@ -77,8 +83,8 @@ class CrossbarLinear(nn.Linear):
     @classmethod
     def from_linear(cls, linear: nn.Linear, **options: Any) -> CrossbarLinear:
         """A crossbar layer with a copy of the weights of an ``nn.Linear``; ``options`` are keywords of the class."""
-        like = linear.weight
-        made = cls(linear.in_features, linear.out_features, linear.bias is not None, like.device, like.dtype, **options)
+        like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+        made = skip_init(cls, linear.in_features, linear.out_features, linear.bias is not None, **like, **options)
         made.load_state_dict(linear.state_dict())
         for mine, theirs in zip(made.parameters(), linear.parameters(), strict=True):
             mine.requires_grad_(theirs.requires_grad)
@@ -116,7 +122,7 @@ class CrossbarLinear(nn.Linear):
         return self._on_chip()[0]
 
     def programmed_weight(self) -> Tensor:
-        """``(out, in)``: the weights that the chip has at ``age``, before wires and converters."""
+        """``(out, in)``: the weights that the chip has at ``age``, before wires, converters and the compensation of drift."""
         chip, scale = self._on_chip()
         return _pair(chip.at(self.age), scale).weight()
 
@@ -126,9 +132,9 @@ class CrossbarLinear(nn.Linear):
         ``forward`` compares the weights with those of the chip at each call; this one is made once.
         """
         chip, scale = self._on_chip()
-        options = (self.age, self.tile, self.dac, self.adc, self.wire_resistance)
+        options = (self.age, self.tile, self.dac, self.adc, self.wire_resistance, self.compensate_drift)
         if self._arrays is None or self._arrays[0] != options:
-            self._arrays = (options, self._read_at_age(chip, scale))
+            self._arrays = (options, self._read_at_age(chip, scale, seeded(self.seed, COMPENSATING)))
         return self._arrays[1]
 
     def forward(self, input: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -136,7 +142,7 @@ class CrossbarLinear(nn.Linear):
         with torch.no_grad():
             if self.training:
                 drawn = generator or self._training
-                found = self._read_at_age(*self._write(drawn, drawn)).product(input, drawn)
+                found = self._read_at_age(*self._write(drawn, drawn), drawn).product(input, drawn)
             else:
                 found = self.crossbar().product(input, generator or self._reading)
         found = _StraightThrough.apply(input, self.weight, found)
@@ -159,8 +165,10 @@ class CrossbarLinear(nn.Linear):
         assert self._written is not None
         return self._written[2:]
 
-    def _read_at_age(self, chip: Chip, scale: float) -> Crossbar:
+    def _read_at_age(self, chip: Chip, scale: float, calibrating: torch.Generator) -> Crossbar:
         conductance, sigma = chip.reading(self.age)
+        if self.compensate_drift:
+            scale *= drift_compensation(chip, self.age, calibrating)
         return Crossbar(
             _pair(conductance, scale),
             self.cell,
@@ -173,8 +181,7 @@ class CrossbarLinear(nn.Linear):
 
     def extra_repr(self) -> str:
         shown = {"tile": self.tile, "dac": self.dac, "adc": self.adc, "age": self.age, "seed": self.seed}
-        if self.wire_resistance:
-            shown["wire_resistance"] = self.wire_resistance
+        shown |= {name: value for name in ("wire_resistance", "compensate_drift") if (value := getattr(self, name))}
         return ", ".join([super().extra_repr(), *(f"{name}={value}" for name, value in shown.items())])
 
 

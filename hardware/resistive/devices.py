@@ -23,13 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eventnet.hardware.resistive.draws import normals, seeded, uniforms
+from eventnet.hardware.resistive.draws import normals, uniforms
 from eventnet.hardware.resistive.effects import (
     HFOX_PROGRAMMING,
     PCM_PROGRAMMING,
     Drift,
     FlickerNoise,
-    Forming,
     ProgrammingNoise,
     ReadNoise,
     Spread,
@@ -37,7 +36,7 @@ from eventnet.hardware.resistive.effects import (
     check_age,
 )
 
-__all__ = ["HFOX", "PCM", "Cell", "Chip", "Forming", "check_conductance", "seeded"]
+__all__ = ["HFOX", "PCM", "Cell", "Chip", "check_conductance"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class Cell:
         ValueError: not 0 <= g_min < g_max, fewer than two levels; in ``program``, targets out of the range or NaN.
 
     Example:
+        >>> from eventnet.hardware.resistive import seeded
         >>> chip = PCM.program(torch.full((1000,), 20e-6), seeded(0))
         >>> [f"{chip.at(age).mean() * 1e6:.1f} uS" for age in (0.0, 86400.0)]
         ['20.0 uS', '13.3 uS']
@@ -113,6 +113,7 @@ class Chip:
         stuck: siemens of the cells that are stuck, NaN for the others.
 
     Example:
+        >>> from eventnet.hardware.resistive import seeded
         >>> chip = HFOX.program(torch.full((3,), 20e-6), seeded(0))
         >>> chip.at(3600.0).shape, chip.read(3600.0, seeded(1)).shape
         (torch.Size([3]), torch.Size([3]))

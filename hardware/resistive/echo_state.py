@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from eventnet import Events
-from eventnet.hardware.resistive.reservoir import Drive, bisected, random_weights, spectral_radius
+from eventnet.hardware.resistive.stepped import Drive
+from eventnet.hardware.resistive.weights import check_weights, random_weights
 
-__all__ = ["EchoState", "with_activity"]
+__all__ = ["EchoState"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +49,8 @@ class EchoState:
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.weight.dim() != 2:
-            raise ValueError(f"EchoState: expected a weight (in, out), got {tuple(self.weight.shape)}")
+        check_weights("EchoState", self.weight, self.recurrent_weight)
         out = self.weight.shape[1]
-        if self.recurrent_weight.shape != (out, out):
-            raise ValueError(
-                f"EchoState: expected a recurrent_weight ({out}, {out}), got {tuple(self.recurrent_weight.shape)}"
-            )
         if self.bias is not None and self.bias.shape != (out,):
             raise ValueError(f"EchoState: expected a bias ({out},), got {tuple(self.bias.shape)}")
         if not 0 < self.leak <= 1:
@@ -82,14 +78,10 @@ class EchoState:
         A radius below 1 makes the initial state fade for nearly all inputs; for leak 1 and no input it is what decides.
         """
         densities = {"density": density, "recurrent_density": recurrent_density}
-        weight, recurrent = random_weights(in_features, out_features, seed, **densities, dtype=dtype)
-        own = spectral_radius(recurrent)
-        if own == 0 and radius != 0:
-            raise ValueError("EchoState.random: the recurrent weights have spectral radius 0: no scale gives another")
-        recurrent = recurrent * (radius / own if own else 0.0)
+        weights = random_weights(in_features, out_features, seed, **densities, radius=radius, dtype=dtype)
         generator = torch.Generator().manual_seed(seed + 1)
-        drawn = bias * torch.randn(out_features, generator=generator, dtype=torch.float64).to(dtype)
-        return cls(weight, recurrent, drawn if bias else None, leak, gain)
+        biases = bias * torch.randn(out_features, generator=generator, dtype=torch.float64).to(dtype)
+        return cls(*weights, biases if bias else None, leak, gain)
 
     def initial(self, batch_size: int) -> Tensor:
         """``(B, out)`` states of 0."""
@@ -164,36 +156,3 @@ class EchoState:
             found.append(value)
             state = self.step(state, value @ self.weight)
         return torch.stack(found) if found else inputs.new_zeros(0, *inputs.shape[1:])
-
-
-def with_activity(network: EchoState, inputs: Tensor, activity: float, *, tolerance: float = 0.02) -> EchoState:
-    """The network whose states have this root mean square on calibration inputs, by bisection of the input gain.
-
-    Args:
-        inputs: ``(T, B, in)`` of the training part; of events ``events.to_dense(dt)``.
-        activity: in (0, 1); small: nearly linear, with much memory; near 1: saturated. With a leak, states are averages: of noise
-            they are at most about (leak / (2 - leak))^1/2.
-        tolerance: relative; an activity beyond it is an error.
-
-    Raises:
-        ValueError: it cannot be reached: biases or recurrent weights keep the states going by themselves, or there is no input.
-
-    Example:
-        >>> inputs = torch.rand(50, 1, 1, generator=torch.manual_seed(0))
-        >>> network = with_activity(EchoState.random(1, 40, seed=0), inputs, 0.2)
-        >>> abs(network(inputs).square().mean().sqrt().item() - 0.2) < 0.004
-        True
-    """
-    if not 0 < activity < 1:
-        raise ValueError(f"with_activity: expected an activity in (0, 1), got {activity}")
-
-    def reached(factor: float) -> float:
-        return float(replace(network, gain=network.gain * factor)(inputs).double().square().mean().sqrt())
-
-    factor, found = bisected(reached, activity, tolerance / 10)
-    if not abs(found - activity) <= tolerance * activity:
-        raise ValueError(
-            f"with_activity: the nearest to {activity:g} is {found:g}; are there inputs, does the network without them come to "
-            "rest (spectral radius below 1, small biases), and does the leak leave so much?"
-        )
-    return replace(network, gain=network.gain * factor)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from eventnet import Events
-from eventnet.hardware.resistive.readouts import RidgeReadout
+from eventnet.hardware.resistive.ridge import RidgeReadout
 
 __all__ = ["Separation", "jittered", "memory_capacity", "memory_curve", "rank", "separation"]
 

@@ -1,6 +1,6 @@
-"""Linear readouts of fixed features: ridge regression in closed form, and multinomial logistic regression.
+"""Ridge regression of fixed features, in closed form.
 
-Ridge, with features X ``(B, F)`` and targets Y ``(B, K)`` taken from their means (the intercept is not penalised):
+With features X ``(B, F)`` and targets Y ``(B, K)`` taken from their means (the intercept is not penalised):
 
     W = (X'X + penalty I)^-1 X'Y,    b = mean(Y) - mean(X) W
 
@@ -13,8 +13,6 @@ on samples left out, without refitting:
 - ``partial_fit``: folds. What is needed of a fold are its own sums. Sample i is in fold floor(folds frac(i g)) with g the golden
   ratio, which is even over any regular order of the classes.
 
-Logistic:  minimise  - sum_b log softmax(x_b W + b)[y_b] + penalty / 2 |W|^2,  by L-BFGS.
-
 Everything is computed in float64.
 """
 
@@ -22,117 +20,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LogisticReadout", "Moments", "RidgeReadout"]
+from eventnet.hardware.resistive.checks import checked_features, checked_labels
+from eventnet.hardware.resistive.moments import Moments
+
+__all__ = ["RidgeReadout", "folds_of"]
 
 PENALTIES = tuple(10.0**k for k in range(-4, 7))
-
-
-# ---- sums over batches ----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Moments:
-    """Number, means and centred sums of products of features and targets, over all batches so far.
-
-    Two parts are put together by ``S = S_1 + S_2 + n_1 n_2 / n d d'`` with d the difference of their means, which loses no digits
-    where means are large (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
-    1982).
-
-    Example:
-        >>> x, y = torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([[0.0], [1.0], [2.0]])
-        >>> moments = Moments.of(x[:1], y[:1]).with_(Moments.of(x[1:], y[1:]))
-        >>> moments.count, moments.mean_x.item(), moments.xx.item()
-        (3, 3.0, 14.0)
-    """
-
-    count: int
-    mean_x: Tensor  # (F,)
-    mean_y: Tensor  # (K,)
-    xx: Tensor  # (F, F)
-    xy: Tensor  # (F, K)
-    yy: Tensor  # (K,)
-
-    @classmethod
-    def of(cls, x: Tensor, y: Tensor) -> Moments:
-        """Of one batch, ``(B, F)`` and ``(B, K)``."""
-        x, y = x.double(), y.double()
-        if not len(x):
-            sizes = x.shape[1], y.shape[1]
-            zeros = [x.new_zeros(shape) for shape in (sizes[0], sizes[1], (sizes[0], sizes[0]), sizes, sizes[1])]
-            return cls(0, *zeros)
-        mean_x, mean_y = x.mean(0), y.mean(0)
-        x, y = x - mean_x, y - mean_y
-        return cls(len(x), mean_x, mean_y, x.T @ x, x.T @ y, (y * y).sum(0))
-
-    def with_(self, other: Moments) -> Moments:
-        """Of both parts."""
-        count = self.count + other.count
-        if not self.count or not other.count:
-            return other if not self.count else self
-        share, both = other.count / count, self.count * other.count / count
-        dx, dy = other.mean_x - self.mean_x, other.mean_y - self.mean_y
-        return Moments(
-            count,
-            self.mean_x + share * dx,
-            self.mean_y + share * dy,
-            self.xx + other.xx + both * dx[:, None] * dx,
-            self.xy + other.xy + both * dx[:, None] * dy,
-            self.yy + other.yy + both * dy * dy,
-        )
-
-    def add_(self, other: Moments) -> None:
-        """``with_`` in place of this one."""
-        self.__dict__.update(self.with_(other).__dict__)
-
-    def spread(self) -> Tensor:
-        """``(F,)`` standard deviations of the features (of the population: divided by n); 1 where a feature is constant."""
-        variance = self.xx.diagonal() / max(self.count, 1)
-        rounding = self.count * torch.finfo(torch.float64).eps * self.mean_x**2
-        return torch.where(variance > rounding, variance, 1.0).sqrt()
-
-
-class Linear(NamedTuple):
-    """``scores = x @ weight + bias``; of P penalties at once ``(P, F, K)`` and ``(P, K)``."""
-
-    weight: Tensor
-    bias: Tensor
-
-
-def solved(moments: Moments, penalties: Tensor, intercept: bool, standardize: bool) -> Linear:
-    """Ridge weights for each of the ``(P,)`` penalties, from one eigendecomposition of X'X."""
-    xx, xy = _second_moments(moments, intercept)
-    scale = moments.spread() if standardize else torch.ones_like(moments.mean_x)
-    values, vectors = torch.linalg.eigh(xx / scale[:, None] / scale)
-    projected = vectors.T @ (xy / scale[:, None])
-    shrunk = projected / (values.clamp(min=0)[:, None] + penalties[:, None, None])
-    weight = (vectors @ shrunk) / scale[:, None]
-    bias = moments.mean_y - moments.mean_x @ weight if intercept else torch.zeros_like(weight[:, 0])
-    return Linear(weight, bias)
-
-
-def squared_error(linear: Linear, moments: Moments) -> Tensor:
-    """``(P,)`` sums of squared errors on the samples of ``moments``: ``|y - x W - b|^2`` written out in their sums."""
-    missed = moments.mean_y - moments.mean_x @ linear.weight - linear.bias  # (P, K)
-    explained = (linear.weight * moments.xy).sum((1, 2))
-    quadratic = (linear.weight * (moments.xx @ linear.weight)).sum((1, 2))
-    return moments.yy.sum() - 2 * explained + quadratic + moments.count * (missed**2).sum(1)
-
-
-def _second_moments(moments: Moments, intercept: bool) -> tuple[Tensor, Tensor]:
-    if intercept:
-        return moments.xx, moments.xy
-    mean, count = moments.mean_x, moments.count
-    return moments.xx + count * mean[:, None] * mean, moments.xy + count * mean[:, None] * moments.mean_y
-
-
-# ---- ridge ----------------------------------------------------------------------------------------------------------
 
 
 class RidgeReadout:
@@ -276,7 +175,7 @@ class RidgeReadout:
         for part in self._parts[1:]:
             whole = whole.with_(part)
         options = self.intercept, self.standardize
-        penalties = self.penalties
+        penalties = self.penalties.to(whole.xx.device)
         if len(penalties) > 1:
             errors = torch.zeros_like(penalties)
             for k, left_out in enumerate(self._parts):
@@ -307,6 +206,43 @@ class RidgeReadout:
         return x, 2 * F.one_hot(y.long(), num_classes).double() - 1
 
 
+# ---- from sums over batches --------------------------------------------------------------------------------------------
+
+
+class Linear(NamedTuple):
+    """``scores = x @ weight + bias``; of P penalties at once ``(P, F, K)`` and ``(P, K)``."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def solved(moments: Moments, penalties: Tensor, intercept: bool, standardize: bool) -> Linear:
+    """Ridge weights for each of the ``(P,)`` penalties, from one eigendecomposition of X'X."""
+    xx, xy = _second_moments(moments, intercept)
+    scale = moments.spread() if standardize else torch.ones_like(moments.mean_x)
+    values, vectors = torch.linalg.eigh(xx / scale[:, None] / scale)
+    projected = vectors.T @ (xy / scale[:, None])
+    shrunk = projected / (values.clamp(min=0)[:, None] + penalties[:, None, None])
+    weight = (vectors @ shrunk) / scale[:, None]
+    bias = moments.mean_y - moments.mean_x @ weight if intercept else torch.zeros_like(weight[:, 0])
+    return Linear(weight, bias)
+
+
+def squared_error(linear: Linear, moments: Moments) -> Tensor:
+    """``(P,)`` sums of squared errors on the samples of ``moments``: ``|y - x W - b|^2`` written out in their sums."""
+    missed = moments.mean_y - moments.mean_x @ linear.weight - linear.bias  # (P, K)
+    explained = (linear.weight * moments.xy).sum((1, 2))
+    quadratic = (linear.weight * (moments.xx @ linear.weight)).sum((1, 2))
+    return moments.yy.sum() - 2 * explained + quadratic + moments.count * (missed**2).sum(1)
+
+
+def _second_moments(moments: Moments, intercept: bool) -> tuple[Tensor, Tensor]:
+    if intercept:
+        return moments.xx, moments.xy
+    mean, count = moments.mean_x, moments.count
+    return moments.xx + count * mean[:, None] * mean, moments.xy + count * mean[:, None] * moments.mean_y
+
+
 def folds_of(first: int, count: int, folds: int) -> Tensor:
     """The folds of so many samples from number ``first`` on.
 
@@ -316,6 +252,9 @@ def folds_of(first: int, count: int, folds: int) -> Tensor:
     """
     turns = torch.arange(first, first + count) % 2**31 * 2654435769 % 2**32  # frac(i g) 2^32
     return turns * folds // 2**32
+
+
+# ---- from all samples at once -----------------------------------------------------------------------------------------
 
 
 def _decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -335,122 +274,3 @@ def _left_out(u: Tensor, values: Tensor, projected: Tensor, targets: Tensor, pen
     residual = targets - u @ (share[:, None] * projected)
     own = (u * u) @ share + (1 / len(u) if intercept else 0.0)
     return float(((residual / (1 - own)[:, None]) ** 2).mean())
-
-
-# ---- logistic -------------------------------------------------------------------------------------------------------
-
-
-class LogisticReadout:
-    """Multinomial logistic regression; equation above.
-
-    Args:
-        penalty: >= 0, on the weights of (standardised) features; 1 / C of scikit-learn.
-        standardize: whether features are moved and scaled to mean 0 and standard deviation 1 of the training samples first.
-        iterations: of L-BFGS at most.
-        tolerance: the largest element of the gradient per sample at which it stops.
-
-    After fitting: ``weight`` ``(F, K)`` and ``bias`` ``(K,)`` for the features as they are, float64; ``converged``.
-
-    Raises:
-        ValueError: labels are not class numbers, numbers are not finite, shapes do not fit. RuntimeError: not fitted yet.
-
-    Example:
-        >>> x = torch.randn(60, 3, generator=torch.manual_seed(0))
-        >>> readout = LogisticReadout().fit(x, (x[:, 0] > x[:, 1]).long())
-        >>> readout.score(x, (x[:, 0] > x[:, 1]).long()) > 0.9, readout.converged
-        (True, True)
-    """
-
-    weight: Tensor
-    bias: Tensor
-    converged: bool
-
-    def __init__(
-        self,
-        penalty: float = 1.0,
-        *,
-        standardize: bool = True,
-        num_classes: int | None = None,
-        iterations: int = 500,
-        tolerance: float = 1e-7,
-    ) -> None:
-        if not 0 <= penalty < math.inf:
-            raise ValueError(f"LogisticReadout: expected a penalty >= 0, got {penalty}")
-        self.penalty, self.standardize, self.num_classes = penalty, standardize, num_classes
-        self.iterations, self.tolerance = iterations, tolerance
-
-    def fit(self, x: Tensor, y: Tensor) -> LogisticReadout:
-        """Fit to class numbers ``(B,)``, from weights of 0."""
-        x, y = checked_features("LogisticReadout", x, y), y.detach()
-        num_classes = checked_labels("LogisticReadout", y, self.num_classes)
-        moments = Moments.of(x, x[:, :0])
-        shift = moments.mean_x if self.standardize else torch.zeros_like(moments.mean_x)
-        scale = moments.spread() if self.standardize else torch.ones_like(shift)
-        weight, bias, self.converged = self._minimised((x - shift) / scale, y.long(), num_classes)
-        self.weight = weight / scale[:, None]
-        self.bias = bias - shift @ self.weight
-        return self
-
-    def _minimised(self, x: Tensor, y: Tensor, num_classes: int) -> tuple[Tensor, Tensor, bool]:
-        weight = x.new_zeros(x.shape[1], num_classes, requires_grad=True)
-        bias = x.new_zeros(num_classes, requires_grad=True)
-        optimizer = torch.optim.LBFGS(
-            [weight, bias],
-            max_iter=self.iterations,
-            max_eval=2 * self.iterations,
-            tolerance_grad=self.tolerance,
-            tolerance_change=0.0,
-            history_size=20,
-            line_search_fn="strong_wolfe",
-        )
-
-        def loss() -> Tensor:
-            optimizer.zero_grad()
-            value = F.cross_entropy(x @ weight + bias, y) + self.penalty / (2 * len(x)) * (weight**2).sum()
-            value.backward()
-            return value
-
-        with torch.enable_grad():
-            optimizer.step(loss)
-            loss()
-        steepest = max(float(each.grad.abs().max()) for each in (weight, bias) if each.grad is not None)
-        return weight.detach(), bias.detach(), steepest <= 10 * self.tolerance
-
-    def scores(self, x: Tensor) -> Tensor:
-        """``(B, K)`` logits."""
-        if not hasattr(self, "weight"):
-            raise RuntimeError("LogisticReadout: fit it first")
-        return x.detach().double() @ self.weight + self.bias
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Class numbers ``(B,)``."""
-        return self.scores(x).argmax(1)
-
-    def score(self, x: Tensor, y: Tensor) -> float:
-        """Share of right classes."""
-        return float((self.predict(x) == y).double().mean())
-
-
-# ---- checks ---------------------------------------------------------------------------------------------------------
-
-
-def checked_features(name: str, x: Tensor, y: Tensor) -> Tensor:
-    """Features ``(B, F)`` in float64, finite, as many as targets."""
-    if x.dim() != 2 or y.dim() < 1 or len(x) != len(y):
-        raise ValueError(f"{name}: expected features (B, F) and B targets, got {tuple(x.shape)} and {tuple(y.shape)}")
-    x = x.detach().double()
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError(f"{name}: the features are not finite")
-    return x
-
-
-def checked_labels(name: str, y: Tensor, num_classes: int | None) -> int:
-    """The number of classes of labels ``(B,)``."""
-    if y.is_floating_point() or y.dim() != 1:
-        raise ValueError(f"{name}: expected class numbers (B,), got {y.dtype} {tuple(y.shape)}")
-    low, high = (int(y.min()), int(y.max())) if y.numel() else (0, 0)
-    if low < 0 or (num_classes is not None and high >= num_classes):
-        raise ValueError(
-            f"{name}: expected class numbers from 0 to {(num_classes or high + 1) - 1}, got {low} to {high}"
-        )
-    return high + 1 if num_classes is None else num_classes
