@@ -148,7 +148,7 @@ def _with_steps(layer: EGRU) -> Forward | None:
     forward = layer.forward
 
     def both(input: Any, state: Any = None, *, return_steps: bool = False) -> tuple[Any, Any]:
-        found = forward(input, state, return_steps=True)
+        found: tuple[Any, ...] = forward(input, state, return_steps=True)
         return found if return_steps else found[:2], found[2]
 
     return both

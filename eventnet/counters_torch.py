@@ -303,9 +303,9 @@ def in_turn(layer: nn.RNNBase) -> Forward | None:
 
 def _one(layer: nn.RNNBase, k: int) -> tuple[nn.Module, list[str]]:
     """A module like the k-th layer alone, without weights, and the names of those that it takes."""
-    kinds: dict[str, type[nn.RNNBase]] = {"GRU": nn.GRU, "LSTM": nn.LSTM}
+    kinds: dict[str, Any] = {"GRU": nn.GRU, "LSTM": nn.LSTM}
     options = {} if layer.mode in kinds else {"nonlinearity": layer.mode.removeprefix("RNN_").lower()}
-    one = kinds.get(layer.mode, nn.RNN)(
+    one: nn.RNNBase = kinds.get(layer.mode, nn.RNN)(
         layer.hidden_size * (1 + layer.bidirectional) if k else layer.input_size,
         layer.hidden_size,
         bias=layer.bias,

@@ -130,3 +130,10 @@ def test_examples_are_all_tested():
     """No example without a test."""
     tested = (Path(__file__)).read_text()
     assert all(f'"{path.stem}"' in tested for path in EXAMPLES.glob("*.py")), sys.argv
+
+
+def test_sparse_codes():
+    found = load("12_sparse_codes").main(quick=True)
+    assert found["right"] > found["right, at least"] - 0.03
+    assert found["missed"] == pytest.approx(found["missed, theory"], abs=0.015)
+    assert found["false matches"] == pytest.approx(found["false matches, theory"], abs=6e-5)
