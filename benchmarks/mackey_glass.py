@@ -1,12 +1,14 @@
-"""NeuroBench's chaotic forecasting, by its protocol and in its harness: EGRU, its dense twin and a linear floor.
+"""NeuroBench's chaotic forecasting, by its protocol and in its harness: EGRU, its dense twin, echo states and a linear floor.
 
     python benchmarks/mackey_glass.py [--repeats 10] [--save]
+    python benchmarks/mackey_glass.py --units echo --save    rows of other units are kept as they are
     python benchmarks/mackey_glass.py --quick
 
 Repeat r takes the Mackey-Glass series with tau = 17 from r / 2 Lyapunov times on, with seed r: ten Lyapunov times of 75 points
 for training, one point ahead, then a free forecast of the next ten, whose sMAPE counts. Settings were chosen, and in each run the
-epoch is, by the loss on the last fifth of the training points, which the gradient never sees. The operations are those
-that NeuroBench's harness counts in the forecast, per point.
+epoch is, by the loss on the last fifth of the training points, which the gradient never sees. Echo states (``resistive_echo.py``)
+choose their settings in each repeat, on training points too. The operations are those that NeuroBench's harness counts in the
+forecast, per point.
 
 The published baselines are of NeuroBench's own series files, which differ from ours in their last bits, so that they diverge
 after some Lyapunov times. Its script for the echo state network averages over tau from 17 to 30, tuned for each; that for the
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import accuracy
+import resistive_echo
 import torch
 from measure import ROOT, commit, machine
 from torch import Tensor, nn
@@ -39,7 +42,9 @@ from eventnet.training.run import recipe_of
 
 RESULT = Path(__file__).with_name("results") / "mackey_glass.json"
 RUNS = ROOT / "runs" / "mackey_glass"
-UNITS = ("egru", "gru")
+GATED = ("egru", "gru")
+UNITS = (*GATED, "echo")
+CONTENDERS = (*GATED, *resistive_echo.DEVICES, "linear")
 WINDOWS = (5, 10, 20, 50)  # of the linear floor, chosen on the validation points
 TRAINING, TEST = mackey_glass.TRAINING * mackey_glass.POINTS, mackey_glass.TEST * mackey_glass.POINTS
 VALIDATION = TRAINING // 5
@@ -182,6 +187,16 @@ def linear(repeat: int, tau: int) -> dict[str, Any]:
     return {"contender": "linear", "repeat": repeat, **found, **facts}
 
 
+def others(path: Path, facts: dict[str, Any], units: Sequence[str]) -> dict[str, Any]:
+    """Rows and recipes that the file has of other units; they must be of the same circumstances."""
+    new = {"linear", *(resistive_echo.DEVICES if "echo" in units else ()), *units}
+    old = json.loads(path.read_text()) if path.exists() else {"rows": [], "recipes": {}}
+    rows = [{"commit": old.get("commit"), **row} for row in old["rows"] if row["contender"] not in new]
+    if rows and (differs := [name for name in ("tau", "machine", "torch", "neurobench") if old[name] != facts[name]]):
+        sys.exit(f"{path}: its other rows are of another {', '.join(differs)}; run all units")
+    return {"rows": rows, "recipes": old["recipes"]}
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Mean and spread of the sMAPE, and what a forecast point costs, beside what is published."""
     head = ["model", "sMAPE", "repeats", "effective MACs", "dense", "parameters", "bytes", "inactive"]
@@ -220,27 +235,27 @@ def main() -> None:
         sys.exit("--quick only shows that it runs; nothing of it is worth saving")
     runs = args.runs or (RUNS.with_name("mackey_glass_quick") if args.quick else RUNS)
     torch.set_num_threads(1)
+    here = machine()
+    facts = {"tau": args.tau, "machine": here, "torch": torch.__version__, "neurobench": version}
+    before = others(RESULT, facts, args.units) if args.save else {"rows": [], "recipes": {}}
     started, rows = time.perf_counter(), []
     for repeat in range(2 if args.quick else args.repeats):
-        rows.append(linear(repeat, args.tau))
+        series = series_of(repeat, args.tau)
+        done = [linear(repeat, args.tau)]
+        done += resistive_echo.run(series, repeat, in_harness) if "echo" in args.units else []
         for unit in args.units:
-            recipe = recipe_for(unit, repeat, args.tau, args.quick)
-            rows.append(gated(recipe, runs / f"{unit}-{args.tau}-{repeat}", repeat))
-        print(json.dumps([{key: row[key] for key in ("contender", "smape", "macs")} for row in rows[-3:]]), flush=True)
-    rows.sort(key=lambda row: ("egru", "gru", "linear").index(row["contender"]))
-    here = machine()
+            if unit in GATED:
+                recipe = recipe_for(unit, repeat, args.tau, args.quick)
+                done.append(gated(recipe, runs / f"{unit}-{args.tau}-{repeat}", repeat))
+        print(json.dumps([{key: row[key] for key in ("contender", "smape", "macs")} for row in done]), flush=True)
+        rows += [{**row, "commit": commit()} for row in done]
+    rows = sorted([*before["rows"], *rows], key=lambda row: CONTENDERS.index(row["contender"]))
     print(f"\ntau {args.tau}, {here['cpu']}, one thread, PyTorch {torch.__version__}, neurobench {version}\n")
     print(table(rows))
     print(f"\nPublished: {SOURCE}. {time.perf_counter() - started:.0f} s.")
     if args.save:
-        facts = {
-            "tau": args.tau,
-            "machine": here,
-            "torch": torch.__version__,
-            "neurobench": version,
-            "commit": commit(),
-        }
-        recipes = {unit: recipe_for(unit, 0, args.tau, False).to_dict() for unit in args.units}
+        recipes = {unit: recipe_for(unit, 0, args.tau, False).to_dict() for unit in args.units if unit in GATED}
+        recipes = before["recipes"] | recipes
         accuracy.write(RESULT, {**facts, "published": PUBLISHED, "source": SOURCE, "recipes": recipes, "rows": rows})
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from eventnet.counters_torch import Fan, Rows, argument, laid_out, one_step, recurrent
+from eventnet.counters_torch import Fan, Rows, argument, columns, laid_out, one_step, product, recurrent
 from eventnet.counts import Counts, Forward, counter, kept, kept_of, total
 from eventnet.events import Events
+from eventnet.layers.dendrites import Segments
 from eventnet.layers.egru import EGRU, EGRUCell, EGRUState
 from eventnet.layers.egru_steps import EGRUSteps
 from eventnet.layers.lif import LIF
@@ -199,3 +201,18 @@ def _egru_cell(layer: EGRUCell, args: tuple[Any, ...], kwargs: dict[str, Any], o
     """One step of an ``EGRU`` layer."""
     state = argument(args, kwargs, 1, "state")
     return one_step(argument(args, kwargs, 0, "x"), output.y, None if state is None else state.y, layer)
+
+
+# ---- dendrites -------------------------------------------------------------------------------------------------------------
+
+
+@counter(Segments)
+def _segments(layer: Segments, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, dt: float) -> Counts:
+    """The products of the contexts, of which one that many samples share is there once; gates are applied element by element."""
+    context: Tensor = argument(args, kwargs, 0, "context")
+    weight = layer.weight.flatten(0, 1)
+    return dataclasses.replace(
+        product(context, weight),
+        steps=context.numel() // layer.context_features,
+        inputs=columns(weight, "weight").tally(context).active,
+    )

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from eventnet import EGRU, LI, LIF, EGRUCell, EGRUState, Events
 from eventnet.counting import Counts, count, counter, per_sample_of, total
 from eventnet.counts import COUNTERS
+from eventnet.layers.dendrites import ActiveDendrites
 
 DT = 1e-3
 MODULES = ("eventnet.counting", "eventnet.counts", "eventnet.counters", "eventnet.counters_torch", "eventnet.tally")
@@ -415,6 +416,34 @@ def test_convolutions_as_enumerated(name, spikes):
     assert found.dense == dense > effective > 0
     assert found.samples == found.steps == (shape[0] if len(shape) == len(layer.kernel_size) + 2 else 1)
     assert found.neurons * found.samples == layer(x).numel()
+
+
+class InContext(nn.Module):
+    """Two units' worth of tasks: the samples know theirs."""
+
+    def __init__(self, layer: ActiveDendrites, contexts: Tensor, shared: bool) -> None:
+        super().__init__()
+        self.layer, self.contexts, self.shared = layer, contexts, shared
+
+    def forward(self, x: Tensor) -> Tensor:
+        index = torch.arange(len(x)) % len(self.contexts)
+        return self.layer(x, (self.contexts, index) if self.shared else self.contexts[index])
+
+
+@pytest.mark.parametrize("density", [1.0, 0.5])
+@pytest.mark.parametrize("shared", [True, False])
+def test_segments_cost_what_their_contexts_meet(density, shared):
+    torch.manual_seed(0)
+    layer = ActiveDendrites(6, 5, 3, 8, density=density, segment_density=density)
+    contexts = torch.randn(2, 8) * (torch.rand(2, 8) < 0.7)
+    found = count(InContext(layer, contexts, shared), [torch.randn(7, 6)], dt=DT)
+    seen = contexts if shared else contexts[torch.arange(7) % 2]
+    assert layer.segments is not None
+    there = (layer.segments.weight != 0).long().sum((0, 1))
+    assert found["layer.segments"].synaptic_operations == int(((seen != 0).long() * there).sum())
+    assert found["layer.segments"].dense == len(seen) * 5 * 3 * 8
+    assert found["layer.linear"].synaptic_operations == 7 * 5 * round(6 * density)
+    assert found["layer.segments"].samples == found["layer.linear"].samples == 7
 
 
 def test_rows_of_an_embedding_are_read():
