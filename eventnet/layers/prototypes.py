@@ -1,0 +1,123 @@
+"""Which context is this? Mean inputs of the tasks so far, and the nearest of them.
+
+With task labels, the prototype of a task is the mean of its training inputs. Without, batches are told apart by a test: is the
+distance between a batch's mean and the nearest prototype one that batches of the same task have? For n samples behind the
+prototype, B in the batch and the batch's covariance S,
+
+    T = |mean - prototype|^2 / (tr(S) (1/B + 1/n)),    nu T ~ chi^2(nu),    nu = tr(S)^2 / tr(S^2)
+
+which asks for no inverse of S, of which B < C samples do not suffice. tr(S)^2 and tr(S^2) are estimated without bias for
+Gaussian inputs; the distribution is Box's approximation.
+
+Sources: Iyer et al., "Avoiding catastrophe" (2022; they use Hotelling's test with a pseudo-inverse); Box, "Some theorems on
+quadratic forms applied in the study of analysis of variance problems" (1954); Bai & Saranadasa, "Effect of high dimension: by an
+example of a two sample problem" (1996; the estimates).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Prototypes"]
+
+
+class Prototypes(nn.Module):
+    """Mean inputs of tasks: the contexts of ``ActiveDendrites``.
+
+    Args:
+        features: length C of an input.
+
+    ``contexts`` ``(N, C)`` and ``samples`` ``(N,)`` (behind each of them) are buffers, in the ``state_dict``.
+
+    Example:
+        >>> prototypes, left, right = Prototypes(2), torch.randn(50, 2) - 9, torch.randn(50, 2) + 9
+        >>> prototypes.add(left), prototypes.add(right)
+        (0, 1)
+        >>> prototypes.nearest(torch.tensor([[8.0, 9.5], [-7.0, -9.0]]))
+        tensor([1, 0])
+    """
+
+    contexts: Tensor
+    samples: Tensor
+
+    def __init__(
+        self, features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("contexts", torch.empty(0, features, device=device, dtype=dtype))
+        self.register_buffer("samples", torch.empty(0, device=device, dtype=torch.int64))
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    @torch.no_grad()
+    def add(self, x: Tensor) -> int:
+        """A new task with the mean of its inputs ``(B, C)`` as prototype; its number."""
+        self._check(x)
+        self.contexts = torch.cat([self.contexts, x.mean(0, keepdim=True).to(self.contexts)])
+        self.samples = torch.cat([self.samples, self.samples.new_tensor([len(x)])])
+        return len(self) - 1
+
+    @torch.no_grad()
+    def nearest(self, x: Tensor) -> Tensor:
+        """The number of the nearest prototype to each input, ``(B, C)`` to ``(B,)``."""
+        self._check(x)
+        if not len(self):
+            raise ValueError("Prototypes: there are none yet; add(x) makes one")
+        # |x - p|^2 without |x|^2, which is the same for all
+        return (self.contexts.square().sum(1) - 2 * x @ self.contexts.T).argmin(1)
+
+    @torch.no_grad()
+    def assign(self, x: Tensor, significance: float = 1e-6) -> int:
+        """The task of a batch ``(B, C)`` that comes from one, without its label; its prototype learns the batch.
+
+        A batch that has such a distance from the nearest prototype with a probability below ``significance`` starts a new
+        task: that is how often a task is split by chance, at each batch.
+        """
+        self._check(x)
+        if len(x) < 4:
+            raise ValueError(
+                f"Prototypes: expected a batch of at least 4 inputs to estimate their spread, got {len(x)}"
+            )
+        p = self.p_values(x)
+        if not len(p) or p.max() < significance:
+            return self.add(x)
+        task = int(p.argmax())
+        self.samples[task] += len(x)
+        self.contexts[task].lerp_(x.mean(0).to(self.contexts), len(x) / float(self.samples[task]))
+        return task
+
+    @torch.no_grad()
+    def p_values(self, x: Tensor) -> Tensor:
+        """Of each prototype, ``(N,)``: how probable so large a distance of the batch's mean is in that task."""
+        batch = len(x)
+        mean = x.mean(0)
+        trace, square = _spread(x - mean)
+        variance = trace * (1 / batch + 1 / self.samples)
+        distance = (mean - self.contexts).square().sum(1)
+        freedom = trace.square() / square
+        return torch.special.gammaincc((freedom / 2).expand_as(distance), freedom * distance / (2 * variance))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("contexts", "samples"):  # as many as were saved
+            saved = state_dict.get(prefix + name)
+            if saved is not None and saved.shape[1:] == getattr(self, name).shape[1:]:
+                setattr(self, name, getattr(self, name).new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 2 or x.shape[1] != self.contexts.shape[1] or not len(x):
+            raise ValueError(
+                f"Prototypes: expected inputs of shape (B, {self.contexts.shape[1]}), B >= 1, got {tuple(x.shape)}"
+            )
+
+
+def _spread(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """tr(S) and an estimate of tr(S^2) of the covariance, of rows less their mean."""
+    n = len(centred) - 1
+    gram = (centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred).double() / n
+    trace = gram.trace()
+    return trace, n**2 / ((n + 2) * (n - 1)) * (gram.square().sum() - trace.square() / n)

@@ -1,0 +1,88 @@
+"""Prototypes: means of tasks, the nearest one, and tasks told apart without labels as often as the test says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from eventnet.layers.prototypes import Prototypes
+
+FEATURES = 60
+
+
+def task(seed: int, samples: int = 4000) -> Tensor:
+    """Correlated, skewed inputs with a mean of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(12, FEATURES, generator=generator)
+    return (torch.randn(samples, 12, generator=generator).exp() @ mixing).relu()
+
+
+def test_prototype_is_the_mean_and_nearest_is_by_distance():
+    prototypes, inputs = Prototypes(FEATURES), [task(seed) for seed in range(3)]
+    assert [prototypes.add(x) for x in inputs] == [0, 1, 2]
+    torch.testing.assert_close(prototypes.contexts, torch.stack([x.mean(0) for x in inputs]))
+    x = torch.cat(inputs)
+    assert prototypes.nearest(x).equal(torch.cdist(x, prototypes.contexts).argmin(1))
+
+
+def test_tasks_are_found_without_labels():
+    prototypes, found = Prototypes(FEATURES), []
+    for seed in (0, 1, 2, 0):  # the first one comes again
+        found.append({prototypes.assign(batch) for batch in task(seed).split(100)})
+    assert found == [{0}, {1}, {2}, {0}]
+    assert prototypes.samples.tolist() == [8000, 4000, 4000]
+    torch.testing.assert_close(prototypes.contexts[1], task(1).mean(0))
+
+
+def test_p_values_are_uniform_for_batches_of_the_task():
+    """Within what a sample of 1000 Gaussian batches allows; the approximation is of the tail as well."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(8, FEATURES, generator=generator) * torch.linspace(0.1, 1, 8)[:, None]
+    values = []
+    for _ in range(1000):
+        prototypes = Prototypes(FEATURES)
+        prototypes.add(torch.randn(50, 8, generator=generator) @ mixing)
+        values.append(prototypes.p_values(torch.randn(40, 8, generator=generator) @ mixing))
+    p = torch.cat(values)
+    for share in (0.5, 0.1, 0.02):
+        assert (p < share).double().mean().item() == pytest.approx(
+            share, abs=0.02 + 3 * (share * (1 - share) / 1000) ** 0.5
+        )
+
+
+def test_spread_is_estimated_without_bias():
+    """tr(S) and tr(S^2), by fewer samples than features."""
+    from eventnet.layers.prototypes import _spread
+
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.linspace(0.2, 2, FEATURES).double()
+    trace, square = [], []
+    for _ in range(500):
+        x = torch.randn(20, FEATURES, generator=generator, dtype=torch.float64) * scale
+        found = _spread(x - x.mean(0))
+        trace.append(found[0])
+        square.append(found[1])
+    for estimates, true in ((trace, (scale**2).sum()), (square, (scale**4).sum())):
+        estimates = torch.stack(estimates)
+        assert abs(estimates.mean() - true) < 4 * estimates.std() / 500**0.5
+
+
+def test_state_dict_keeps_any_number():
+    prototypes, other = Prototypes(FEATURES), Prototypes(FEATURES)
+    for seed in range(3):
+        prototypes.add(task(seed))
+    other.load_state_dict(prototypes.state_dict())
+    assert len(other) == 3 and other.contexts.equal(prototypes.contexts) and other.samples.equal(prototypes.samples)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Prototypes(FEATURES + 1).load_state_dict(prototypes.state_dict())
+
+
+def test_what_cannot_be_is_refused():
+    prototypes = Prototypes(FEATURES)
+    with pytest.raises(ValueError, match="none yet"):
+        prototypes.nearest(torch.ones(2, FEATURES))
+    with pytest.raises(ValueError, match=rf"\(B, {FEATURES}\)"):
+        prototypes.add(torch.ones(2, FEATURES + 1))
+    with pytest.raises(ValueError, match="at least 4"):
+        prototypes.assign(torch.ones(3, FEATURES))
