@@ -15,6 +15,7 @@ from eventnet.events import Events
 from eventnet.layers.dendrites import Segments
 from eventnet.layers.egru import EGRU, EGRUCell, EGRUState
 from eventnet.layers.egru_steps import EGRUSteps
+from eventnet.layers.elm import ELM, ELMSteps
 from eventnet.layers.lif import LIF
 from eventnet.layers.readout import LI
 from eventnet.tally import InSteps, by_step, sent_and_met, tally
@@ -143,10 +144,8 @@ def lasting(events: Events, dt: float) -> Lasting:
 # ---- gated units -----------------------------------------------------------------------------------------------------------
 
 
-def _with_steps(layer: EGRU) -> Forward | None:
-    """A forward that also returns what the units did, where the output does not show it."""
-    if layer.num_layers == 1 and layer.trace_decay is None:
-        return None
+def _with_steps(layer: EGRU | ELM) -> Forward:
+    """A forward that also returns what the units did."""
     forward = layer.forward
 
     def both(input: Any, state: Any = None, *, return_steps: bool = False) -> tuple[Any, Any]:
@@ -156,7 +155,12 @@ def _with_steps(layer: EGRU) -> Forward | None:
     return both
 
 
-@counter(EGRU, more=_with_steps)
+def _hidden_from_outside(layer: EGRU) -> Forward | None:
+    """As ``_with_steps``, where the output does not show it."""
+    return _with_steps(layer) if layer.num_layers > 1 or layer.trace_decay is not None else None
+
+
+@counter(EGRU, more=_hidden_from_outside)
 def _egru(layer: EGRU, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, dt: float) -> Counts:
     """Inputs that are not zero (events of one unit in a step add up to one), and units that sent a value a step before."""
     (last, *_), steps = output
@@ -216,3 +220,43 @@ def _segments(layer: Segments, args: tuple[Any, ...], kwargs: dict[str, Any], ou
         steps=context.numel() // layer.context_features,
         inputs=columns(weight, "weight").tally(context).active,
     )
+
+
+@counter(ELM, more=_with_steps)
+def _elm(layer: ELM, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, dt: float) -> Counts:
+    """Inputs with their synapses, and the products of the MLP and of the readout; zeros in what they are given cost nothing.
+    A trace and a memory unit are a state each."""
+    steps: ELMSteps = output[1]
+    said: Tensor = output[0][0]
+    batch, times = steps.memory.shape[1], len(steps.memory)
+    before = torch.cat([steps.start[None], steps.memory[:-1]])
+    inward, back = layer.mlp_in.weight.split([layer.index.shape[0], layer.memory], 1)
+    synapses = kept("synapses", (layer.weight, layer.index), lambda: _listening(layer))
+    arrived = synapses.tally(steps.x)
+    met = synapses.met(arrived)
+    of_inputs = Counts(
+        synapses=synapses.synapses,
+        dense=layer.weight.numel() * batch * times,
+        weight_reads=met,
+        **{"multiply_accumulates" if arrived.graded else "accumulates": met},
+    )
+    parts = [of_inputs, product(steps.branch, inward, "inward"), product(before, back, "back")]
+    parts.append(product(steps.hidden, layer.mlp_out.weight, "forth"))
+    if layer.readout is not None:
+        parts.append(product(steps.memory, layer.readout.weight, "readout"))
+    return dataclasses.replace(
+        total(parts),
+        samples=batch,
+        steps=batch * times,
+        neurons=layer.memory,
+        inputs=arrived.active,
+        spikes=tally(said).active,
+        state_updates=(layer.memory + layer.tau_syn.numel()) * batch * times,
+    )
+
+
+def _listening(layer: ELM) -> Fan:
+    """The synapses of each input that are not zero."""
+    there = (layer.weight > 0).flatten().long()
+    each = torch.zeros(layer.in_features, dtype=torch.int64, device=there.device)
+    return Fan.of(each.index_add_(0, layer.index.flatten(), there))

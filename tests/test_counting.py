@@ -19,6 +19,7 @@ from eventnet import EGRU, LI, LIF, EGRUCell, EGRUState, Events
 from eventnet.counting import Counts, count, counter, per_sample_of, total
 from eventnet.counts import COUNTERS
 from eventnet.layers.dendrites import ActiveDendrites
+from eventnet.layers.elm import ELM
 
 DT = 1e-3
 MODULES = ("eventnet.counting", "eventnet.counts", "eventnet.counters", "eventnet.counters_torch", "eventnet.tally")
@@ -416,6 +417,38 @@ def test_convolutions_as_enumerated(name, spikes):
     assert found.dense == dense > effective > 0
     assert found.samples == found.steps == (shape[0] if len(shape) == len(layer.kernel_size) + 2 else 1)
     assert found.neurons * found.samples == layer(x).numel()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("outputs", [None, 2])
+@pytest.mark.parametrize("plain", [True, False])
+def test_an_elm_as_enumerated(version, outputs, plain):
+    torch.manual_seed(0)
+    layer = ELM(5, outputs, memory=3, branches=2, synapses=4, hidden=6, version=version, routing="random")
+    layer.weight.data[0, 1] = -0.5  # no synapse
+    layer.mlp_in.weight.data *= torch.rand(6, 5) < 0.8
+    layer.mlp_out.weight.data *= torch.rand(3, 6) < 0.8
+    x = (torch.rand(7, 2, 5) < 0.4).float() * (1.0 if plain else 0.5)
+    found = count(layer, [x], dt=DT)[""]
+    _, _, steps = layer(x, return_steps=True)
+    of_inputs, others = 0, 0
+    for t, b in itertools.product(range(7), range(2)):
+        for j, s in itertools.product(range(2), range(4)):
+            of_inputs += int(x[t, b, layer.index[j, s]] != 0 and layer.weight[j, s] > 0)
+        before = steps.memory[t - 1, b] if t else torch.zeros(3)
+        told = torch.cat([steps.branch[t, b], before])
+        others += sum(int(w != 0 and told[k] != 0) for row in layer.mlp_in.weight for k, w in enumerate(row))
+        others += sum(
+            int(w != 0 and steps.hidden[t, b, k] != 0) for row in layer.mlp_out.weight for k, w in enumerate(row)
+        )
+        others += 0 if outputs is None else 3 * outputs
+    assert (steps.hidden == 0).any() and (steps.hidden != 0).any()
+    assert (found.accumulates, found.multiply_accumulates) == (
+        (of_inputs, others) if plain else (0, of_inputs + others)
+    )
+    assert found.dense == 14 * (8 + 6 * 5 + 3 * 6 + 3 * (outputs or 0))
+    assert found.state_updates == 14 * (3 + (8 if version == 1 else 2))
+    assert (found.samples, found.steps, found.neurons) == (2, 14, 3)
 
 
 class InContext(nn.Module):

@@ -137,3 +137,12 @@ def test_sparse_codes():
     assert found["right"] > found["right, at least"] - 0.03
     assert found["missed"] == pytest.approx(found["missed, theory"], abs=0.015)
     assert found["false matches"] == pytest.approx(found["false matches, theory"], abs=6e-5)
+
+
+def test_active_dendrites():
+    found = load("13_active_dendrites").main(quick=True)
+    assert found["both"] > found["neither"] and min(found.values()) > 0.3
+
+
+def test_elm():
+    assert load("14_elm").main(quick=True) > 0.7

@@ -71,12 +71,12 @@ def splits() -> data.Splits:
 # ---- the network
 
 
-@pytest.mark.parametrize("unit", ["egru", "gru"])
+@pytest.mark.parametrize("unit", ["egru", "gru", "elm"])
 @pytest.mark.parametrize("readout", ["last", "mean", "each"])
 @pytest.mark.parametrize("embedding", [0, 6])
 def test_a_batch_is_its_samples_whatever_their_lengths(unit, readout, embedding):
-    recipe = SMALL.changed(unit=unit, readout=readout, embedding=embedding)
-    network, events = build(recipe, 4, 2).eval(), some_events()
+    recipe = SMALL.changed(unit=unit, hidden=SMALL.hidden[: 1 if unit == "elm" else None], readout=readout)
+    network, events = build(recipe.changed(embedding=embedding), 4, 2).eval(), some_events()
     together = network(events).scores
     for k, length in enumerate((5, 3, 4)):
         alone = network(events.sample(k)).scores
@@ -90,6 +90,24 @@ def test_scores_are_those_of_the_layer_and_a_linear_readout(readout):
     said, _ = network.hidden(events.to_dense(10e-3))
     heard = {"last": said[-1], "mean": said.mean(0), "each": said.transpose(0, 1)}[readout]
     torch.testing.assert_close(network(events).scores, network.readout(heard))
+
+
+def test_an_elm_is_the_layer_of_the_recipes_fields_and_is_counted():
+    form = {"branches": 3, "synapses": 2, "tau_mem": (5e-3, 0.2), "tau_syn": 8e-3}
+    network = build(SMALL.changed(unit="elm", hidden=(7,), **form), 4, 2)
+    assert network.hidden.index.shape == (3, 2) and network.hidden.readout is None
+    torch.testing.assert_close(network.hidden.tau_mem[[0, -1]], torch.tensor([5e-3, 0.2]))
+    torch.testing.assert_close(network.hidden.tau_syn, torch.full((3,), 8e-3))
+    assert network.hidden.step == SMALL.step
+    outcome, meter = network(some_events((5, 5))), network.meter()
+    meter.add(outcome)
+    dense = 3 * 2 + (3 + 7) * 14 + 14 * 7
+    assert meter.metrics()["dense_multiplications"] == pytest.approx(dense)
+    for wrong in ({"hidden": (7, 7)}, {"hidden": (7,), "memory": 10.0}):
+        with pytest.raises(RecipeError, match="unit: an elm is one layer without gates"):
+            SMALL.changed(unit="elm", **wrong)
+    with pytest.raises(RecipeError, match="tau_mem: expected shortest,longest"):
+        SMALL.changed(tau_mem=(0.2, 0.1))
 
 
 def test_tied_outputs_are_compared_with_the_embeddings():
@@ -188,7 +206,7 @@ def test_recipes_know_their_family():
         ({"tied": True}, "expected an embedding"),
         ({"unit": "lstm"}, "unknown value 'lstm'"),
         ({"activity_target": 1.5}, r"expected a number in \[0, 1\)"),
-        ({"tau_mem": 1.0}, "unknown field 'tau_mem'"),
+        ({"readout_tau_mem": 1.0}, "unknown field 'readout_tau_mem'"),
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(changes, error):
@@ -270,7 +288,7 @@ def test_by_command(capsys, tmp_path, monkeypatch):
     assert "active units" in printed.out and "multiplications" in printed.out
     assert cli.main(["evaluate", "run"]) == 0
     assert "active units" in capsys.readouterr().out
-    assert cli.main(["train", "vowels", *options[:-1], "other", "--tau-mem", "1"]) == 2
+    assert cli.main(["train", "vowels", *options[:-1], "other", "--readout-tau-mem", "1"]) == 2
     assert "no such option" in capsys.readouterr().err.lower()
 
 

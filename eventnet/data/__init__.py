@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from eventnet.data import digits, ecg, fsdd, idx, lines, mackey_glass, tactile, text, tonic_sets, ucr, yinyang
+from eventnet.data import adding, digits, ecg, fsdd, idx, lines, mackey_glass, tactile, text, tonic_sets, ucr, yinyang
 from eventnet.data.dataset import Drop, EventDataset, Splits, collate, stratified_split
 from eventnet.data.folders import simplified
 from eventnet.data.tonic_reader import TonicDataset
@@ -28,6 +28,7 @@ _LOADERS: dict[str, Callable[..., Splits]] = {
     "containers": functools.partial(tactile.load, "containers"),
     "ecg": ecg.load,
     "fsdd": fsdd.load,
+    "fsdd_adding": adding.load,
     "vowels": ucr.load,
     "characters": text.load,
     "mackey_glass": mackey_glass.load,

@@ -60,19 +60,24 @@ def _announce_reference(reason: str) -> None:
     warnings.warn(f"eventnet runs on its slow reference backend: {reason}", RuntimeWarning, stacklevel=2)
 
 
-def check_layer_input(name: str, events: Events, weight: Tensor) -> None:
-    """Types, shapes and devices of a layer's input, with errors that say what was expected."""
+def check_layer_input(name: str, events: Events, weight: Tensor, branched: bool = False) -> None:
+    """Types, shapes and devices of a layer's input, with errors that say what was expected.
+
+    ``branched``: the weight may be ``(in, branches, out)``, too.
+    """
     if not isinstance(events, Events):
         raise TypeError(
             f"{name}: expected eventnet.Events, got {type(events).__name__}; Events.from_dense takes rasters"
         )
-    if weight.dim() != 2:
-        raise ValueError(f"{name}: weight must be (in, out), got shape {tuple(weight.shape)}")
+    if weight.dim() != 2 and not (branched and weight.dim() == 3):
+        more = "; with dendritic branches (in, branches, out)" if branched else ""
+        raise ValueError(f"{name}: weight must be (in, out), got shape {tuple(weight.shape)}{more}")
     if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name}: weight must be float32 or float64, got {weight.dtype}")
     if events.num_units != weight.shape[0]:
         raise ValueError(
-            f"{name}: events have {events.num_units} units but weight is (in, out) = {tuple(weight.shape)}; "
+            f"{name}: events have {events.num_units} units but weight is "
+            f"{'(in, out)' if weight.dim() == 2 else '(in, branches, out)'} = {tuple(weight.shape)}; "
             f"in must be {events.num_units}"
         )
     if events.device != weight.device:
@@ -87,6 +92,8 @@ def lif(events: Events, layer: Layer, backend: str, max_spikes: int, final: bool
     if choose(backend, weight.device) == "reference":
         run = lif_reference(_packed(events), layer, max_spikes)
         return run._replace(times=run.times.to(events.dtype), exact=run.times.detach())
+    if layer.branches is not None:
+        return _branched(events, layer, max_spikes, final)
     from eventnet.kernels.ops import lif_cpu, lif_each_cpu
 
     if final or each_has_its_own(layer):
@@ -95,13 +102,28 @@ def lif(events: Events, layer: Layer, backend: str, max_spikes: int, final: bool
 
 
 def delayed(events: Events, delay: Tensor | None) -> Events:
-    """Events at their arrivals, for one delay per source ``(in, 1)`` or one for all; differentiable."""
+    """Events at their arrivals, for one delay per source ``(in, 1)`` or ``(in, 1, 1)``, or one for all; differentiable."""
     if delay is None:
         return events
     late = delay.to(events.dtype)
     return events.retime(
-        events.times + (late.reshape(()) if late.numel() == 1 else late[events.units.to(torch.int64), 0])
+        events.times + (late.reshape(()) if late.numel() == 1 else late.reshape(-1)[events.units.to(torch.int64)])
     )
+
+
+def _branched(events: Events, layer: Layer, max_spikes: int, final: bool) -> Run:
+    """``lif`` by the compiled kernels, for neurons with dendritic branches."""
+    if layer.branches == 1:  # one branch is none
+        run = lif(events, layer.unbranched(), "cpu", max_spikes, final)
+        return run if run.current is None else run._replace(current=run.current[:, None])
+    lacking = [*each_has_its_own(layer), *(["return_state"] if final else [])]
+    if lacking:
+        raise NotImplementedError(
+            f"lif: the compiled kernel of dendritic branches has no {', no '.join(lacking)}; backend='reference' has all of it"
+        )
+    from eventnet.kernels.ops_branches import lif_branches_cpu
+
+    return lif_branches_cpu(_packed(delayed(events, layer.synapses.delay)), layer, max_spikes)
 
 
 def each_has_its_own(layer: Layer) -> list[str]:
@@ -109,7 +131,7 @@ def each_has_its_own(layer: Layer) -> list[str]:
     extras = [name for name in ("refractory", "initial_voltage", "initial_current") if name in layer.options()]
     missing = ["a state"] if layer.held is not None else extras
     given = {"delay": layer.synapses.delay, "recurrent_delay": layer.recurrent and layer.recurrent.delay}
-    shared = {name: delay is None or delay.shape[1] == 1 for name, delay in given.items()}
+    shared = {name: delay is None or delay.shape[1:].numel() == 1 for name, delay in given.items()}
     return missing + [f"{name} per synapse or per target" for name in given if not shared[name]]
 
 

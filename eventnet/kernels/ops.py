@@ -212,8 +212,7 @@ def _li_integral_backward(grad: Tensor, *args: Any) -> Any:
 # ---- shapes, for tracing --------------------------------------------------------------------------------------------
 
 
-@torch.library.register_fake(LIF)
-def _(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+def _fake_lif(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     spikes = torch.library.get_ctx().new_dynamic_size()
     exact = times.new_empty(spikes, dtype=torch.float64)
     return (
@@ -258,7 +257,7 @@ def _fake_gradients(first: int, last: int) -> Any:
     def fake(*args: Any) -> tuple[Tensor, ...]:
         times, _, _, values, _, weight = args[first : first + 6]
         inputs = args[last]
-        sums = weight.new_empty((ROWS, weight.shape[1]), dtype=torch.float64)
+        sums = weight.new_empty((ROWS, weight.shape[-1]), dtype=torch.float64)
         events = times.shape[0] if inputs else 0
         grad_times = times.new_empty(events, dtype=torch.float64)
         grad_values = times.new_empty(events if values is not None else 0, dtype=torch.float64)
@@ -269,7 +268,8 @@ def _fake_gradients(first: int, last: int) -> Any:
 
 def _fake_lif_gradients(*args: Any) -> tuple[Tensor, ...]:
     back = args[-5]
-    own = args[10].new_empty((0, 0)) if back is None else torch.empty_like(back, memory_format=torch.contiguous_format)
+    none = (0,) * args[10].dim()
+    own = args[10].new_empty(none) if back is None else torch.empty_like(back, memory_format=torch.contiguous_format)
     return (*_fake_gradients(5, -2)(*args), own)
 
 
@@ -281,6 +281,7 @@ def _fake_each_gradients(*args: Any) -> tuple[Tensor, ...]:
     return (*sums, *(weight.new_empty(shape) for shape in (weight.shape, weight.shape, (own, num), (own, num))))
 
 
+torch.library.register_fake(LIF, _fake_lif)
 torch.library.register_fake(LIF + "_backward", _fake_lif_gradients)
 torch.library.register_fake(LIF_EACH + "_backward", _fake_each_gradients)
 torch.library.register_fake(LI_MAX + "_backward", _fake_gradients(4, -2))
@@ -358,8 +359,13 @@ def _wanted(ctx: Any) -> tuple[bool, bool]:
     return need[0] or need[3], need[6] or need[7]
 
 
-def _gradients(ctx: Any, tensors: Any, found: Sequence[Tensor], spiking: bool) -> tuple[Tensor | None, ...]:
-    """Gradients of the packed events, the weight and the parameters, None where none is needed."""
+def _gradients(
+    ctx: Any, tensors: Any, found: Sequence[Tensor], spiking: bool, tau_syn: Tensor | None = None
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the packed events, the weight and the parameters, None where none is needed.
+
+    ``tau_syn``: its gradient, where it is not among the sums per neuron.
+    """
     weight, sums, times, values = found
     need = ctx.needs_input_grad
     own: list[Tensor | None] = [None] * 5
@@ -371,7 +377,7 @@ def _gradients(ctx: Any, tensors: Any, found: Sequence[Tensor], spiking: bool) -
             after, fallen = sums[AFTER], sums[AFTER_TAU] * (threshold - reset).to(sums.dtype)
         own = [
             sums[TAU_MEM] + restless * sums[START_TAU] * (reset - bias).to(sums.dtype) - fallen,
-            sums[TAU_SYN],
+            sums[TAU_SYN] if tau_syn is None else tau_syn,
             -sums[BEFORE] if spiking else torch.zeros_like(sums[0]),
             after + restless * sums[START],
             sums[BEFORE] - sums[AFTER] - restless * sums[START],

@@ -26,7 +26,10 @@ class Packed(NamedTuple):
 
 
 class Neuron(NamedTuple):
-    """Parameters of ``N`` current-based leaky integrate-and-fire neurons, each one number for all or ``(N,)``."""
+    """Parameters of ``N`` current-based leaky integrate-and-fire neurons, each one number for all or ``(N,)``.
+
+    Of neurons with ``K`` dendritic branches ``tau_syn`` is ``(K, 1)`` or ``(K, N)``.
+    """
 
     tau_mem: Tensor
     tau_syn: Tensor
@@ -43,8 +46,8 @@ class Neuron(NamedTuple):
         return self.tau_mem.numel() == 1 and self.tau_syn.numel() == 1
 
     def expand(self, num: int) -> Neuron:
-        """The same with every parameter as ``(num,)``."""
-        return Neuron(*(p.reshape(-1).expand(num) for p in self))
+        """The same with every parameter as ``(num,)``, or ``(K, num)``."""
+        return Neuron(*(p.expand(*p.shape[:-1], num) for p in self))
 
     def to(self, dtype: torch.dtype) -> Neuron:
         """The same in another dtype."""
@@ -120,26 +123,6 @@ def first_crossing(v: Tensor, i: Tensor, horizon: Tensor, neuron: Neuron) -> Ten
         return torch.full_like(best, torch.inf).index_put((hit,), high)
 
 
-def polish(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
-    """Newton steps at a crossing: they make ``s`` differentiable (two steps: to second order) in everything it depends on."""
-    for _ in range(2):
-        at, current = flow(v, i, s, neuron)
-        s = s - (at - neuron.threshold) / slope(at, current, neuron)
-    return s
-
-
-def floored(s: Tensor, now: Tensor, v: Tensor, i: Tensor, neuron: Neuron, floor: float) -> Tensor:
-    """The wait ``s`` from ``now`` to a crossing, its gradient that of a slope not below ``floor``: ``dt = -dV / max(V', floor)``.
-
-    dV is that of the voltage above the threshold at one time, whatever moves ``now``; a steeper crossing keeps its gradient.
-    """
-    wait = s.detach() - (now - now.detach())
-    at, current = flow(v, i, wait, neuron)
-    steep = slope(at, current, neuron).detach()
-    above = at - neuron.threshold
-    return torch.where(steep < floor, wait - (above - above.detach()) / floor, s)
-
-
 def polish_peak(s: Tensor, v: Tensor, i: Tensor, neuron: Neuron) -> Tensor:
     """Newton steps where the slope vanishes: they make the time of a peak differentiable. (To first order its height
     does not need that.)"""
@@ -182,7 +165,7 @@ def _begin(
 
 def padded(rows: Tensor) -> Tensor:
     """With a last row of zeros for unit -1, so that padding adds nothing whatever the rows hold."""
-    return torch.nn.functional.pad(rows, (0, 0, 0, 1))
+    return torch.cat([rows, rows.new_zeros((1, *rows.shape[1:]))])
 
 
 def graph(inputs: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""The network that a gated recipe describes: event-based gated layers, or dense ones in their place, and a linear readout."""
+"""The network that a gated recipe describes: layers that go step by step, event-based, dense or dendritic, and a readout."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from eventnet import EGRU, Events, constrain_, losses
 from eventnet.counters_torch import product
 from eventnet.counting import Counts, counter, total
 from eventnet.layers.egru_steps import within
+from eventnet.layers.elm import ELM
 from eventnet.training.errors import DataError, RecipeError
 from eventnet.training.meter import GatedMeter
 from eventnet.training.network import Heard, Network, Outcome
@@ -146,7 +147,8 @@ class GatedNetwork(Network):
 
     def layers(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, tuple[Heard, ...]]:
         """What the last layer says of inputs ``(T, B, N)``, ``(T, B, H)``, and what each one heard and did."""
-        packed = bool((lengths < len(x)).any())
+        # an ELM may go on after the end of a sample, where nobody listens
+        packed = bool((lengths < len(x)).any()) and not isinstance(self.hidden, ELM)
         flow: Any = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False) if packed else x
         first = (flow.data if packed else flow).detach()
         positions = int(lengths.sum())
@@ -159,7 +161,7 @@ class GatedNetwork(Network):
             not_zero = [int(first.count_nonzero()), *(positions * size for size in self.recipe.hidden[:-1])]
         sizes = (x.shape[-1], *self.recipe.hidden)
         heard = tuple(
-            Heard(positions, size, some, hidden, did)
+            Heard(positions, size, some, hidden, did, *weights_of(self.hidden, hidden))
             for size, hidden, some, did in zip(sizes[:-1], sizes[1:], not_zero, steps, strict=True)
         )
         said: Tensor = pad_packed_sequence(flow)[0] if packed else flow
@@ -220,10 +222,30 @@ def _tied(layer: TiedOutput, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     return total([outputs, product(x, weight)])
 
 
-def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.RNNBase:
-    """The recipe's layers: event-based or dense."""
+def weights_of(layers: nn.RNNBase | ELM, hidden: int) -> tuple[float, float]:
+    """Of a layer of so many units, the weights that an input meets on average, and all others."""
+    if isinstance(layers, ELM):
+        inward = layers.mlp_in.weight.numel() + layers.mlp_out.weight.numel()
+        return layers.weight.numel() / layers.in_features, float(inward)
+    return 3.0 * hidden, 3.0 * hidden * hidden
+
+
+def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.RNNBase | ELM:
+    """The recipe's layers: event-based, dense or dendritic."""
     size, num_layers = recipe.hidden[0], len(recipe.hidden)
     dropout = recipe.dropout if num_layers > 1 else 0.0
+    if recipe.unit == "elm":
+        return ELM(
+            inputs,
+            None,
+            memory=size,
+            branches=recipe.branches or None,
+            synapses=recipe.synapses or None,
+            tau_mem=(recipe.tau_mem[0], recipe.tau_mem[1]),
+            tau_syn=recipe.tau_syn,
+            step=recipe.step,
+            backend=recipe.backend,
+        )
     if recipe.unit == "gru":
         return nn.GRU(inputs, size, num_layers, dropout=dropout)
     return EGRU(

@@ -106,13 +106,12 @@ class GatedMeter:
         """One batch."""
         for total, heard in zip(self._counts, outcome.heard, strict=True):
             positions, hidden = heard.positions, heard.hidden
-            own = 3.0 * hidden * hidden  # recurrent weights
-            self._multiplications += 3.0 * hidden * heard.not_zero
-            self._dense += 3.0 * hidden * heard.inputs * positions + own * positions
+            self._multiplications += heard.met * heard.not_zero
+            self._dense += (heard.met * heard.inputs + heard.own) * positions
             if heard.steps is None:
                 total += positions
                 self._needed += hidden * positions
-                self._multiplications += own * positions
+                self._multiplications += heard.own * positions
             else:
                 did = heard.steps.activity()
                 total += did.events

@@ -15,13 +15,16 @@ __all__ = ["Heard", "Network", "Outcome"]
 
 
 class Heard(NamedTuple):
-    """What a gated layer heard: so many inputs in so many positions, the steps of all samples; and what its units did."""
+    """What a layer heard: so many inputs in so many positions, the steps of all samples; what its units did; and the weights that
+    an input meets, and that a step needs besides."""
 
     positions: int
     inputs: int
     not_zero: int  # of all inputs in all positions
     hidden: int
     steps: EGRUSteps | None  # None for dense units
+    met: float
+    own: float
 
 
 class Outcome(NamedTuple):

@@ -277,7 +277,9 @@ class GatedRecipe(Recipe):
         choices=("last", "mean", "each"),
     )
     unit: str = setting(
-        "egru", "kind of the layers: event-based, or their dense twin torch.nn.GRU", choices=("egru", "gru")
+        "egru",
+        "kind of the layers: event-based gated units, their dense twin torch.nn.GRU, or one dendritic layer (ELM)",
+        choices=("egru", "gru", "elm"),
     )
     step: float = setting(1e-3, "length of a step; data that comes in steps has its own", "s", "> 0")
     embedding: int = setting(
@@ -310,6 +312,14 @@ class GatedRecipe(Recipe):
     drop_connect: float = setting(
         0.0, "of an egru: share of the recurrent weights left out of a batch, in training", bound="in [0, 1)"
     )
+    branches: int = setting(0, "of an elm: branches of the dendrite; 0: one for each input", bound=">= 0")
+    synapses: int = setting(
+        0, "of an elm: synapses of each branch; 0: just enough for each input to have one", bound=">= 0"
+    )
+    tau_syn: float = setting(5e-3, "of an elm: time constant of the traces", "s", "> 0")
+    tau_mem: tuple[float, ...] = setting(
+        (1e-3, 0.15), "of an elm: the shortest and the longest time constant of its memory", "s", "> 0"
+    )
     dropout: float = setting(
         0.0, "share of what a layer says that the next one, or the outputs, do not hear, in training", bound="in [0, 1)"
     )
@@ -336,5 +346,14 @@ class GatedRecipe(Recipe):
                 raise RecipeError(
                     f"{name}: expected readout=each and no embedding, got readout={self.readout}, embedding={self.embedding}"
                 )
+        if len(self.tau_mem) != 2 or self.tau_mem[0] > self.tau_mem[1]:
+            raise RecipeError(
+                f"tau_mem: expected shortest,longest (s), such as 0.001,0.15, got {','.join(f'{x:g}' for x in self.tau_mem)}"
+            )
+        if self.unit == "elm" and (len(self.hidden) > 1 or self.memory):
+            raise RecipeError(
+                f"unit: an elm is one layer without gates; expected one number in hidden and memory=0, got "
+                f"{','.join(map(str, self.hidden))} and {self.memory:g}"
+            )
         if self.tied and not self.embedding:
             raise RecipeError("tied: expected an embedding to share the weight of, such as embedding=64, got none")

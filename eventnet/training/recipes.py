@@ -252,6 +252,26 @@ _FORECAST = GatedRecipe(
     best="loss",
 )
 
+# A GRU of as many parameters: --unit gru --hidden 43.
+_ADDING = GatedRecipe(
+    name="fsdd_adding",
+    summary="two spoken digits one after the other, how much do they make together? A layer of dendritic neurons (ELM)",
+    data="fsdd_adding",
+    data_options={"channels": 140, "duration": 0.8},
+    unit="elm",
+    hidden=(60,),
+    branches=70,
+    synapses=4,
+    step=10e-3,
+    tau_syn=10e-3,
+    tau_mem=(10e-3, 0.5),
+    readout="mean",
+    learning_rate=4e-3,
+    learning_rate_decay=0.93,
+    batch_size=32,
+    epochs=20,
+)
+
 _ALL = (
     _DIGITS,
     _YINYANG,
@@ -302,6 +322,7 @@ _ALL = (
         "fsdd_chip",
         "spoken digits, recurrent, learnt delays on all synapses that a chip's buffers hold in steps of 1 ms",
     ),
+    _ADDING,
     _SPEECH,
     _RECURRENT_SPEECH,
     _SPEECH.changed(data="ssc", hidden=(512,), epochs=50).renamed(

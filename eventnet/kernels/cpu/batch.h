@@ -69,22 +69,23 @@ struct Parameter {
     double operator[](int n) const { return data[shared ? 0 : n]; }
 };
 
-// A weight matrix (in, N), its columns padded to whole vectors.
+// A weight matrix (in, N), its columns padded to whole vectors; or (in, each, N): a unit's rows follow each other.
 template <class T>
 class Rows {
 public:
-    Rows(const T* weight, int inputs, int n) : columns_((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), data_(weight) {
+    Rows(const T* weight, int inputs, int n, int each = 1)
+        : columns_((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), stride_(each * columns_), data_(weight) {
         if (columns_ == size_t(n)) return;
-        padded_.assign(inputs * columns_, T(0));
-        for (int j = 0; j < inputs; ++j) std::copy_n(weight + static_cast<size_t>(j) * n, n, &padded_[j * columns_]);
+        padded_.assign(inputs * stride_, T(0));
+        for (int j = 0; j < inputs * each; ++j) std::copy_n(weight + static_cast<size_t>(j) * n, n, &padded_[j * columns_]);
         data_ = padded_.data();
     }
     Rows(const Rows&) = delete;
 
-    const T* operator[](int unit) const { return data_ + unit * columns_; }
+    const T* operator[](int unit) const { return data_ + unit * stride_; }
 
 private:
-    const size_t columns_;
+    const size_t columns_, stride_;
     Array<T> padded_;
     const T* data_;
 };
@@ -96,7 +97,7 @@ struct Recurrent {
     Parameter<T> delay;
     double shortest = INFINITY;
 
-    Recurrent(const T* w, int n, Parameter<T> delays) : weight(w, n, n), delay(delays) {
+    Recurrent(const T* w, int n, Parameter<T> delays, int branches = 1) : weight(w, n, n, branches), delay(delays) {
         for (int m = 0; m < n; ++m) shortest = std::min(shortest, double(delay[m]));
     }
 };
@@ -113,10 +114,11 @@ struct Layer {
     const Rows<T> row;  // of the weights
 
     Layer(const T* w, int inputs, int n, Parameter<T> tau_mem, Parameter<T> tau_syn, Parameter<T> threshold,
-          Parameter<T> reset, Parameter<T> bias)
+          Parameter<T> reset, Parameter<T> bias, int branches = 1)
         : num(n), columns((n + kLanes<T> - 1) / kLanes<T> * kLanes<T>), shared(tau_mem.shared && tau_syn.shared),
           p(columns, 1), q(columns, 1),
-          gap(columns, T(1e30)), rise(columns, 0), start(columns, 0), k_peak(columns, 1), s_peak(columns, 1), row(w, inputs, n) {
+          gap(columns, T(1e30)), rise(columns, 0), start(columns, 0), k_peak(columns, 1), s_peak(columns, 1),
+          row(w, inputs, n, branches) {
         neurons.reserve(n);
         for (int i = 0; i < n; ++i) {
             const double tm = tau_mem[i], ts = tau_syn[i];

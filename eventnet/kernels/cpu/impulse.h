@@ -125,6 +125,13 @@ struct Spikes {
     double slope_floor;             // volts per second
 };
 
+// What comes back to one of the neurons' further branches: a layer with the time constants of these.
+template <class T>
+struct FurtherBranch {
+    const Layer<T>* layer;
+    const Recurrent<T>* recurrent;
+};
+
 // tm V' just before a spike, by which its gradient is divided; not below the floor.
 template <class T>
 double rise_before(const Neuron& neuron, double current, double slope_floor) {
@@ -135,7 +142,8 @@ double rise_before(const Neuron& neuron, double current, double slope_floor) {
 
 // Turns grads = dL/d(spike times) into impulses, and adds to the sums of parameters other than weight and time constants.
 template <class T>
-Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const Spikes<T>& spikes, Reals grads, double* sums, int threads) {
+Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const Spikes<T>& spikes, Reals grads, double* sums, int threads,
+                            const std::vector<FurtherBranch<T>>& further = {}) {
     const double *const times = spikes.times, *const currents = spikes.currents;
     const int32_t* const units = spikes.units;
     const int64_t* const offsets = spikes.offsets;
@@ -148,7 +156,8 @@ Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const Spikes<T>& s
         mine.assign(kSums * num, 0.0);
         std::vector<double> v(num), a(num), later(num), fade, wait, back;
         std::vector<int64_t> order;  // spikes by their arrivals, the last one first
-        Costates<T> costates(layer);
+        std::vector<Costates<T>> costates{Costates<T>(layer)};  // of each branch
+        for (const FurtherBranch<T>& branch : further) costates.emplace_back(*branch.layer);
         for (int b = int64_t(batch) * part / threads; b < int64_t(batch) * (part + 1) / threads; ++b) {
             const int64_t first = offsets[b];
             int64_t last = offsets[b + 1];
@@ -171,13 +180,16 @@ Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const Spikes<T>& s
                 for (int64_t k = last; k-- > first;)
                     if (arrival(k) < spikes.duration[b]) order.push_back(k);
                 std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) { return arrival(x) > arrival(y); });
-                costates.start(spikes.duration[b]);
+                for (Costates<T>& branch : costates) branch.start(spikes.duration[b]);
             }
             for (int64_t k = last; k-- > first;) {
                 const int n = units[k];
                 for (; next < order.size() && arrival(order[next]) >= times[k]; ++next) {
                     const int64_t sent = order[next];
-                    back[sent - first] = costates.pull(spikes.recurrent->weight[units[sent]], arrival(sent));
+                    double pull = costates[0].pull(spikes.recurrent->weight[units[sent]], arrival(sent));
+                    for (size_t i = 0; i < further.size(); ++i)
+                        pull += costates[i + 1].pull(further[i].recurrent->weight[units[sent]], arrival(sent));
+                    back[sent - first] = pull;
                     mine[kDelay * num + units[sent]] += back[sent - first];
                 }
                 const Neuron& neuron = layer.neurons[n];
@@ -192,7 +204,8 @@ Impulses impulses_of_spikes(const Layer<T>& layer, int batch, const Spikes<T>& s
                 v[n] += size;
                 mine[kBefore * num + n] += v[n];
                 impulses.sizes[k] = size;
-                if (spikes.recurrent) costates.add(n, times[k], size);
+                if (!spikes.recurrent) continue;
+                for (Costates<T>& branch : costates) branch.add(n, times[k], size);
             }
             for (size_t n = 0; n < num; ++n)
                 if (layer.restless(n) && v[n] != 0) add_start(layer, n, v[n], a[n], later[n], mine.data());

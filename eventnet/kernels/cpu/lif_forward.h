@@ -22,6 +22,18 @@ struct Spike {
 
 inline bool earlier(const Spike& a, const Spike& b) { return a.time != b.time ? a.time < b.time : a.unit < b.unit; }
 
+// Those of each sample, sorted, of those of each of its groups of neurons.
+inline std::vector<std::vector<Spike>> merged(std::vector<std::vector<Spike>> found, int groups) {
+    if (groups == 1) return found;
+    std::vector<std::vector<Spike>> all(found.size() / groups);
+    for (size_t i = 0; i < found.size(); ++i) {
+        auto& sample = all[i / groups];
+        const auto middle = sample.insert(sample.end(), found[i].begin(), found[i].end());
+        std::inplace_merge(sample.begin(), middle, sample.end(), earlier);
+    }
+    return all;
+}
+
 // What reaches all neurons at once: size * row is added to their currents.
 template <class T>
 struct Drive {
@@ -183,14 +195,7 @@ public:
             for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b)
                 worker.sample(b, found[static_cast<size_t>(b) * parts.groups() + group]);
         });
-        if (parts.groups() == 1) return found;
-        std::vector<std::vector<Spike>> merged(batch_.size);
-        for (size_t i = 0; i < found.size(); ++i) {
-            auto& all = merged[i / parts.groups()];
-            const auto middle = all.insert(all.end(), found[i].begin(), found[i].end());
-            std::inplace_merge(all.begin(), middle, all.end(), earlier);
-        }
-        return merged;
+        return merged(std::move(found), parts.groups());
     }
 
 private:

@@ -10,11 +10,13 @@
 
 #include "adjoint_each.h"
 #include "adjoint_shared.h"
+#include "branches_forward.h"
 #include "chip.h"
 #include "chip_adjoint.h"
 #include "delayed_adjoint.h"
 #include "delayed_forward.h"
 #include "egru.h"
+#include "elm.h"
 #include "li_integral.h"
 #include "li_max.h"
 #include "lif_forward.h"
@@ -79,22 +81,14 @@ Parameter<T> as(const In<T>& x) {
 }
 
 template <class T>
-std::unique_ptr<const Recurrent<T>> connections(const nb::object& weight, const nb::object& delay, int num) {
+std::unique_ptr<const Recurrent<T>> connections(const nb::object& weight, const nb::object& delay, int num, int branches = 1) {
     if (weight.is_none()) return nullptr;
-    return std::make_unique<Recurrent<T>>(nb::cast<In<T>>(weight).data(), num, as(nb::cast<In<T>>(delay)));
+    return std::make_unique<Recurrent<T>>(nb::cast<In<T>>(weight).data(), num, as(nb::cast<In<T>>(delay)), branches);
 }
 
-template <class T>
-nb::tuple lif(EVENTNET_COMMON, nb::object recurrent_weight, nb::object recurrent_delay, int64_t max_spikes, int threads) {
-    EVENTNET_BATCH_AND_LAYER;
-    const auto recurrent = connections<T>(recurrent_weight, recurrent_delay, layer.num);
-    const size_t batch_size = batch.size;
-    std::vector<std::vector<Spike>> spikes(batch_size);
-    if (layer.num > 0) {
-        nb::gil_scoped_release release;
-        spikes = layer.shared ? LifForward<T, true>(batch, layer, max_spikes, recurrent.get()).run(threads)
-                        : LifForward<T, false>(batch, layer, max_spikes, recurrent.get()).run(threads);
-    }
+// Times, units, offsets and currents.
+nb::tuple told(const std::vector<std::vector<Spike>>& spikes) {
+    const size_t batch_size = spikes.size();
     Out<int64_t> out_offsets = make<int64_t>({batch_size + 1});
     for (size_t b = 0; b < batch_size; ++b) out_offsets.data()[b + 1] = out_offsets.data()[b] + int64_t(spikes[b].size());
     const size_t total = out_offsets.data()[batch_size];
@@ -108,6 +102,20 @@ nb::tuple lif(EVENTNET_COMMON, nb::object recurrent_weight, nb::object recurrent
             currents.data()[k++] = spike.current;
         }
     return nb::make_tuple(out_times, out_units, out_offsets, currents);
+}
+
+template <class T>
+nb::tuple lif(EVENTNET_COMMON, nb::object recurrent_weight, nb::object recurrent_delay, int64_t max_spikes, int threads) {
+    EVENTNET_BATCH_AND_LAYER;
+    const auto recurrent = connections<T>(recurrent_weight, recurrent_delay, layer.num);
+    const size_t batch_size = batch.size;
+    std::vector<std::vector<Spike>> spikes(batch_size);
+    if (layer.num > 0) {
+        nb::gil_scoped_release release;
+        spikes = layer.shared ? LifForward<T, true>(batch, layer, max_spikes, recurrent.get()).run(threads)
+                        : LifForward<T, false>(batch, layer, max_spikes, recurrent.get()).run(threads);
+    }
+    return told(spikes);
 }
 
 // The gradients that a backward kernel fills and Python gets.
@@ -177,6 +185,103 @@ nb::tuple lif_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb::object 
         }
     }
     return nb::make_tuple(arrays.weight, arrays.sums, arrays.times, arrays.values, grad_recurrent);
+}
+
+// Neurons with K dendritic branches: weight (in, K, N), tau_syn (K, N) or (K, 1), recurrent weight (N, K, N).
+template <class T>
+nb::tuple lif_branches(EVENTNET_COMMON, nb::object recurrent_weight, nb::object recurrent_delay, int64_t max_spikes, int threads) {
+    const int inputs = int(weight.shape(0)), count = int(weight.shape(1)), num = int(weight.shape(2));
+    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);
+    const Batch<T> batch{reals(times),    units.data(),         values.is_none() ? nullptr : sizes.data(), offsets.data(),
+                         reals(duration), int(duration.size()), inputs};
+    const Branches<T> branches(weight.data(), inputs, num, count, as(tau_mem), tau_syn.data(), tau_syn.shape(1) == 1, as(threshold),
+                               as(reset), as(bias));
+    const auto recurrent = connections<T>(recurrent_weight, recurrent_delay, num, count);
+    std::vector<std::vector<Spike>> spikes(batch.size);
+    if (num > 0) {
+        nb::gil_scoped_release release;
+        spikes = branches.shared ? BranchForward<T, true>(batch, branches, max_spikes, recurrent.get()).run(threads)
+                                 : BranchForward<T, false>(batch, branches, max_spikes, recurrent.get()).run(threads);
+    }
+    return told(spikes);
+}
+
+// Each branch of the weights (in, K, N) as a layer (in, N) of its own: given the impulses, their gradients are those of any layer.
+template <class T>
+struct BranchLayers {
+    std::vector<Array<T>> weights;
+    std::vector<std::unique_ptr<const Layer<T>>> layers;
+
+    BranchLayers(const In<T>& weight, const In<T>& tau_mem, const In<T>& tau_syn, const In<T>& threshold, const In<T>& reset,
+                 const In<T>& bias) {
+        const size_t inputs = weight.shape(0), count = weight.shape(1), num = weight.shape(2);
+        const bool common = tau_syn.shape(1) == 1;
+        for (size_t k = 0; k < count; ++k) {
+            Array<T>& own = weights.emplace_back(inputs * num);
+            for (size_t j = 0; j < inputs; ++j) std::copy_n(weight.data() + (j * count + k) * num, num, own.data() + j * num);
+            const Parameter<T> tau{tau_syn.data() + (common ? k : k * num), common};
+            layers.push_back(std::make_unique<const Layer<T>>(own.data(), int(inputs), int(num), as(tau_mem), tau, as(threshold), as(reset),
+                                                              as(bias)));
+        }
+    }
+};
+
+// Adds the gradients of all branches to those of the weight (in, K, N), tau_syn (K, N) and the parameters they share.
+template <class T>
+void branches_backward(const Batch<T>& batch, const BranchLayers<T>& all, const Impulses& impulses, Gradients<T> out, double* tau_syn,
+                       bool taus, int threads) {
+    const size_t count = all.layers.size(), num = all.layers[0]->num, inputs = batch.inputs, events = batch.offsets[batch.size];
+    for (size_t k = 0; k < count; ++k) {
+        Array<T> weight(inputs * num, T(0));
+        std::vector<double> sums(kSums * num), times(out.times ? events : 0), values(out.values ? events : 0);
+        const Gradients<T> own{weight.data(), sums.data(), out.times ? times.data() : nullptr, out.values ? values.data() : nullptr};
+        backward(batch, *all.layers[k], impulses, own, taus, threads);
+        for (size_t j = 0; j < inputs; ++j) std::copy_n(weight.data() + j * num, num, out.weight + (j * count + k) * num);
+        for (size_t n = 0; n < num; ++n) out.sums[kTauMem * num + n] += sums[kTauMem * num + n], tau_syn[k * num + n] += sums[kTauSyn * num + n];
+        for (size_t e = 0; e < times.size(); ++e) out.times[e] += times[e];
+        for (size_t e = 0; e < values.size(); ++e) out.values[e] += values[e];
+    }
+}
+
+template <class T>
+nb::tuple lif_branches_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb::object recurrent_delay, In<double> spike_times,
+                                In<int32_t> spike_units, In<int64_t> spike_offsets, In<double> currents, InReals grad_times,
+                                double slope_floor, bool inputs, bool taus, int threads) {
+    const size_t in = weight.shape(0), count = weight.shape(1), num = weight.shape(2);
+    const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);
+    const Batch<T> batch{reals(times),    units.data(),         values.is_none() ? nullptr : sizes.data(), offsets.data(),
+                         reals(duration), int(duration.size()), int(in)};
+    const size_t events = inputs ? batch.offsets[batch.size] : 0, graded = batch.values ? events : 0;
+    const bool returns = !recurrent_weight.is_none();
+    Out<T> of_weight = make<T>({in, count, num}), of_recurrent = make<T>({returns ? num : 0, returns ? count : 0, returns ? num : 0});
+    Out<double> sums = make<double>({kSums, num}), of_tau_syn = make<double>({count, num});
+    Out<double> of_times = make<double>({events}), of_values = make<double>({graded});
+    if (num > 0) {
+        const BranchLayers<T> all(weight, tau_mem, tau_syn, threshold, reset, bias);
+        const In<T> own = returns ? nb::cast<In<T>>(recurrent_weight) : In<T>();
+        const In<T> delay = returns ? nb::cast<In<T>>(recurrent_delay) : In<T>();
+        const std::optional<BranchLayers<T>> back =
+            returns ? std::optional<BranchLayers<T>>(std::in_place, own, tau_mem, tau_syn, threshold, reset, bias) : std::nullopt;
+        std::vector<std::unique_ptr<const Recurrent<T>>> recurrent;
+        std::vector<FurtherBranch<T>> further;
+        for (size_t k = 0; returns && k < count; ++k) {
+            recurrent.push_back(std::make_unique<const Recurrent<T>>(back->weights[k].data(), int(num), as(delay)));
+            if (k) further.push_back({all.layers[k].get(), recurrent.back().get()});
+        }
+        nb::gil_scoped_release release;
+        const Spikes<T> spikes{spike_times.data(), spike_units.data(), spike_offsets.data(), currents.data(),
+                               returns ? recurrent[0].get() : nullptr, batch.duration, slope_floor};
+        const Impulses impulses = impulses_of_spikes(*all.layers[0], batch.size, spikes, reals(grad_times), sums.data(), threads, further);
+        branches_backward(batch, all, impulses,
+                          {of_weight.data(), sums.data(), inputs ? of_times.data() : nullptr, graded ? of_values.data() : nullptr},
+                          of_tau_syn.data(), taus, threads);
+        if (returns) {
+            const OwnEvents<T> sent(spikes, batch.size);
+            const Batch<T> again{{sent.times.data(), nullptr}, sent.units.data(), nullptr, spikes.offsets, batch.duration, batch.size, int(num)};
+            branches_backward(again, *back, impulses, {of_recurrent.data(), sums.data(), nullptr, nullptr}, of_tau_syn.data(), taus, threads);
+        }
+    }
+    return nb::make_tuple(of_weight, sums, of_times, of_values, of_recurrent, of_tau_syn);
 }
 
 // What the kernels of neurons with orders of arrivals of their own take besides.
@@ -407,6 +512,69 @@ nb::tuple egru_backward(EVENTNET_GATED, In<T> told, In<T> gates, nb::object of_t
     return nb::make_tuple(of_drive, of_weight, of_bias, of_threshold, of_c, of_y);
 }
 
+// x (T, B, inputs); weight and the inputs' numbers (branches, synapses); decay as these, or (branches,); traces before (B, ...) alike.
+#define EVENTNET_TREE In<T> x, In<T> weight, In<int64_t> index, In<T> decay, In<T> start
+#define EVENTNET_TREE_LAYER                                                                                                 \
+    const size_t steps = x.shape(0), batch = x.shape(1), branches = weight.shape(0);                                       \
+    const Tree<T> tree(int(x.shape(2)), int(branches), int(weight.shape(1)), weight.data(), index.data(), decay.data(), decay.ndim() == 2); \
+    const Stretch<T> in{int(steps), int(batch), x.data(), start.data()}
+
+template <class T>
+nb::tuple elm_branches(EVENTNET_TREE, int threads) {
+    EVENTNET_TREE_LAYER;
+    Out<T> out = make_unset<T>({steps, batch, branches}), last = make_unset<T>({batch, tree.traces()});
+    {
+        nb::gil_scoped_release release;
+        branches_forward(tree, in, out.data(), last.data(), threads);
+    }
+    return nb::make_tuple(out, last);
+}
+
+template <class T>
+nb::tuple elm_branches_backward(EVENTNET_TREE, In<T> out, In<T> of_out, In<T> of_last, bool inputs, int threads) {
+    EVENTNET_TREE_LAYER;
+    Out<T> of_x = make<T>({inputs ? steps : 0, batch, x.shape(2)}), of_weight = make<T>({branches, weight.shape(1)});
+    Out<T> of_decay = make<T>({tree.traces()}), of_start = make_unset<T>({batch, tree.traces()});
+    {
+        nb::gil_scoped_release release;
+        branches_backward(tree, in, of_out.data(), of_last.data(), out.data(),
+                          TreeGradients<T>{of_weight.data(), of_decay.data(), of_start.data(), inputs ? of_x.data() : nullptr}, threads);
+    }
+    return nb::make_tuple(of_x, of_weight, of_decay, of_start);
+}
+
+// back (hidden, memory) with the decay in it, forth (memory, hidden), its bias, keep and gain (memory,).
+#define EVENTNET_MEMORY In<T> back, In<T> forth, In<T> bias, In<T> keep, In<T> gain
+#define EVENTNET_MEMORY_LAYER(of)                                                                                           \
+    const size_t steps = of.shape(0), batch = of.shape(1), hidden = back.shape(0), memory = back.shape(1);                 \
+    const MemoryLayer<T> layer{int(hidden), int(memory), back.data(), forth.data(), bias.data(), keep.data(), gain.data()}
+
+template <class T>
+nb::tuple elm_memory(In<T> drive, EVENTNET_MEMORY, In<T> start, bool for_backward, int threads) {
+    EVENTNET_MEMORY_LAYER(drive);
+    const size_t kept = for_backward ? steps : 0;
+    Out<T> out = make_unset<T>({steps, batch, memory}), active = make_unset<T>({kept, batch, hidden}), moved = make_unset<T>({kept, batch, memory});
+    {
+        nb::gil_scoped_release release;
+        memory_forward(layer, int(steps), int(batch), drive.data(), start.data(), out.data(), for_backward ? active.data() : nullptr,
+                       for_backward ? moved.data() : nullptr, threads);
+    }
+    return nb::make_tuple(out, active, moved);
+}
+
+template <class T>
+nb::tuple elm_memory_backward(In<T> of_out, EVENTNET_MEMORY, In<T> active, In<T> moved, int threads) {
+    EVENTNET_MEMORY_LAYER(of_out);
+    Out<T> of_memory = make_unset<T>({steps, batch, memory}), of_move = make_unset<T>({steps, batch, memory});
+    Out<T> of_drive = make_unset<T>({steps, batch, hidden}), of_start = make_unset<T>({batch, memory});
+    {
+        nb::gil_scoped_release release;
+        memory_backward(layer, int(steps), int(batch), active.data(), moved.data(), of_out.data(),
+                        MemoryGradients<T>{of_memory.data(), of_move.data(), of_drive.data(), of_start.data()}, threads);
+    }
+    return nb::make_tuple(of_memory, of_move, of_drive, of_start);
+}
+
 using Integers = nb::ndarray<int32_t, nb::c_contig, nb::device::cpu>;
 
 int32_t* whole(nb::handle x) { return x.is_none() ? nullptr : nb::cast<Integers>(x).data(); }
@@ -526,6 +694,9 @@ void bind(nb::module_& m) {
     m.def("lif", &lif<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg());
     m.def("lif_backward", &lif_backward<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg());
+    m.def("lif_branches", &lif_branches<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg());
+    m.def("lif_branches_backward", &lif_branches_backward<T>, EVENTNET_COMMON_ARGS, nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("lif_each", &lif_each<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg());
     m.def("lif_each_backward", &lif_each_backward<T>, EVENTNET_COMMON_ARGS, EVENTNET_OPTIONS_ARGS, nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
@@ -537,6 +708,13 @@ void bind(nb::module_& m) {
           nb::arg(), nb::arg());
     m.def("egru", &egru<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg());
     m.def("egru_backward", &egru_backward<T>, EVENTNET_GATED_ARGS, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(),
+          nb::arg(), nb::arg());
+    m.def("elm_branches", &elm_branches<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+    m.def("elm_branches_backward", &elm_branches_backward<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg());
+    m.def("elm_memory", &elm_memory<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg());
+    m.def("elm_memory_backward", &elm_memory_backward<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());
     m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());
     m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
