@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from eventnet.counters_torch import Fan, Rows, argument, columns, laid_out, one_step, product, recurrent
+from eventnet.counters_torch import Fan, Rows, argument, columns, laid_out, one_step, operations, product, recurrent
 from eventnet.counts import Counts, Forward, counter, kept, kept_of, total
 from eventnet.events import Events
 from eventnet.layers.dendrites import Segments
@@ -86,19 +86,20 @@ class Weights:
 
     @classmethod
     def of(cls, weight: Tensor, mask: Tensor | None, delay: Tensor | None) -> Weights:
-        """From a weight ``(in, out)``, its mask and its delay.
+        """From a weight ``(in, out)`` or ``(in, branches, out)``, its mask and its delay.
 
         Example:
             >>> found = Weights.of(torch.tensor([[1.0, 2.0], [0.0, 3.0]]), None, torch.tensor([[0.0, 1.0]]))
             >>> found.there.each.tolist(), found.waits.each.tolist(), found.size
             ([2, 1], [1, 1], 4)
         """
-        there = weight != 0 if mask is None else (weight != 0) & mask
+        there = (weight != 0 if mask is None else (weight != 0) & mask).flatten(1)  # all branches of all neurons
         waits = None
         if delay is not None:
-            late = delay.reshape(-1, 1) if delay.dim() < 2 else delay
+            one = delay.dim() < 2 or delay[0].numel() == 1
+            late = delay.reshape(-1, 1) if one else delay.expand(-1, *weight.shape[1:]).flatten(1)
             # of a source with one delay the event itself waits, otherwise each of its arrivals
-            waits = Fan.of(((late > 0) & (there.any(1, keepdim=True) if late.shape[1] == 1 else there)).sum(1))
+            waits = Fan.of(((late > 0) & (there.any(1, keepdim=True) if one else there)).sum(1))
         return cls(Fan.of(there.sum(1)), waits, weight.numel())
 
 
@@ -233,12 +234,10 @@ def _elm(layer: ELM, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
     inward, back = layer.mlp_in.weight.split([layer.index.shape[0], layer.memory], 1)
     synapses = kept("synapses", (layer.weight, layer.index), lambda: _listening(layer))
     arrived = synapses.tally(steps.x)
-    met = synapses.met(arrived)
     of_inputs = Counts(
         synapses=synapses.synapses,
         dense=layer.weight.numel() * batch * times,
-        weight_reads=met,
-        **{"multiply_accumulates" if arrived.graded else "accumulates": met},
+        **operations(synapses.met(arrived), not arrived.graded),
     )
     parts = [of_inputs, product(steps.branch, inward, "inward"), product(before, back, "back")]
     parts.append(product(steps.hidden, layer.mlp_out.weight, "forth"))

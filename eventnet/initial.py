@@ -7,7 +7,7 @@ from torch import Tensor
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.layers.lif import LIF, as_layer
+from eventnet.layers.lif import LIF, as_layer, lif
 from eventnet.layers.readout import LI
 
 
@@ -23,7 +23,8 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
 
     The layer's own spikes do not count: a recurrent layer is scaled as if it had no recurrent weights.
     A neuron fires when the voltage it would have without spiking, ``bias + factor X(t)``, reaches its threshold. X is
-    linear in the weights, so the common factor is a quantile of ``(threshold - bias) / max X``: no search.
+    linear in the weights, so the common factor is a quantile of ``(threshold - bias) / max X``: no search. With dendritic
+    branches, where max X has no closed form, the factor is found by bisection: who fires grows with it.
 
     Args:
         layer: a ``LIF`` layer whose weights give the directions.
@@ -48,6 +49,8 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
         )
     if not 0 < fraction < 1:
         raise ValueError(f"fire_fraction_: fraction must be between 0 and 1, got {fraction}")
+    if layer.branches is not None:
+        return _by_bisection(layer, events, fraction)
     rise, gap = _highest(layer, events) - layer.bias, layer.threshold - layer.bias
     # how far each pair gets on its way to the threshold; a neuron without rest fires at any factor
     way = torch.where(gap > 0, rise / gap, torch.full_like(rise, torch.inf)).flatten().sort(descending=True).values
@@ -62,6 +65,36 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
     if torch.isfinite(reach):
         layer.weight.mul_((1 + 1e-4) / reach)
     return (way >= reach).double().mean().item()
+
+
+def _by_bisection(layer: LIF, events: Events, fraction: float) -> float:
+    """The same for a layer with branches, by running it: the smallest factor that reaches the share, to one in 2^20."""
+    own = {name: value for name, value in layer.arguments().items() if not name.startswith("recurrent")}
+    weight = own.pop("weight").clone()
+
+    def share(factor: float) -> float:
+        counts = lif(events, factor * weight, backend=layer.backend, **own).counts()
+        return (counts > 0).double().mean().item() if counts.numel() else 0.0
+
+    low, high, reached, alike = 1.0, 1.0, share(1.0), 0
+    while reached < fraction and high < 2**20 and alike < 5:  # more would only make those that fire do nothing else
+        low, high = high, 2 * high
+        before, reached = reached, share(high)
+        alike = alike + 1 if reached == before > 0 else 0
+    if reached < fraction:
+        raise ValueError(
+            f"fire_fraction_: at most {reached:.3f} of the neurons fire on these events, {fraction} was asked for; "
+            "are there samples without events, or weights that are all negative?"
+        )
+    while low == high or share(low) >= fraction:
+        low /= 2
+        if low < 2**-40:  # they fire without input
+            break
+    while high / low > 1 + 2**-20:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if share(middle) >= fraction else (middle, high)
+    layer.weight.mul_(high)
+    return share(high)
 
 
 def _highest(layer: LIF, events: Events) -> Tensor:

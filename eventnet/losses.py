@@ -101,11 +101,11 @@ def lift_silent_(weight: Tensor, events: Events, amount: float) -> int:
     empty batch says nothing about who is silent, and changes nothing.
 
     Args:
-        weight: ``(in, out)``, changed in place.
+        weight: ``(in, out)``, or ``(in, branches, out)``, changed in place.
         events: what the layer put out, ``out`` units.
         amount: added to the weight; a percent of the typical weight is enough.
     """
-    if weight.shape[1] != events.num_units:
+    if weight.shape[-1] != events.num_units:
         raise ValueError(
             f"lift_silent_: weight is (in, out) = {tuple(weight.shape)} but the events have {events.num_units} units"
         )

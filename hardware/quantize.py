@@ -95,6 +95,8 @@ def layers_of(model: nn.Module | list[nn.Module] | tuple[nn.Module, ...]) -> lis
                 f"layer {k} is {type(part).__name__}: expected LIF or LI, the layers that an integer neuron exists for, or the "
                 "two layers [EGRU, nn.Linear]"
             )
+        if isinstance(part, LIF) and part.branches is not None:
+            raise TypeError(f"layer {k}: no integer neuron and no NIR node has dendritic branches; expected branches=None")
         if isinstance(part, LI) and k + 1 < len(parts):
             raise TypeError(f"layer {k} is LI, which sends nothing to the layers behind it: expected it at the end")
     if not parts:

@@ -61,6 +61,8 @@ def _problem(module: nn.Module, name: str, value: Tensor, target: str, dt: float
     """What the target cannot hold of a parameter, and what to do; nothing if it can."""
     if isinstance(module, EGRU):
         return "NIR has no node for EGRU units; Lava takes them" if target == "nir" and name == "weight_ih_l0" else ""
+    if name == "weight" and value.dim() == 3:
+        return "neither Lava nor NIR has a neuron with dendritic branches: leave them out"
     if name == "refractory" and bool((value > 0).any()):
         return "neither Lava nor NIR has this neuron with a refractory period: leave it out"
     if target == "nir" or not value.numel():

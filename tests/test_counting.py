@@ -134,6 +134,29 @@ def test_spiking_layers_as_enumerated(kind, graded):
     assert torch.equal(found.spikes_per_step, spikes.to_dense(DT).sum((1, 2)).long())
 
 
+@pytest.mark.parametrize("delayed", [False, True])
+def test_branches_as_enumerated(delayed):
+    torch.manual_seed(0)
+    mask = torch.rand(4, 2, 3) < 0.7
+    options = {"delay": (0.0, 5e-3), "delay_kind": "axonal"} if delayed else {}
+    layer = LIF(4, 3, branches=2, mask=mask, recurrent=True, dtype=torch.float64, **options)
+    with torch.no_grad():
+        layer.weight.copy_(10 * layer.weight.abs() * (torch.rand(4, 2, 3) < 0.7))
+    events = random_events(0, 4)
+    spikes, found = layer(events), count(layer, [events], dt=DT)[""]
+    there = ((layer.weight != 0) & mask).flatten(1).sum(1)
+    sent = [
+        int(u) for t, u, b in zip(events.times, events.units, events.samples, strict=True) if t < events.duration[b]
+    ]
+    back = int((layer.recurrent_weight != 0).flatten(1).sum(1)[spikes.units.long()].sum())
+    assert spikes.num_events and found.accumulates == sum(int(there[u]) for u in sent) + back
+    assert found.dense == (4 + 3) * 2 * 3 * found.steps and found.synapses == int(there.sum()) + 18
+    late = (layer.delay > 0).flatten() & (there > 0) if delayed else torch.zeros(4, dtype=torch.bool)
+    assert found.buffer_writes == sum(
+        int(late[u]) for u in sent
+    )  # the event itself waits: there is one delay per source
+
+
 def test_a_readout_as_enumerated():
     torch.manual_seed(1)
     layer, events = LI(4, 3), random_events(0, 4)

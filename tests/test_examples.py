@@ -146,3 +146,8 @@ def test_active_dendrites():
 
 def test_elm():
     assert load("14_elm").main(quick=True) > 0.7
+
+
+def test_branches():
+    found = load("15_branches").main(quick=True)
+    assert found[2] > found[1] + 0.1

@@ -392,6 +392,7 @@ def test_shape_of_the_input_has_to_be_known():
         ),
         ([], ValueError, "expected at least one layer"),
         (LIF(3, 2, refractory=1e-3), ValueError, r"layer_0\.refractory: NIR has no refractory period"),
+        (LIF(3, 2, branches=2), ValueError, r"layer_0\.weight: NIR has no neuron with dendritic branches"),
         (LIF(3, 2, initial_voltage=0.1), ValueError, r"layer_0\.initial_voltage: NIR has no initial state"),
         (LIF(3, 2, initial_current=0.1), ValueError, r"layer_0\.initial_current: NIR has no initial state"),
         (nn.Conv2d(2, 2, 3, padding_mode="circular"), ValueError, "padding_mode: NIR pads with zeros, got 'circular'"),

@@ -158,6 +158,7 @@ def test_delay_beyond_the_buffer_is_refused_with_the_step_that_would_do():
         ([nn.Linear(2, 2)], "layer 0 is Linear: expected LIF or LI"),
         ([LI(2, 2), LIF(2, 2)], "layer 0 is LI, which sends nothing"),
         ([], "at least one layer"),
+        ([LIF(2, 2, branches=2), LI(2, 2)], "layer 0: no integer neuron and no NIR node has dendritic branches"),
         (nn.Linear(2, 2), "expected a chain of LIF and LI layers"),
         ([EGRU(2, 2), LI(2, 2)], "layer 0 is EGRU"),
     ],

@@ -44,6 +44,30 @@ def test_fire_fraction_reaches_the_fraction_from_any_scale(fraction, scale):
     assert layer.weight.requires_grad and layer.weight.grad_fn is None
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_fire_fraction_of_branches(fraction, scale):
+    torch.manual_seed(0)
+    layer = LIF(20, 40, branches=3, tau_syn=(2e-3, 50e-3), recurrent=True)
+    initial.normal_(layer.weight, 0.5 * scale, scale)
+    direction, back = layer.weight.detach().clone(), layer.recurrent_weight.detach().clone()
+    reached = initial.fire_fraction_(layer, typical(), fraction)
+    assert reached == pytest.approx(fraction, abs=0.0201) and torch.equal(layer.recurrent_weight, back)
+    ratio = layer.weight.detach() / direction
+    assert ratio.std() < 1e-5 * ratio.mean()  # one common factor
+
+
+def test_fire_fraction_of_one_branch_is_that_of_the_layer_without():
+    torch.manual_seed(0)
+    plain, branched = LIF(20, 40), LIF(20, 40, branches=1)
+    with torch.no_grad():
+        branched.weight.copy_(plain.weight[:, None])
+    assert initial.fire_fraction_(plain, typical(), 0.3) == initial.fire_fraction_(branched, typical(), 0.3)
+    torch.testing.assert_close(
+        branched.weight[:, 0], plain.weight, rtol=2e-4, atol=0
+    )  # both are just above the quantile
+
+
 @pytest.mark.parametrize("kind", ["synaptic", "axonal", "dendritic"])
 def test_fire_fraction_knows_delays(kind):
     torch.manual_seed(0)
@@ -55,10 +79,11 @@ def test_fire_fraction_knows_delays(kind):
 
 
 @pytest.mark.parametrize("what", ["empty samples", "negative weights"])
-def test_fire_fraction_that_can_not_be_reached_is_an_error_and_changes_nothing(what):
+@pytest.mark.parametrize("branches", [None, 2])
+def test_fire_fraction_that_can_not_be_reached_is_an_error_and_changes_nothing(what, branches):
     """And it is found out soon, without a storm of spikes."""
     events = typical()
-    layer = LIF(20, 10)
+    layer = LIF(20, 10, branches=branches)
     if what == "empty samples":
         initial.normal_(layer.weight, 1.0, 0.5)
         silence = Events.from_list([([], [])] * 12, 20, 0.05)

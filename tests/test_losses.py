@@ -174,6 +174,12 @@ def test_lift_silent_adds_to_neurons_silent_in_the_whole_batch():
         losses.lift_silent_(weight, Events.from_list([], 2, 1.0), 0.1)
 
 
+def test_lifting_reaches_all_branches_of_a_silent_neuron():
+    weight = torch.zeros(3, 2, 2)
+    assert losses.lift_silent_(weight, Events.from_list([([0.01], [0])], num_units=2, duration=0.1), 0.5) == 1
+    assert torch.equal(weight[..., 1], torch.full((3, 2), 0.5)) and not weight[..., 0].any()
+
+
 def test_lifting_brings_a_layer_back():
     events = random_events(torch.Generator().manual_seed(0), [8, 8], 5)
     layer = LIF(5, 3, dtype=F64)

@@ -201,6 +201,16 @@ def test_readout_without_time(backend):
 
 
 @on_both_backends
+def test_the_last_voltage_is_that_at_the_end_of_each_sample(backend):
+    events, given = Case("per neuron", counts=(9, 6, 0)).draw()
+    ends = torch.tensor([0.05, 0.02, 0.05], dtype=F64)
+    events = Events(events.times, events.units, events.offsets, events.num_units, ends)
+    voltage = run_li(events, given, backend)
+    for b, end in enumerate(ends):
+        torch.testing.assert_close(voltage.last()[b], voltage.at(end[None])[b, 0], rtol=1e-13, atol=1e-13)
+
+
+@on_both_backends
 def test_durations_may_differ_in_a_batch(backend):
     events, given = Case("per neuron", counts=(9, 6)).draw()
     mixed = Events(events.times, events.units, events.offsets, events.num_units, torch.tensor([0.05, 0.02], dtype=F64))

@@ -132,6 +132,10 @@ def test_errors():
         fit_contrastive(model, first, second, (shared((0,), 3, 0)[0], shared((1,), 3, 0)[1]))
     with pytest.raises(ValueError, match="not finite"):
         fit_contrastive(model, Labelled(first.features * math.nan, first.labels), second, (first, second))
+    with pytest.raises(ValueError, match="B targets"):
+        fit_contrastive(model, Labelled(first.features, first.labels[1:]), second, (first, second))
+    with pytest.raises(ValueError, match="not finite"):
+        zero_shot(model, Labelled(first.features * math.nan, first.labels), second)
     with pytest.raises(ValueError, match=r"classes \[1\] have no prototype"):
         zero_shot(model, first, second, prototypes=(first, shared((0,), 3, 0)[1]))
     with pytest.raises(ValueError, match=r"expected features \(B, 25\)"):

@@ -54,6 +54,7 @@ def test_noise_of_an_adc():
     [
         (lambda: ADC(noise=0.1)(torch.ones(2), 1.0), "needs a generator"),
         (lambda: ADC(1), "bits: expected 2 to 24"),
+        (lambda: DAC(4.5), "bits: expected 2 to 24, whole, .*got 4.5"),
         (lambda: ADC(8, bound=torch.inf), "bound"),
         (lambda: ADC(noise=-1.0), "standard deviation"),
         (lambda: DAC(8, bound=0.0), "bound"),

@@ -65,6 +65,12 @@ def test_a_scale_is_kept():
         (lambda: Pair(torch.ones(2), torch.ones(3), 1.0), "one shape, got \\(2,\\) and \\(3,\\)"),
         (lambda: Pair(-torch.ones(2), torch.ones(2), 1.0), "negative one or NaN"),
         (lambda: Pair(torch.ones(2), torch.full((2,), torch.nan), 1.0), "negative one or NaN"),
+        (lambda: Pair(torch.ones(2), torch.full((2,), torch.inf), 1.0), "an infinite one"),
+        (lambda: Pair(torch.ones(2), torch.ones(2), torch.nan), "scale: expected .*got nan"),
+        (
+            lambda: Crossbar(to_pair(torch.ones(3, 2)), read_sigma=(torch.ones(3, 2), torch.ones(2))),
+            "read_sigma: expected",
+        ),
         (lambda: Crossbar(to_pair(torch.ones(3))), "conductances \\(out, in\\), got \\(3,\\)"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2)), tile=(0, 4)), "tile"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2))).product(torch.ones(3)), "shape \\(..., 2\\), got \\(3,\\)"),

@@ -113,11 +113,30 @@ def test_an_ideal_cell_holds_its_target():
         (lambda: PCM.program(full(1e-6, 1), seeded(0)).read_sigma(math.nan), "age: expected.*got nan"),
         (lambda: Cell(g_min=2e-6, g_max=1e-6), "0 <= g_min < g_max"),
         (lambda: Cell(levels=1), "at least 2"),
+        (lambda: Cell(levels=2.5), "whole number of at least 2, .*got 2.5"),
     ],
 )
 def test_errors_say_what_came(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_as_noise_would_vanish_in_it(dtype):
+    with pytest.raises(TypeError, match=f"expected float32 or float64, got {dtype}"):
+        HFOX.program(torch.tensor([20e-6], dtype=dtype), seeded(0))
+
+
+def test_a_target_that_rounding_puts_below_zero_is_zero():
+    chip = Cell(g_max=25e-6, read=PCM.read).program(torch.tensor([-1e-12]), seeded(0))
+    assert chip.at().item() == 0 and chip.read(20.0, seeded(1)).item() == 0
+
+
+def test_a_chip_keeps_what_was_written_when_the_target_changes():
+    target = full(1e-6, 3)
+    chip = Cell().program(target, seeded(0))
+    target.fill_(2e-6)
+    assert torch.equal(chip.at(), full(1e-6, 3))
 
 
 def test_import_is_light():

@@ -43,6 +43,12 @@ def test_echo_state_on_events_is_that_on_their_raster():
     assert network.on_events(events, DT, []).shape == (0, 4, 7)
 
 
+def test_biases_are_not_what_the_next_seed_has_as_weights():
+    biases = EchoState.random(1, 50, seed=0, bias=1.0, dtype=F64).bias
+    weight = EchoState.random(1, 50, seed=1, dtype=F64).weight[0]
+    assert biases.std() > 0.5 and not torch.equal(biases, weight)
+
+
 def test_initial_state_fades():
     network, inputs = echo(radius=0.8), torch.randn(300, 1, 3, dtype=F64, generator=torch.Generator().manual_seed(1))
     ends = [network(inputs, state=torch.full((1, 7), x, dtype=F64))[-1] for x in (-1.0, 1.0)]
@@ -55,12 +61,15 @@ def test_errors():
         ({"gain": 0.0}, "gain must be"),
         ({"recurrent_weight": torch.zeros(2, 2)}, r"recurrent_weight \(7, 7\)"),
         ({"bias": torch.zeros(2)}, r"bias \(7,\)"),
+        ({"bias": torch.full((7,), math.nan)}, "finite bias"),
         ({"weight": torch.zeros(2)}, "weight"),
     ]:
         with pytest.raises(ValueError, match=said):
             replace(echo(), **changes)
     with pytest.raises(ValueError, match="on_events"):
         echo()(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match=r"state \(B, out\) = \(2, 7\), got \(1, 7\)"):
+        echo()(torch.zeros(4, 2, 3, dtype=F64), torch.zeros(1, 7, dtype=F64))
     with pytest.raises(ValueError, match="count from 0"):
         echo(6).on_events(drawn(), DT, [-1])
     with pytest.raises(ValueError, match="at least one input"):

@@ -181,6 +181,11 @@ def test_statistics_are_those_of_aihwkit():
         (lambda: Drift(start=0.0), "start"),
         (lambda: ProgrammingNoise(((1.0,),), 1.0, (1.0, 2.0)), "one polynomial for each time, got 1 for 2 times"),
         (lambda: ProgrammingNoise(((1.0,), (1.0,)), 1.0, (2.0, 1.0)), "ascending"),
+        (lambda: ProgrammingNoise(((1.0,), (1.0,)), 1.0, (0.0, 1.0)), "times: expected .*> 0 where there are several"),
+        (lambda: ProgrammingNoise(((1.0,),), 1.0, (math.nan,)), "times: expected finite"),
+        (lambda: ProgrammingNoise(((1.0,),), 0.0), "reference: expected siemens > 0, got 0"),
+        (lambda: ProgrammingNoise(((),), 1.0), "coefficients: expected c_0"),
+        (lambda: ProgrammingNoise(((math.nan,),), 1.0), "coefficients: expected .*finite"),
     ],
 )
 def test_errors_say_what_came(call, says):

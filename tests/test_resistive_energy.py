@@ -147,6 +147,8 @@ def test_the_reads_of_gated_units_and_products():
         (lambda: Reads(3, 4, -1), "reads"),
         (lambda: Reads(3, 4, 1, -1), "inputs"),
         (lambda: Reads(3, 4, 1, input_bits=0), "input_bits"),
+        (lambda: Reads(3, 4, 1, updates=-1.0), "updates: expected .*got -1"),
+        (lambda: Reads(3, 4, 1, conductance=math.nan), "conductance: expected .*got nan"),
         (lambda: costs(voltage=0.2), "voltage and read_time > 0, or neither"),
         (lambda: costs(voltage=-1.0, read_time=1.0), "voltage and read_time > 0"),
         (

@@ -37,13 +37,20 @@ def test_logistic_says_when_it_has_not_converged():
 
 
 def test_errors():
-    x, _, _ = problem()
+    x, labels, _ = problem()
     with pytest.raises(ValueError, match="penalty >= 0"):
         LogisticReadout(-1.0)
     with pytest.raises(ValueError, match="class numbers"):
         LogisticReadout().fit(x, x)
     with pytest.raises(RuntimeError, match="fit it first"):
         LogisticReadout().predict(x)
+    with pytest.raises(ValueError, match="at least one sample"):
+        LogisticReadout().fit(x[:0], torch.zeros(0, dtype=torch.int64))
+    fitted = LogisticReadout().fit(x, labels)
+    with pytest.raises(ValueError, match="as when it was fitted"):
+        fitted.predict(x[:, 1:])
+    with pytest.raises(ValueError, match="expected class numbers"):
+        fitted.score(x, labels[:, None])
 
 
 @on_every_device

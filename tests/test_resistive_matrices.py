@@ -61,6 +61,7 @@ def parametrized() -> nn.Module:
         ),
         (lambda: matrices_of(nn.Conv2d(1, 2, 3)), TypeError, "model: a Conv2d"),
         (lambda: matrices_of(nn.ReLU()), ValueError, "at least one layer"),
+        (lambda: matrices_of(LIF(2, 2, branches=2)), TypeError, "model: weights of dendritic branches are not placed"),
         (lambda: matrices_of(Tied()), ValueError, "b.weight: shared with a.weight"),
         (lambda: matrices_of(build(find("characters").changed(hidden=(4,)), 3, 3)), ValueError, "\\(tied\\)"),
         (lambda: matrices_of(pruned()), ValueError, "weight: pruned or parametrized"),

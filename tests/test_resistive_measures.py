@@ -100,5 +100,9 @@ def test_errors():
         measures.rank(torch.tensor([[math.nan]]))
     with pytest.raises(ValueError, match=r"labels \(B,\)"):
         measures.separation(torch.zeros(3, 2), torch.zeros(2))
+    with pytest.raises(ValueError, match="states are not finite"):
+        measures.separation(torch.tensor([[math.nan]]), torch.zeros(1))
     with pytest.raises(ValueError, match="standard deviation"):
         measures.jittered(drawn(), -1.0, 0)
+    with pytest.raises(ValueError, match="at least one copy, got 0"):
+        measures.jittered(drawn(), 1e-3, 0, copies=0)

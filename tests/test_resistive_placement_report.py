@@ -28,3 +28,10 @@ def test_notes_say_what_is_and_what_is_not_modelled():
         assert words in told
     assert "not modelled" not in " ".join(place([LIF(6, 4), LI(4, 3)], cell=Cell()).notes)
     assert "nn.Linear" not in " ".join(place([LIF(6, 4), LI(4, 3)]).notes)
+
+
+def test_notes_say_what_is_assumed_of_the_scores():
+    layers = [LIF(6, 4), LI(4, 3)]
+    assert any("largest voltage, assumed" in note for note in place(layers).report().notes)
+    for said in (place(layers, reading="mean"), place([EGRU(6, 4), nn.Linear(4, 3)]), place(nn.Linear(4, 3))):
+        assert "assumed" not in " ".join(said.notes)  # nothing is, or there are no scores of events

@@ -369,6 +369,11 @@ def test_masked_synapses_have_cells_too():
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
+def filled(layer: nn.Linear, value: float) -> nn.Linear:
+    nn.init.constant_(layer.weight, value)
+    return layer
+
+
 @pytest.mark.parametrize(
     "call, error, says",
     [
@@ -387,6 +392,10 @@ def test_masked_synapses_have_cells_too():
         (lambda: place(spiking(), reading="last"), ValueError, "'last' of LI outputs: expected max"),
         (lambda: place(nn.Linear(2, 2), reading="max"), TypeError, "Linear: expected, for scores .* a chain"),
         (lambda: place(spiking(), age=-1.0), ValueError, "age"),
+        (lambda: place(nn.Linear(2, 2), age=1e9), ValueError, "measured up to"),
+        (lambda: place(nn.Linear(2, 2), tile=(0, 3)), ValueError, "tile"),
+        (lambda: place(filled(nn.Linear(2, 2), torch.inf)), ValueError, "finite weights"),
+        (lambda: place(filled(nn.Linear(2, 2), torch.nan)), ValueError, "finite weights"),
         (lambda: place(spiking(), seed=-1), ValueError, "seeds >= 0"),
         (lambda: place(spiking(), tile=(0, 3)).model, ValueError, "tile"),
         (lambda: place(nn.Linear(2, 2)).run(events()), TypeError, "chain"),

@@ -159,6 +159,7 @@ def test_a_chips_conductances_are_weights():
         ({"gain": math.inf}, "gain must be"),
         ({"tau_syn": 0.0}, "tau_syn must be"),
         ({"weight": torch.zeros(3)}, r"a weight \(in, out\)"),
+        ({"weight": torch.full((6, 5), math.nan, dtype=F64)}, "the weight is not finite"),
         ({"recurrent_weight": torch.zeros(5, 4)}, r"recurrent_weight \(5, 5\), got \(5, 4\)"),
     ],
 )
@@ -170,6 +171,18 @@ def test_errors(changes, said):
 def test_errors_of_arguments():
     with pytest.raises(ValueError, match="6 units but weight is"):
         one(4)(drawn())
+    with pytest.raises(TypeError, match=r"expected eventnet\.Events, got Tensor"):
+        one().features(torch.zeros(2, 6))
+    with pytest.raises(TypeError, match=r"weight in float32 or float64, got torch\.int64"):
+        Reservoir(torch.ones(6, 5, dtype=torch.int64))
+    for options, said in [
+        ({"scale": 0.0}, "scale > 0"),
+        ({"batch_size": 0}, "batch_size >= 1"),
+        ({"tau": 0.01}, "times says when"),
+        ({"times": [0.01, math.nan]}, "finite times"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            one().features(drawn(), **options)
 
 
 @on_every_device

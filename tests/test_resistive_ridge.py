@@ -165,6 +165,10 @@ def test_vectors_and_single_precision():
         (lambda x, y: RidgeReadout().partial_fit(x, y), "needs num_classes"),
         (lambda x, y: RidgeReadout(num_classes=3).partial_fit(x, y).partial_fit(x[:, 1:], y), "8 features"),
         (lambda x, y: RidgeReadout(num_classes=3).partial_fit(x, y).partial_fit(x, x), "in another"),
+        (lambda x, y: RidgeReadout().fit(x, y).predict(x[:, 1:]), r"features \(B, 8\) as when it was fitted"),
+        (lambda x, y: RidgeReadout().fit(x, y).predict(x * math.nan), "not finite"),
+        (lambda x, y: RidgeReadout().fit(x, y).score(x, y[:, None]), "expected class numbers"),
+        (lambda x, y: RidgeReadout().fit(x, x[:, 0]).score(x, x[:, :1]), "expected numbers"),
     ],
 )
 def test_errors(make, said):

@@ -62,6 +62,24 @@ def test_threshold_itself_is_no_spike():
     assert spikes_in_steps(events, torch.ones(1, 1), dt=DT, threshold=0.999).num_events == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"threshold": -1.0}, ValueError, "threshold must be > 0, got -1"),
+        ({"threshold": torch.tensor([1.0, 0.0])}, ValueError, "threshold must be > 0"),
+        ({"decay": 2.0}, ValueError, "decay must be from 0 to 1, got 2"),
+        ({"weight": torch.full((6, 2), torch.nan)}, ValueError, "the weight is not finite"),
+        ({"recurrent_weight": torch.full((2, 2), torch.inf)}, ValueError, "the recurrent_weight is not finite"),
+        ({"recurrent_weight": torch.ones(3, 2)}, ValueError, r"a recurrent_weight \(2, 2\), got \(3, 2\)"),
+        ({"recurrent_weight": torch.ones(2, 2, dtype=F64)}, TypeError, "one dtype"),
+    ],
+)
+def test_errors_say_what_came(changes, error, said):
+    given = {"weight": torch.ones(6, 2), "threshold": 1.0, **changes}
+    with pytest.raises(error, match=said):
+        spikes_in_steps(drawn(), dt=DT, **given)
+
+
 def test_a_sample_ends_with_its_duration():
     """A neuron that keeps itself going, and an event at the very end."""
     lasting = torch.tensor([3 * DT, 7 * DT, 5.5 * DT], dtype=F64)

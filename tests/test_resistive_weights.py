@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from resistive_cases import F64, one
 
 from eventnet.hardware.resistive.echo_state import EchoState
-from eventnet.hardware.resistive.weights import random_weights, spectral_radius
+from eventnet.hardware.resistive.weights import check_weights, random_weights, spectral_radius
 
 
 def test_weights_come_from_the_seed():
@@ -56,3 +56,5 @@ def test_errors():
     with pytest.raises(ValueError, match="radius 0"):
         random_weights(3, 4, 0, recurrent_density=0.0, radius=1.0)
     assert random_weights(3, 4, 0, recurrent_density=0.0, radius=0.0)[1].eq(0).all()
+    with pytest.raises(TypeError, match="one dtype on one device"):
+        check_weights("net", torch.zeros(2, 3), torch.zeros(3, 3, dtype=F64))

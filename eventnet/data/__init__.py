@@ -9,7 +9,21 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from eventnet.data import adding, digits, ecg, fsdd, idx, lines, mackey_glass, tactile, text, tonic_sets, ucr, yinyang
+from eventnet.data import (
+    adding,
+    digits,
+    ecg,
+    fsdd,
+    idx,
+    lines,
+    mackey_glass,
+    tactile,
+    text,
+    tonic_sets,
+    ucr,
+    xor,
+    yinyang,
+)
 from eventnet.data.dataset import Drop, EventDataset, Splits, collate, stratified_split
 from eventnet.data.folders import simplified
 from eventnet.data.tonic_reader import TonicDataset
@@ -32,6 +46,7 @@ _LOADERS: dict[str, Callable[..., Splits]] = {
     "vowels": ucr.load,
     "characters": text.load,
     "mackey_glass": mackey_glass.load,
+    "xor": xor.load,
     **{name: functools.partial(tonic_sets.load, name) for name in TONIC_SETS},
 }
 
@@ -54,7 +69,7 @@ def load(
     Args:
         name: one of :func:`names`; case, hyphens and underscores do not matter ("N-MNIST").
         root: folder with the files of the set, or with a folder called like it; the environment variable
-            ``EVENTNET_DATA`` if not given. "yinyang", "digits" and "mackey_glass" need none.
+            ``EVENTNET_DATA`` if not given. "yinyang", "digits", "mackey_glass" and "xor" need none.
         seed: of the division of the training samples into training and validation part; the test part never
             changes.
         validation_fraction: of the training samples; each set has its own default.

@@ -1,6 +1,6 @@
 """The multi-timescale spiking XOR, generated: a slow bit, several fast ones, and the XOR of the slow with the last fast one.
 
-In the idea of Zheng et al., "Temporal dendritic heterogeneity incorporated with spiking neural networks for learning
+After the task of Zheng et al., "Temporal dendritic heterogeneity incorporated with spiking neural networks for learning
 multi-timescale dynamics" (2024); the numbers are this library's own. Two groups of ``channels`` units fire as Poisson processes
 at a low or a high rate, which tells a bit:
 

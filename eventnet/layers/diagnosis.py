@@ -95,7 +95,7 @@ def diagnosing(module: nn.Module) -> Iterator[dict[str, Diagnosis]]:
 
 @torch.no_grad()
 def _diagnosis(events: Events, layer: Layer, run: Run) -> Diagnosis:
-    num = layer.synapses.weight.shape[1]
+    num = layer.synapses.weight.shape[-1]
     neuron = layer.neuron.to(torch.float64).expand(num)
     n = run.units.to(torch.int64)
     slopes = (run.currents.double() - (neuron.threshold - neuron.bias)[n]) / neuron.tau_mem[n]

@@ -4,6 +4,10 @@
     an event of unit j adds value * weight[j, n] to I of neuron n, delay[j, n] later
     a spike of neuron m adds recurrent_weight[m, n] to I of neuron n, recurrent_delay[m, n] later
 
+With K dendritic branches, I = sum_k I_k, tau_syn[k, n] I_k' = -I_k: each branch has its own weights ``weight[j, k, n]`` (and
+``recurrent_weight[m, k, n]``, delays, masks) and its own synaptic time constant. This is the model of Zheng et al., "Temporal
+dendritic heterogeneity incorporated with spiking neural networks for learning multi-timescale dynamics" (2024), without its grid.
+
 When V reaches ``threshold`` from below the neuron emits a spike and V becomes ``reset``; I goes on. V stays there for the
 ``refractory`` period. There is no time grid and no rounding of delays: spike times are solved to machine precision. The
 gradient is the exact one of these times, by the adjoint equations of Wunderlich & Pehle, "Event-based backpropagation can
@@ -32,7 +36,7 @@ from eventnet.kernels.reference_lif import Layer, Run
 from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, check_slope_floor, describe, register
 from eventnet.layers.readout import Voltage
 from eventnet.layers.state import LIFState, check_state, resumed, started, state_after
-from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, initial_delay, normal_weight
+from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, initial_delay, initial_tau_syn, normal_weight
 from eventnet.layers.voltage import voltage_of
 
 __all__ = ["LIF", "LIFState", "lif"]
@@ -155,14 +159,19 @@ def lif(
 
     Args:
         events: input of ``in`` units; graded events (``values``) scale the weight.
-        weight: ``(in, out)``; the row of the unit that fired is added to the currents.
-        recurrent_weight: ``(out, out)``; the row of the neuron that spiked is added to the currents.
+        weight: ``(in, out)``; the row of the unit that fired is added to the currents. ``(in, K, out)`` gives each neuron K
+            dendritic branches; in this order an event reads its weights to all branches in one go.
+        recurrent_weight: ``(out, out)``; the row of the neuron that spiked is added to the currents. ``(out, K, out)`` with
+            branches; a ``recurrent_mask`` leads a neuron's spikes to some branches only.
         delay, recurrent_delay: seconds >= 0 from an event (spike) to its arrivals, never rounded; one number, ``(in, out)`` per
-            synapse, ``(in, 1)`` per source (axonal) or ``(1, out)`` per target (dendritic).
-        tau_mem, tau_syn: seconds, > 0 (equal ones and tau_syn > tau_mem included); one number, 0-d or ``(out,)``.
+            synapse, ``(in, 1)`` per source (axonal) or ``(1, out)`` per target (dendritic). With branches ``(in, K, out)``,
+            ``(in, 1, 1)`` or ``(1, K, out)``.
+        tau_mem, tau_syn: seconds, > 0 (equal ones and tau_syn > tau_mem included); one number, 0-d or ``(out,)``. With branches
+            tau_syn is one number, ``(K,)`` or ``(K, 1)`` per branch, ``(1, out)`` per neuron or ``(K, out)``.
         threshold, reset, bias: volts; one number, 0-d or ``(out,)``; threshold > reset.
         refractory: seconds >= 0 for which V stays at ``reset`` after a spike; one number, 0-d or ``(out,)``.
-        initial_voltage, initial_current: volts at time 0, the voltage below the threshold; one number, 0-d or ``(out,)``.
+        initial_voltage, initial_current: volts at time 0, the voltage below the threshold; one number, 0-d or ``(out,)``. With
+            branches each has a current, in the shapes of tau_syn.
         mask, recurrent_mask: bool, as the weights; where False there is no synapse, and its weight and delay get no gradient.
             With delays per synapse or per target only arrivals at synapses that are there are computed, where the neurons share
             their time constants (and these are not learnt, in the backward pass). Otherwise whole rows are: their order is the
@@ -175,7 +184,8 @@ def lif(
             synapse or per target every reading goes through all events once per neuron.
         return_state: also return the ``LIFState`` at the end of the events' duration. A trial cut in two, the second part going
             on from the state of the first, has the spikes of the whole; gradients are cut: none flows through a state.
-        backend: "auto" (the compiled kernel where there is one), "cpu" or "reference".
+        backend: "auto" (the compiled kernel where there is one), "cpu" or "reference". The compiled kernel of two and more
+            branches has delays per source only, and no refractory period, initial values and states: the reference has.
         max_spikes: an error is raised beyond this number of output spikes.
 
     Returns:
@@ -185,7 +195,7 @@ def lif(
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
         RuntimeError: more than ``max_spikes`` spikes.
-        NotImplementedError: ``return_voltage`` with a refractory period or a state.
+        NotImplementedError: ``return_voltage`` with a refractory period, a state or branches; what the backend lacks.
 
     Example:
         >>> events = Events.from_list([([0.0], [0])], num_units=1, duration=0.1)
@@ -195,7 +205,7 @@ def lif(
         >>> spikes.num_events, bool(weight.grad < 0)  # a larger weight makes it fire earlier
         (1, True)
     """
-    kernels.check_layer_input("lif", events, weight)
+    kernels.check_layer_input("lif", events, weight, branched=True)
     layer = as_layer(
         weight,
         recurrent_weight,
@@ -235,8 +245,10 @@ def run_layer(
         layer, incoming = started(layer, state), resumed(events, state.pending)
     if return_voltage and (return_state or state is not None):
         raise NotImplementedError("lif: return_voltage is not possible with a state yet")
+    if return_voltage and layer.branches is not None:
+        raise NotImplementedError("lif: return_voltage is not possible with dendritic branches yet")
     run = kernels.lif(incoming, layer, backend, max_spikes, return_state)
-    num = layer.synapses.weight.shape[1]
+    num = layer.synapses.weight.shape[-1]
     spikes = Events.trusted(run.times.to(events.dtype), run.units, run.offsets, num, events.duration)
     for watch in watchers:
         watch(events, layer, run)
@@ -265,12 +277,14 @@ def as_layer(
     slope_floor: float = 0.0,
 ) -> Layer:
     """The arguments of ``lif`` as checked tensors."""
-    neuron = as_neuron(
-        weight.shape[1], weight, tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias
-    )
+    branches = weight.shape[1] if weight.dim() == 3 else None
+    if branches == 0:
+        raise ValueError(f"weight (in, branches, out) has no branches: shape {tuple(weight.shape)}")
+    own = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
+    neuron = as_neuron(weight.shape[-1], weight, branches=branches, **own)
     synapses = as_synapses(weight, delay, mask)
     recurrent = as_recurrent(weight, recurrent_weight, recurrent_delay, recurrent_mask)
-    extras = as_extras(weight, neuron, refractory, initial_voltage, initial_current)
+    extras = as_extras(weight, neuron, refractory, initial_voltage, initial_current, branches)
     return Layer(synapses, neuron, recurrent, *extras, slope_floor=check_slope_floor(slope_floor))
 
 
@@ -280,11 +294,15 @@ class LIF(nn.Module):
     Args:
         in_features, out_features: units in and out. ``weight`` is ``(in_features, out_features)``, normal with standard
             deviation in^-1/2: often too small to fire. ``initial.fire_fraction_`` scales it to the input.
-        recurrent: with a ``recurrent_weight`` ``(out_features, out_features)``, normal with standard deviation out^-1/2.
+        branches: K dendritic branches per neuron: ``weight`` is ``(in_features, K, out_features)``, standard deviation
+            (in K)^-1/2, and each branch has its own ``tau_syn``. A layer of one branch is the layer without.
+        recurrent: with a ``recurrent_weight`` ``(out_features, out_features)``, normal with standard deviation out^-1/2; with
+            branches ``(out_features, K, out_features)``, (out K)^-1/2.
         delay, recurrent_delay: seconds; (low, high) draws them uniformly, a number or a tensor sets them.
         delay_kind: "synaptic" (one delay per connection), "axonal" (per source) or "dendritic" (per target).
         tau_mem, tau_syn, threshold, reset, bias, refractory, initial_voltage, initial_current: one number, or
-            ``(out_features,)`` to have one per neuron.
+            ``(out_features,)`` to have one per neuron. With branches ``tau_syn=(low, high)`` is log-spaced over them, the same
+            for all neurons, as a parameter ``(K, out_features)``; other shapes stay as they are given.
         mask, recurrent_mask: bool, as the weights; where False there is no synapse. Weights that ``torch.nn.utils.prune``
             prunes are zero, no more: their work is done.
         slope_floor: volts per second; smaller slopes at spikes count as this in the backward pass.
@@ -301,6 +319,9 @@ class LIF(nn.Module):
         0
         >>> LIF(4, 3, recurrent=True, delay=(0.0, 20e-3)).delay.shape
         torch.Size([4, 3])
+        >>> branched = LIF(4, 3, branches=3, tau_syn=(2e-3, 200e-3), learn=("weight", "tau_syn"))
+        >>> branched.weight.shape, branched.tau_syn[:, 0].mul(1e3).round(decimals=2).tolist()
+        (torch.Size([4, 3, 3]), [2.0, 20.0, 200.0])
     """
 
     weight: Tensor
@@ -310,6 +331,7 @@ class LIF(nn.Module):
     reset: Tensor
     bias: Tensor
     slope_floor: float = 0.0
+    branches: int | None = None
     watchers: tuple[Watcher, ...] = ()  # of each call: see diagnosing
 
     def __init__(
@@ -317,12 +339,13 @@ class LIF(nn.Module):
         in_features: int,
         out_features: int,
         *,
+        branches: int | None = None,
         recurrent: bool = False,
         delay: Delay = None,
         recurrent_delay: Delay = None,
         delay_kind: str = "synaptic",
         tau_mem: float | Tensor = 20e-3,
-        tau_syn: float | Tensor = 5e-3,
+        tau_syn: float | Tensor | tuple[float, float] = 5e-3,
         threshold: float | Tensor = 1.0,
         reset: float | Tensor = 0.0,
         bias: float | Tensor = 0.0,
@@ -338,16 +361,19 @@ class LIF(nn.Module):
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.backend = in_features, out_features, backend
-        self.slope_floor = slope_floor
-        own: dict[str, Tensor] = {"weight": normal_weight(in_features, out_features, dtype)}
+        self.slope_floor, self.branches = slope_floor, branches
+        if branches is not None and branches < 1:
+            raise ValueError(f"branches must be at least 1, or None for neurons without, got {branches}")
+        targets = (out_features,) if branches is None else (branches, out_features)
+        own: dict[str, Tensor] = {"weight": normal_weight(in_features, *targets, dtype=dtype)}
         if recurrent:
-            own["recurrent_weight"] = normal_weight(out_features, out_features, dtype)
+            own["recurrent_weight"] = normal_weight(out_features, *targets, dtype=dtype)
         for name, value, num_in in (("delay", delay, in_features), ("recurrent_delay", recurrent_delay, out_features)):
             if value is not None:
-                own[name] = initial_delay(value, delay_kind, num_in, out_features, dtype)
+                own[name] = initial_delay(value, delay_kind, num_in, *targets, dtype=dtype)
         given: dict[str, float | Tensor | None] = {
             "tau_mem": tau_mem,
-            "tau_syn": tau_syn,
+            "tau_syn": initial_tau_syn(tau_syn, branches, out_features),
             "threshold": threshold,
             "reset": reset,
             "bias": bias,
@@ -409,7 +435,7 @@ class LIF(nn.Module):
         given = self.arguments()
         if state is not None:
             given = {name: p for name, p in given.items() if name not in ("initial_voltage", "initial_current")}
-        kernels.check_layer_input("lif", events, self.weight)
+        kernels.check_layer_input("lif", events, self.weight, branched=True)
         asked = state, return_voltage, return_state
         return run_layer(events, as_layer(**given), *asked, self.backend, watchers=self.watchers)
 
@@ -424,6 +450,7 @@ class LIF(nn.Module):
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}", "recurrent" if hasattr(self, "recurrent_weight") else ""]
+        parts.append("" if self.branches is None else f"branches={self.branches}")
         parts.append(describe({name: p for name, p in self.named_parameters() if not name.endswith("weight")}))
         masks = {f"share of {name}": mask for name, mask in self.named_buffers() if mask.numel()}
         parts.append(describe({name: mask.float().mean() for name, mask in masks.items()}))

@@ -18,15 +18,20 @@ def as_neuron(
     num: int,
     like: Tensor,
     *,
+    branches: int | None = None,
     tau_mem: float | Tensor,
     tau_syn: float | Tensor,
     threshold: float | Tensor,
     reset: float | Tensor,
     bias: float | Tensor,
 ) -> Neuron:
-    """Each parameter as a tensor of one or ``num`` numbers in the dtype of ``like``; checked against its bounds."""
-    given = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
-    neuron = Neuron(*(_as_tensor(name, value, num, like) for name, value in given.items()))
+    """Each parameter as a tensor of one or ``num`` numbers in the dtype of ``like``; checked against its bounds.
+
+    With ``branches``, tau_syn is ``(branches, 1)`` or ``(branches, num)``.
+    """
+    given = dict(tau_mem=tau_mem, threshold=threshold, reset=reset, bias=bias)
+    checked = {name: _as_tensor(name, value, num, like) for name, value in given.items()}
+    neuron = Neuron(tau_syn=_per_branch("tau_syn", tau_syn, branches, num, like), **checked)
     if like.is_meta:  # no numbers to check
         return neuron
     if neuron.is_scalar():  # plain numbers are several times faster to compare than tensors
@@ -47,20 +52,16 @@ def as_extras(
     refractory: float | Tensor,
     initial_voltage: float | Tensor | None,
     initial_current: float | Tensor | None,
+    branches: int | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Refractory period and initial state as ``as_neuron`` has its parameters; None for what is not in use."""
     if not isinstance(refractory, Tensor) and refractory == 0 and initial_voltage is None and initial_current is None:
         return None, None, None
-    num = like.shape[1]
-    extras: list[Tensor | None] = []
-    for name, value in (
-        ("refractory", refractory),
-        ("initial_voltage", initial_voltage),
-        ("initial_current", initial_current),
-    ):
-        idle = value is None or (name == "refractory" and not isinstance(value, Tensor) and value == 0)
-        extras.append(None if idle or value is None else _as_tensor(name, value, num, like))
-    held, voltage, current = extras
+    num = like.shape[-1]
+    idle = not isinstance(refractory, Tensor) and refractory == 0
+    held = None if idle else _as_tensor("refractory", refractory, num, like)
+    voltage = None if initial_voltage is None else _as_tensor("initial_voltage", initial_voltage, num, like)
+    current = None if initial_current is None else _per_branch("initial_current", initial_current, branches, num, like)
     if like.is_meta:
         return held, voltage, current
     _refuse("refractory", held, lambda x: x >= 0, "expected finite seconds >= 0")
@@ -80,10 +81,10 @@ def check_slope_floor(slope_floor: float) -> float:
 def _refuse(name: str, value: Tensor | None, allowed: Callable[[Tensor], Tensor], expected: str) -> None:
     if value is None:
         return
-    bad = ~(allowed(value) & torch.isfinite(value)).reshape(-1)
+    bad = ~(allowed(value) & torch.isfinite(value))
     if bool(bad.any()):
-        n = int(bad.nonzero()[0])
-        raise ValueError(f"{name} of neuron {n} is {value.expand(bad.numel())[n].item()}; {expected}")
+        place = bad.nonzero()[0].tolist()
+        raise ValueError(f"{name} of {_place(place)} is {value.expand(bad.shape)[tuple(place)].item()}; {expected}")
 
 
 def _as_tensor(name: str, value: float | Tensor, num: int, like: Tensor) -> Tensor:
@@ -98,15 +99,41 @@ def _as_tensor(name: str, value: float | Tensor, num: int, like: Tensor) -> Tens
     return value if value.dtype == like.dtype else value.to(like.dtype)
 
 
+def _per_branch(name: str, value: float | Tensor, branches: int | None, num: int, like: Tensor) -> Tensor:
+    """As ``_as_tensor``; with branches ``(branches, 1)`` or ``(branches, num)``."""
+    if branches is None:
+        return _as_tensor(name, value, num, like)
+    given = torch.as_tensor(value, dtype=like.dtype, device=None if isinstance(value, Tensor) else like.device)
+    if given.device != like.device:
+        raise ValueError(f"{name} is on {given.device} but weight is on {like.device}; move both to one device")
+    if given.numel() == 1:
+        return given.reshape(1, 1).expand(branches, 1)
+    if given.shape == (branches,):
+        return given[:, None]
+    if given.shape not in ((branches, 1), (1, num), (branches, num)):
+        raise ValueError(
+            f"{name} of {branches} branches must be one number, or of shape {(branches,)} or {(branches, 1)} (per branch), "
+            f"{(1, num)} (per neuron) or (branches, out) = {(branches, num)}, got shape {tuple(given.shape)}"
+        )
+    return given.expand(branches, -1)
+
+
+def _place(index: Sequence[int]) -> str:
+    """``neuron n``, or ``branch k of neuron n``."""
+    if not index:
+        return "neuron 0"
+    return f"neuron {index[-1]}" if len(index) == 1 else f"branch {index[0]} of neuron {index[-1]}"
+
+
 def _explain(neuron: Neuron) -> None:
     """Raise the error that names the neuron and the number."""
     for name in ("tau_mem", "tau_syn"):
         bad = ~((getattr(neuron, name) > 0) & torch.isfinite(getattr(neuron, name)))
         if bool(bad.any()):
-            n = int(bad.nonzero()[0])
-            value = getattr(neuron, name)[n].item()
+            place = bad.nonzero()[0].tolist()
+            value = getattr(neuron, name)[tuple(place)].item()
             raise ValueError(
-                f"{name} of neuron {n} is {value}; time constants are positive, finite seconds "
+                f"{name} of {_place(place)} is {value}; time constants are positive, finite seconds "
                 "(eventnet.constrain_(module) after each optimiser step keeps them so)"
             )
     bad = ~(neuron.threshold > neuron.reset)
@@ -167,7 +194,7 @@ def constrain_(module: nn.Module) -> nn.Module:
     """
     with torch.no_grad():
         for part in module.modules():
-            for name in ("tau_mem", "tau_syn"):
+            for name in ("tau_mem", "tau_syn", "tau_branch", "tau_plateau"):
                 tau = getattr(part, name, None)
                 if isinstance(tau, nn.Parameter):
                     tau.clamp_(min=MIN_TAU)
@@ -175,6 +202,9 @@ def constrain_(module: nn.Module) -> nn.Module:
             if isinstance(threshold, nn.Parameter) and isinstance(reset, nn.Parameter):
                 lowest = reset.max() if threshold.dim() == 0 else reset
                 threshold.copy_(torch.maximum(threshold, lowest + MIN_GAP))
+            rising = getattr(part, "branch_threshold", None)  # from a reset of 0
+            if isinstance(rising, nn.Parameter):
+                rising.clamp_(min=MIN_GAP)
             for name in ("delay", "recurrent_delay", "refractory"):
                 seconds = getattr(part, name, None)
                 if isinstance(seconds, nn.Parameter):

@@ -73,6 +73,11 @@ class Voltage:
         total = kernels.li_integral(self.events, self.weight, self._linear, rate, self.backend)
         return total if self.spikes is None else total - self._sum_of_resets(rate)
 
+    def last(self) -> Tensor:
+        """``(B, N)`` voltage at the end of each sample; of ``at``, with K different durations."""
+        ends, which = self.events.duration.unique(return_inverse=True)
+        return self.at(ends)[torch.arange(len(which), device=which.device), which]
+
     def at(self, times: Tensor) -> Tensor:
         """``(B, K, N)`` voltage at ``times`` ``(K,)`` seconds (just after a spike at that very time).
 

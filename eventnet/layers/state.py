@@ -17,7 +17,7 @@ class LIFState(NamedTuple):
     """Where ``lif`` stopped: pass it to the next call to go on from there. No gradient flows through it.
 
     Args:
-        voltage, current: volts, ``(B, N)``.
+        voltage, current: volts, ``(B, N)``; with K dendritic branches each has a current of its own, ``(B, K, N)``.
         pending: events that have not reached all their targets: of the input's units, then of the layer's own; a time is the
             shortest delay whose arrival is still to come.
         refractory_left: seconds for which the voltage stays at reset, ``(B, N)``.
@@ -55,11 +55,12 @@ def check_state(state: LIFState, events: Events, layer: Layer) -> None:
     if not isinstance(state, LIFState):
         raise TypeError(f"state: expected the LIFState of an earlier call, got {type(state).__name__}")
     weight = layer.synapses.weight
-    shape = events.batch_size, weight.shape[1]
-    for name in ("voltage", "current", "refractory_left"):
+    shape, branched = (events.batch_size, weight.shape[-1]), (events.batch_size, *weight.shape[1:])
+    for name, wanted in (("voltage", shape), ("current", branched), ("refractory_left", shape)):
         part = getattr(state, name)
-        if tuple(part.shape) != shape:
-            raise ValueError(f"state.{name} is of {tuple(part.shape)} (samples, neurons), but this call has {shape}")
+        if tuple(part.shape) != wanted:
+            axes = "(samples, neurons)" if len(wanted) == 2 else "(samples, branches, neurons)"
+            raise ValueError(f"state.{name} is of {tuple(part.shape)} {axes}, but this call has {wanted}")
         if part.device != weight.device:
             raise ValueError(f"state is on {part.device} but weight is on {weight.device}; use state.to(device)")
     if state.pending.batch_size != shape[0]:
@@ -106,8 +107,8 @@ def _graded(events: Events) -> Events:
 
 
 def _units(layer: Layer) -> int:
-    num_in, num = layer.synapses.weight.shape
-    return num_in + (num if layer.recurrent is not None else 0)
+    weight = layer.synapses.weight
+    return weight.shape[0] + (weight.shape[-1] if layer.recurrent is not None else 0)
 
 
 def _pending(events: Events, spikes: Events, layer: Layer) -> Events:
@@ -137,7 +138,7 @@ def _longest(synapses: Synapses) -> Tensor:
     if delay is None or delay.numel() == 0:
         return torch.zeros(weight.shape[0], dtype=torch.float64, device=weight.device)
     # an infinite one is of a synapse that is not there
-    return delay.detach().double().masked_fill(torch.isinf(delay), 0.0).amax(1).expand(weight.shape[0])
+    return delay.detach().double().masked_fill(torch.isinf(delay), 0.0).flatten(1).amax(1).expand(weight.shape[0])
 
 
 def _shortest_to_come(time: Tensor, end: Tensor) -> Tensor:

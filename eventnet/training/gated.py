@@ -55,6 +55,7 @@ class GatedNetwork(Network):
             self.embedding = nn.Linear(num_units, recipe.embedding, bias=False) if recipe.embedding else None
             self.hidden = gated_layers(recipe, heard)
             if recipe.memory:
+                assert isinstance(self.hidden, nn.RNNBase)  # the recipe says so
                 remember_(self.hidden, recipe.memory)
             # tied, the outputs are compared with the embeddings of the units
             self.readout = nn.Linear(recipe.hidden[-1], recipe.embedding if recipe.tied else num_classes)

@@ -138,11 +138,18 @@ class SpikingRecipe(Recipe):
 
     readout: str = setting(
         "max",
-        "what the classes are read from: the output neurons' first spikes; the maximum, mean or integral of "
+        "what the classes are read from: the output neurons' first spikes; the maximum, mean, integral or last value of "
         "the readout voltage; or its samples, for labels per step",
-        choices=("first_spike", "max", "mean", "integral", "at"),
+        choices=("first_spike", "max", "mean", "integral", "last", "at"),
     )
     recurrent: bool = setting(False, "each hidden layer hears its own spikes too")
+    branches: int = setting(0, "dendritic branches of each neuron of the hidden layers; 0: none", bound=">= 0")
+    branch_tau_syn: tuple[float, ...] = setting(
+        (),
+        "synaptic time constants of the branches, evenly on a log scale from low,high; none: tau-syn for all",
+        "s",
+        "> 0",
+    )
     delay: tuple[float, ...] = setting(
         (), "delays of the hidden layers' inputs are drawn evenly from low,high; none: no delays", "s", ">= 0"
     )
@@ -238,6 +245,15 @@ class SpikingRecipe(Recipe):
                     f"{name}: expected none or low,high with low <= high (s), such as 0,0.03, "
                     f"got {','.join(f'{x:g}' for x in low_high)}"
                 )
+        if self.branch_tau_syn and (
+            not self.branches or len(self.branch_tau_syn) != 2 or self.branch_tau_syn[0] > self.branch_tau_syn[1]
+        ):
+            raise RecipeError(
+                "branch_tau_syn: expected low,high with low <= high (s), such as 0.005,0.1, and branches, got "
+                f"{','.join(f'{x:g}' for x in self.branch_tau_syn)} and branches={self.branches}"
+            )
+        if self.branches and self.tau_spread != 1:
+            raise RecipeError(f"tau_spread: expected 1 with branches, got {self.tau_spread:g}")
         if self.recurrent_delay and not self.recurrent:
             raise RecipeError(
                 f"recurrent_delay: expected none in a network that is not recurrent, got {self.recurrent_delay[0]:g},"

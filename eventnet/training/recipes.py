@@ -252,6 +252,30 @@ _FORECAST = GatedRecipe(
     best="loss",
 )
 
+# Neurons with one time constant: --branches 1 --branch-tau-syn 0.022,0.022, the middle of the two.
+_XOR = SpikingRecipe(
+    name="xor",
+    summary="XOR of a slow bit and the last of several fast ones, neurons with two dendritic branches (Zheng et al. 2024)",
+    data="xor",
+    hidden=(32,),
+    branches=2,
+    branch_tau_syn=(5e-3, 100e-3),
+    readout="last",
+    tau_mem=10e-3,
+    readout_tau_mem=20e-3,
+    readout_tau_syn=5e-3,
+    logit_scale=4.0,
+    init_mean=(0.04, 0.0),
+    init_std=(0.3, 0.18),
+    learn=("weight", "tau_syn"),
+    slope_floor=20.0,
+    learning_rate=10e-3,
+    learning_rate_decay=0.95,
+    gradient_clip=1.0,
+    batch_size=64,
+    epochs=20,
+)
+
 # A GRU of as many parameters: --unit gru --hidden 43.
 _ADDING = GatedRecipe(
     name="fsdd_adding",
@@ -323,6 +347,7 @@ _ALL = (
         "spoken digits, recurrent, learnt delays on all synapses that a chip's buffers hold in steps of 1 ms",
     ),
     _ADDING,
+    _XOR,
     _SPEECH,
     _RECURRENT_SPEECH,
     _SPEECH.changed(data="ssc", hidden=(512,), epochs=50).renamed(

@@ -54,7 +54,10 @@ class SpikingNetwork(Network):
                 before,
                 after,
                 tau_mem=spread(recipe.tau_mem, recipe.tau_spread, after),
-                tau_syn=spread(recipe.tau_syn, recipe.tau_spread, after),
+                tau_syn=(recipe.branch_tau_syn[0], recipe.branch_tau_syn[1])
+                if recipe.branch_tau_syn
+                else spread(recipe.tau_syn, recipe.tau_spread, after),
+                branches=recipe.branches or None,
                 bias=resting(recipe, after),
                 learn=learn,
                 **synapses,
@@ -75,6 +78,8 @@ class SpikingNetwork(Network):
         for k, layer in enumerate([*self.hidden, self.readout]):
             mean, std = recipe.initial("init_mean", k), recipe.initial("init_std", k)
             initial.normal_(layer.weight, mean, std, generator=generator)
+            if k < len(self.hidden) and recipe.branches:  # a slow branch adds up its input for longer
+                layer.weight.detach().mul_((layer.tau_syn.detach().min() / layer.tau_syn.detach()).sqrt())
         for layer in self.hidden:  # after all weights, which are thus the same with and without
             draw_connections_(layer, recipe, generator)
         learnt = {name.rpartition(".")[2] for name, p in self.named_parameters() if p.requires_grad}
@@ -103,6 +108,8 @@ class SpikingNetwork(Network):
             logits = voltage.max()
         elif kind == "mean":
             logits = voltage.mean()
+        elif kind == "last":
+            logits = voltage.last()
         elif kind == "integral":
             logits = voltage.integral(recipe.readout_decay) / (recipe.readout_decay or 1.0)
         else:

@@ -194,6 +194,8 @@ def _lif(layer: LIF, draft: Draft) -> None:
     import nir
 
     given = layer.arguments()
+    if layer.branches is not None:
+        raise ValueError(f"{draft.prefix}.weight: NIR has no neuron with dendritic branches: train with branches=None")
     for name in ("initial_voltage", "initial_current"):
         if name in given:
             raise ValueError(f"{draft.prefix}.{name}: NIR has no initial state; a neuron starts at rest: leave it out")

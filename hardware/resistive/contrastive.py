@@ -26,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eventnet.hardware.resistive.checks import checked_features, checked_labels
+
 __all__ = ["Contrastive", "History", "Labelled", "ZeroShot", "contrastive_loss", "fit_contrastive", "zero_shot"]
 
 HIGHEST = math.log(100.0)  # of log_scale, as in CLIP
@@ -144,8 +146,10 @@ def fit_contrastive(
         seed: of the pairs and their order.
 
     Raises:
-        ValueError: a class lacks one of the kinds, or the validation has classes that the training lacks.
+        ValueError: a class lacks one of the kinds, or the validation has classes that the training lacks; shapes do not fit, or
+            features are not finite.
     """
+    _check("fit_contrastive", first, second, *validation)
     seen = {kind: set(part.labels.tolist()) for kind, part in (("first", first), ("second", second))}
     if seen["first"] != seen["second"] or not seen["first"]:
         raise ValueError(
@@ -247,7 +251,7 @@ def zero_shot(
             themselves if not given: a sample is never compared with its own kind.
 
     Raises:
-        ValueError: a class to be recognised has no prototype.
+        ValueError: a class to be recognised has no prototype; shapes do not fit, or features are not finite.
 
     Example:
         >>> model = Contrastive(5, 5, dim=4, seed=0)
@@ -256,6 +260,7 @@ def zero_shot(
         0.5
     """
     of_first, of_second = (first, second) if prototypes is None else prototypes
+    _check("zero_shot", first, second, of_first, of_second)
     found = {
         "first": _recognised(
             model.first(first.features), first.labels, model.second(of_second.features), of_second.labels
@@ -270,6 +275,12 @@ def zero_shot(
             f"zero_shot: prototypes of {classes[0]} classes of the first kind but {classes[1]} of the second"
         )
     return ZeroShot(found["first"], found["second"], len(first.labels), len(second.labels), 1 / classes[0])
+
+
+def _check(name: str, *parts: Labelled) -> None:
+    for part in parts:
+        checked_features(name, part.features, part.labels)
+        checked_labels(name, part.labels, None)
 
 
 def _recognised(z: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor) -> float:

@@ -131,5 +131,5 @@ def largest_of_rows(x: Tensor) -> Tensor:
 
 
 def _check_bits(bits: int | None) -> None:
-    if bits is not None and not 2 <= bits <= 24:
-        raise ValueError(f"bits: expected 2 to 24, or None for no rounding, got {bits}")
+    if bits is not None and not (2 <= bits <= 24 and bits == int(bits)):
+        raise ValueError(f"bits: expected 2 to 24, whole, or None for no rounding, got {bits}")

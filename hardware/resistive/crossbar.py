@@ -44,7 +44,7 @@ class Pair:
         scale: k, weight per siemens.
 
     Raises:
-        ValueError: conductances of two shapes, negative or NaN.
+        ValueError: conductances of two shapes, negative, infinite or NaN; a scale that is not finite or negative.
 
     Example:
         >>> Pair(torch.tensor([[30e-6]]), torch.tensor([[10e-6]]), scale=5e4).weight()
@@ -60,8 +60,11 @@ class Pair:
             shapes = f"{tuple(self.positive.shape)} and {tuple(self.negative.shape)}"
             raise ValueError(f"expected positive and negative conductances of one shape, got {shapes}")
         for each in (self.positive, self.negative):
-            if each.numel() and not each.amin().item() >= 0:
-                raise ValueError("expected conductances >= 0 S, got a negative one or NaN")
+            low, high = _bounds(each)
+            if not (low >= 0 and high < math.inf):
+                raise ValueError("expected finite conductances >= 0 S, got an infinite one, a negative one or NaN")
+        if not 0 <= self.scale < math.inf:
+            raise ValueError(f"scale: expected weight per siemens >= 0, finite, got {self.scale}")
 
     def weight(self) -> Tensor:
         """``(out, in)``: the weights that the pairs stand for."""
@@ -131,6 +134,7 @@ class Crossbar:
         pair: conductances ``(out, in)``.
         cell: gives G_max, the unit of the ADC.
         read_sigma: standard deviations of one read, siemens, for ``pair.positive`` and ``pair.negative``; None: no read noise.
+            What wires take from it is left out.
         tile: rows (inputs) and columns (outputs) of an array; None: one array as large as it takes.
         dac, adc: converters; None: ideal ones.
         wire_resistance: ohm per cell; 0: ideal wires. See ``ir_drop``; beyond its range there is a warning.
@@ -168,6 +172,9 @@ class Crossbar:
         self.weight = self._in_tiles(pair.weight())
         self.variance = None
         if read_sigma is not None:
+            if any(each.shape != pair.positive.shape for each in read_sigma):
+                shapes = " and ".join(str(tuple(each.shape)) for each in read_sigma)
+                raise ValueError(f"read_sigma: expected two of shape {tuple(pair.positive.shape)}, got {shapes}")
             self.variance = self._in_tiles(pair.scale**2 * (read_sigma[0] ** 2 + read_sigma[1] ** 2))
 
     def product(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

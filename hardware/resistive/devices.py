@@ -50,6 +50,7 @@ class Cell:
 
     Raises:
         ValueError: not 0 <= g_min < g_max, fewer than two levels; in ``program``, targets out of the range or NaN.
+        TypeError: in ``program``, targets that are not float32 or float64.
 
     Example:
         >>> from eventnet.hardware.resistive import seeded
@@ -70,8 +71,10 @@ class Cell:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.g_max) and 0 <= self.g_min < self.g_max):
             raise ValueError(f"expected 0 <= g_min < g_max, finite, got g_min={self.g_min}, g_max={self.g_max}")
-        if self.levels is not None and self.levels < 2:
-            raise ValueError(f"levels: expected at least 2, or None for any conductance, got {self.levels}")
+        if self.levels is not None and (self.levels < 2 or self.levels != int(self.levels)):
+            raise ValueError(
+                f"levels: expected a whole number of at least 2, or None for any conductance, got {self.levels}"
+            )
 
     def program(self, target: Tensor, cells: torch.Generator, writing: torch.Generator | None = None) -> Chip:
         """Cells written to ``target`` siemens, of any shape; without gradients.
@@ -81,7 +84,7 @@ class Cell:
             writing: draws what is new each time it is written; without it ``cells`` does that too.
         """
         check_conductance(target, self.g_max, self.g_min)
-        target = target.detach()
+        target = target.detach().clamp(self.g_min, self.g_max)  # a copy, and without what the check forgives
         writing = cells if writing is None else writing
         shape = tuple(target.shape)
         if self.levels is not None:
@@ -169,6 +172,8 @@ class Chip:
 
 def check_conductance(conductance: Tensor, g_max: float, g_min: float = 0.0) -> None:
     """An error unless all are from g_min to g_max; a millionth of the range is forgiven."""
+    if conductance.dtype not in (torch.float32, torch.float64):  # in half precision noise vanishes without a word
+        raise TypeError(f"conductance: expected float32 or float64, got {conductance.dtype}")
     if conductance.numel() == 0:
         return
     slack = 1e-6 * (g_max - g_min)

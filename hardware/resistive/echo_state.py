@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from eventnet import Events
+from eventnet.hardware.resistive.draws import seeded
 from eventnet.hardware.resistive.stepped import Drive
 from eventnet.hardware.resistive.weights import check_weights, random_weights
 
@@ -51,8 +52,8 @@ class EchoState:
     def __post_init__(self) -> None:
         check_weights("EchoState", self.weight, self.recurrent_weight)
         out = self.weight.shape[1]
-        if self.bias is not None and self.bias.shape != (out,):
-            raise ValueError(f"EchoState: expected a bias ({out},), got {tuple(self.bias.shape)}")
+        if self.bias is not None and (self.bias.shape != (out,) or not bool(torch.isfinite(self.bias).all())):
+            raise ValueError(f"EchoState: expected a finite bias ({out},), got {tuple(self.bias.shape)}")
         if not 0 < self.leak <= 1:
             raise ValueError(f"EchoState: leak must be in (0, 1], got {self.leak}")
         if not 0 < self.gain < math.inf:
@@ -79,9 +80,11 @@ class EchoState:
         """
         densities = {"density": density, "recurrent_density": recurrent_density}
         weights = random_weights(in_features, out_features, seed, **densities, radius=radius, dtype=dtype)
-        generator = torch.Generator().manual_seed(seed + 1)
-        biases = bias * torch.randn(out_features, generator=generator, dtype=torch.float64).to(dtype)
-        return cls(*weights, biases if bias else None, leak, gain)
+        if not bias:
+            return cls(*weights, None, leak, gain)
+        # a stream of its own: seed + 1 would draw what the next network's weights are made of
+        drawn = torch.randn(out_features, generator=seeded(seed, 1), dtype=torch.float64)
+        return cls(*weights, bias * drawn.to(dtype), leak, gain)
 
     def initial(self, batch_size: int) -> Tensor:
         """``(B, out)`` states of 0."""
@@ -103,6 +106,9 @@ class EchoState:
             )
         found = []
         state = self.initial(inputs.shape[1]) if state is None else state
+        if state.shape != (inputs.shape[1], self.weight.shape[1]):
+            expected = f"({inputs.shape[1]}, {self.weight.shape[1]})"
+            raise ValueError(f"EchoState: expected a state (B, out) = {expected}, got {tuple(state.shape)}")
         for drive in (inputs.to(self.weight.dtype) @ self.weight).unbind(0):
             state = self.step(state, drive)
             found.append(state)

@@ -115,7 +115,8 @@ class ProgrammingNoise:
         times: seconds since programming, ascending.
 
     Raises:
-        ValueError: lists of unequal length, times that do not ascend; in ``sigma``, an age after the last of several times.
+        ValueError: lists of unequal length, empty or not finite, times that do not ascend, several that begin at 0, a reference
+            that is not > 0; in ``sigma``, an age after the last of several times.
 
     Example:
         >>> at_full = [HFOX_PROGRAMMING.sigma(torch.tensor(1.0), 40e-6, age) * 1e6 for age in (1.0, 86400.0)]
@@ -134,7 +135,12 @@ class ProgrammingNoise:
             )
         if list(self.times) != sorted(set(self.times)):
             raise ValueError(f"times: expected ascending seconds, got {self.times}")
-        _not_negative(first_time=self.times[0], reference=self.reference)
+        if not (math.isfinite(self.times[-1]) and self.times[0] >= 0) or (len(self.times) > 1 and self.times[0] == 0):
+            raise ValueError(f"times: expected finite seconds, > 0 where there are several, got {self.times}")
+        if not all(each and all(map(math.isfinite, each)) for each in self.coefficients):
+            raise ValueError(f"coefficients: expected c_0, c_1, ... for each time, finite, got {self.coefficients}")
+        if not (math.isfinite(self.reference) and self.reference > 0):
+            raise ValueError(f"reference: expected siemens > 0, got {self.reference}")
 
     def sigma(self, g: Tensor, g_max: float, age: float = 0.0) -> Tensor:
         """Standard deviation in siemens for targets ``g`` in units of ``g_max``, ``age`` seconds after programming."""
@@ -179,7 +185,7 @@ class Drift:
     ``clip(-0.0125 ln g - 0.0059, 0.008, 0.045)``, t_0 = 20 s.
 
     Args:
-        mean, std: of the exponent.
+        mean, std: of the exponent, functions of g; ``Clipped(0.0, 0.05, 0.05, 0.05)`` of this file is 0.05 for all.
         start: t_0, seconds; until then nothing drifts.
 
     Source: Nandakumar et al., "Phase-change memory models for deep learning training and inference" (ICECS 2019);

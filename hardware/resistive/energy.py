@@ -72,6 +72,10 @@ class Reads:
             raise ValueError(f"reads: expected a number >= 0, got {self.reads}")
         if self.inputs is not None and not self.inputs >= 0:
             raise ValueError(f"inputs: expected a number >= 0, got {self.inputs}")
+        if not (math.isfinite(self.updates) and self.updates >= 0):
+            raise ValueError(f"updates: expected a number >= 0, got {self.updates}")
+        if self.conductance is not None and not (math.isfinite(self.conductance) and self.conductance >= 0):
+            raise ValueError(f"conductance: expected siemens >= 0, or None, got {self.conductance}")
 
     @property
     def tiles(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eventnet.hardware.resistive.checks import checked_features, checked_labels
+from eventnet.hardware.resistive.checks import checked_features, checked_inputs, checked_labels, share_right
 from eventnet.hardware.resistive.moments import Moments
 
 __all__ = ["LogisticReadout"]
@@ -23,6 +23,7 @@ class LogisticReadout:
     Args:
         penalty: >= 0, on the weights of (standardised) features; 1 / C of scikit-learn.
         standardize: whether features are moved and scaled to mean 0 and standard deviation 1 of the training samples first.
+        num_classes: from the labels if not given.
         iterations: of L-BFGS at most.
         tolerance: the largest element of the gradient per sample at which it stops.
 
@@ -59,6 +60,8 @@ class LogisticReadout:
     def fit(self, x: Tensor, y: Tensor) -> LogisticReadout:
         """Fit to class numbers ``(B,)``, from weights of 0."""
         x, y = checked_features("LogisticReadout", x, y), y.detach()
+        if not len(x):
+            raise ValueError("LogisticReadout: expected at least one sample, got none")
         num_classes = checked_labels("LogisticReadout", y, self.num_classes)
         moments = Moments.of(x, x[:, :0])
         shift = moments.mean_x if self.standardize else torch.zeros_like(moments.mean_x)
@@ -97,7 +100,7 @@ class LogisticReadout:
         """``(B, K)`` logits."""
         if not hasattr(self, "weight"):
             raise RuntimeError("LogisticReadout: fit it first")
-        return x.detach().double() @ self.weight + self.bias
+        return checked_inputs("LogisticReadout", x, len(self.weight)) @ self.weight + self.bias
 
     def predict(self, x: Tensor) -> Tensor:
         """Class numbers ``(B,)``."""
@@ -105,4 +108,4 @@ class LogisticReadout:
 
     def score(self, x: Tensor, y: Tensor) -> float:
         """Share of right classes."""
-        return float((self.predict(x) == y).double().mean())
+        return share_right("LogisticReadout", self.predict(x), y)

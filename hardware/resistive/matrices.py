@@ -50,6 +50,8 @@ def matrices_of(model: nn.Module) -> list[Matrix]:
 def _all(model: nn.Module) -> Iterator[Matrix]:
     for where, layer in model.named_modules():
         own = dict(layer.named_parameters(recurse=False))
+        if isinstance(layer, LIF) and layer.branches is not None:
+            raise TypeError(f"{where or 'model'}: weights of dendritic branches are not placed; expected branches=None")
         if isinstance(layer, LIF | LI):
             names = [name for name in ("weight", "recurrent_weight") if getattr(layer, name, None) is not None]
         elif isinstance(layer, EGRU | EGRUCell):

@@ -115,6 +115,8 @@ def jittered(events: Events, std: float, seed: int, *, copies: int = 1) -> Event
     """
     if not 0 <= std < math.inf:
         raise ValueError(f"jittered: expected a standard deviation >= 0 seconds, got {std}")
+    if copies < 1:
+        raise ValueError(f"jittered: expected at least one copy, got {copies}")
     generator = torch.Generator().manual_seed(seed)
     many = Events.cat([events] * copies)
     moved = many.times + (std * torch.randn(many.num_events, generator=generator)).to(many.times)
@@ -150,6 +152,8 @@ def separation(states: Tensor, labels: Tensor) -> Separation:
             f"separation: expected states (B, N) and labels (B,), got {tuple(states.shape)} and {tuple(labels.shape)}"
         )
     states = states.detach().double()
+    if not bool(torch.isfinite(states).all()):
+        raise ValueError("separation: the states are not finite")
     members = [states[labels == label] for label in labels.unique()]
     means = torch.stack([own.mean(0) for own in members])
     between = float((means[:, None] - means).norm(dim=2).mean())

@@ -145,7 +145,8 @@ class ResistiveDeployment:
     def _set_age(self, seconds: float) -> None:
         for each in self.arrays.values():
             each.age = seconds
-        weights = {name: self.arrays[name].crossbar().effective_weight() for name in self.held}
+        # all of them: what is wrong with a weight, an age or a tile is found here, not at the first product
+        weights = {name: each.crossbar().effective_weight() for name, each in self.arrays.items()}
         for name, (parameter, by_input) in self.held.items():
             with torch.no_grad():
                 parameter.copy_(weights[name].t() if by_input else weights[name])
@@ -183,7 +184,7 @@ def place(
     Raises:
         TypeError: a layer with weights of another kind; it is named.
         ValueError: weights that two layers share, that are pruned or parametrized, or not finite; no layer with weights; a
-            ``reading`` that the model has not.
+            ``reading`` that the model has not; an age beyond what was measured.
 
     Example:
         >>> model = nn.Sequential(LIF(4, 3), LI(3, 2))
@@ -216,6 +217,7 @@ def place(
     for each in arrays.values():
         each.eval().requires_grad_(False)
     notes = notes_on([each.layer for each in found], cell, dac, adc, wire_resistance, compensate_drift)
+    notes += _assumed(placed, reading)
     made = ResistiveDeployment(placed, arrays, held, notes, seed, reading)
     made.age = age
     return made
@@ -233,6 +235,14 @@ def _reading(model: nn.Module, wanted: Reading | str | None) -> Reading:
             "and an nn.Linear; call the deployment as you call the model: deployment(x)"
         )
     return reading_of(model, wanted)[0]
+
+
+def _assumed(model: nn.Module, wanted: Reading | str | None) -> tuple[str, ...]:
+    """What ``run`` takes for granted about the scores; nothing of a model that has none, which ``run`` refuses."""
+    try:
+        return tuple(reading_of(model, wanted)[1])
+    except (TypeError, ValueError):
+        return ()
 
 
 def _reading_so(model: Any, reading: Reading) -> Any:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eventnet import Events, lif
+from eventnet import Events, kernels, lif
 from eventnet.hardware.resistive.stepped import spikes_in_steps
 from eventnet.hardware.resistive.weights import check_weights, random_weights
 
@@ -36,6 +36,9 @@ __all__ = ["Reservoir"]
 @dataclass(frozen=True, eq=False)
 class Reservoir:
     """A fixed random spiking network on events; equations above.
+
+    Decay, threshold and gain are those published for one chip and one data set; with other weights or inputs it can be silent or
+    fire at every step. ``with_rate`` sets the threshold, or the input, for a mean rate.
 
     Args:
         weight: ``(in, out)``; ``recurrent_weight``: ``(out, out)`` or None. From a seed: ``Reservoir.random``; of a chip: the
@@ -48,7 +51,7 @@ class Reservoir:
         backend: of continuous time, as of ``eventnet.lif``; "reference" for weights on a GPU.
 
     Raises:
-        ValueError: a bound is violated, or shapes do not fit.
+        ValueError: a bound is violated, shapes do not fit, or weights are not finite. TypeError: their dtypes or devices differ.
 
     Example:
         >>> reservoir = Reservoir.random(64, 50, seed=0, dt=1e-3, gain=0.3, threshold=1.0)
@@ -143,7 +146,19 @@ class Reservoir:
 
         Returns:
             In the weight's dtype; trace k is at columns ``out (k + 1)`` to ``out (k + 2)``.
+
+        Raises:
+            ValueError: a bound is violated, times that are not finite, or a ``tau`` without ``times``.
         """
+        if not 0 < scale < math.inf or batch_size < 1:
+            raise ValueError(
+                f"Reservoir: expected a scale > 0 and a batch_size >= 1, got scale={scale}, batch_size={batch_size}"
+            )
+        if times is None and tau is not None:
+            raise ValueError("Reservoir: a tau is of traces: times says when they are taken, got none")
+        if times is not None and not bool(torch.isfinite(torch.as_tensor(times)).all()):
+            raise ValueError("Reservoir: expected finite times, in seconds")
+        kernels.check_layer_input("Reservoir", events, self.weight)
         parts = [events[start : start + batch_size] for start in range(0, events.batch_size, batch_size)] or [events]
         return torch.cat([self._features(self(part), scale, times, tau) for part in parts])
 

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eventnet.hardware.resistive.checks import checked_features, checked_labels
+from eventnet.hardware.resistive.checks import checked_features, checked_inputs, checked_labels, share_right
 from eventnet.hardware.resistive.moments import Moments
 
 __all__ = ["RidgeReadout", "folds_of"]
@@ -145,7 +145,7 @@ class RidgeReadout:
     def scores(self, x: Tensor) -> Tensor:
         """``(B, K)``: of each class about 1 if it is the sample's and -1 if not, or the numbers."""
         linear = self._fitted()
-        return x.detach().double() @ linear.weight + linear.bias
+        return checked_inputs("RidgeReadout", x, len(linear.weight)) @ linear.weight + linear.bias
 
     def predict(self, x: Tensor) -> Tensor:
         """Class numbers ``(B,)``, or numbers in the shape of the targets."""
@@ -158,7 +158,9 @@ class RidgeReadout:
         """Share of right classes; of numbers R^2, ``1 - sum |y - prediction|^2 / sum |y - mean y|^2``, the mean over columns."""
         predicted = self.predict(x)
         if self._classifies:
-            return float((predicted == y).double().mean())
+            return share_right("RidgeReadout", predicted, y)
+        if y.shape != predicted.shape:
+            raise ValueError(f"RidgeReadout: expected numbers {tuple(predicted.shape)}, got {tuple(y.shape)}")
         y = y.detach().double()
         return float((1 - ((y - predicted) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)).mean())
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eventnet import Events, kernels
+from eventnet.hardware.resistive.weights import check_weights
 
 __all__ = ["Drive", "spikes_in_steps"]
 
@@ -100,12 +101,21 @@ def spikes_in_steps(
     Returns:
         ``Events`` of ``out`` units with the same durations.
 
+    Raises:
+        TypeError, ValueError: shapes, dtypes or devices do not fit; weights that are not finite; a bound is violated.
+
     Example:
         >>> events = Events.from_list([([0.0, 0.001], [0, 0])], num_units=1, duration=0.004)
         >>> spikes_in_steps(events, torch.tensor([[3.0]]), torch.tensor([[6.0]]), dt=1e-3).times
         tensor([0.0010, 0.0020, 0.0030])
     """
     drive = Drive(events, dt, weight)
+    check_weights("spikes_in_steps", weight, recurrent_weight)
+    given = {"decay": torch.as_tensor(decay), "threshold": torch.as_tensor(threshold)}
+    if not bool(((given["decay"] >= 0) & (given["decay"] <= 1)).all()):
+        raise ValueError(f"spikes_in_steps: decay must be from 0 to 1, got {decay}")
+    if not bool((given["threshold"] > 0).all()):
+        raise ValueError(f"spikes_in_steps: threshold must be > 0, got {threshold}")
     out = weight.shape[1]
     u = weight.new_zeros(events.batch_size, out)
     fired = torch.zeros_like(u, dtype=torch.bool)

@@ -84,9 +84,19 @@ def spectral_radius(weight: Tensor) -> float:
 
 
 def check_weights(name: str, weight: Tensor, recurrent_weight: Tensor | None) -> None:
-    """An error unless they are ``(in, out)`` and ``(out, out)``, or None."""
+    """An error unless they are ``(in, out)`` and ``(out, out)``, or None, finite, and of one dtype and device."""
     if weight.dim() != 2:
         raise ValueError(f"{name}: expected a weight (in, out), got {tuple(weight.shape)}")
     out = weight.shape[1]
     if recurrent_weight is not None and recurrent_weight.shape != (out, out):
         raise ValueError(f"{name}: expected a recurrent_weight ({out}, {out}), got {tuple(recurrent_weight.shape)}")
+    for kind, each in (("weight", weight), ("recurrent_weight", recurrent_weight)):
+        if each is None:
+            continue
+        if each.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"{name}: expected a {kind} in float32 or float64, got {each.dtype}")
+        if each.dtype != weight.dtype or each.device != weight.device:
+            own, other = f"{weight.dtype} on {weight.device}", f"{each.dtype} on {each.device}"
+            raise TypeError(f"{name}: expected weights of one dtype on one device, got {own} and {other}")
+        if not bool(torch.isfinite(each).all()):  # such neurons would be silent, and nothing would say why
+            raise ValueError(f"{name}: the {kind} is not finite")
