@@ -76,8 +76,12 @@ def _by_bisection(layer: LIF, events: Events, fraction: float) -> float:
         counts = lif(events, factor * weight, backend=layer.backend, **own).counts()
         return (counts > 0).double().mean().item() if counts.numel() else 0.0
 
-    low, high, reached, alike = 1.0, 1.0, share(1.0), 0
-    while reached < fraction and high < 2**20 and alike < 5:  # more would only make those that fire do nothing else
+    # from below, so that no run has more spikes than needed: from weights of a thousandth of a volt
+    high = 1e-3 / max(float(weight.abs().max()), 1e-30)
+    low, reached, alike = high / 2, share(high), 0
+    for _ in range(40):
+        if reached >= fraction or alike == 6:  # more would only make those that fire do nothing else
+            break
         low, high = high, 2 * high
         before, reached = reached, share(high)
         alike = alike + 1 if reached == before > 0 else 0
@@ -86,10 +90,6 @@ def _by_bisection(layer: LIF, events: Events, fraction: float) -> float:
             f"fire_fraction_: at most {reached:.3f} of the neurons fire on these events, {fraction} was asked for; "
             "are there samples without events, or weights that are all negative?"
         )
-    while low == high or share(low) >= fraction:
-        low /= 2
-        if low < 2**-40:  # they fire without input
-            break
     while high / low > 1 + 2**-20:
         middle = (low * high) ** 0.5
         low, high = (low, middle) if share(middle) >= fraction else (middle, high)

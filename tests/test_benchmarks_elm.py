@@ -15,6 +15,8 @@ import elm
 from eventnet import Events
 from eventnet.data import EventDataset, Splits
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("channels", [8, 140])
 def test_the_gru_is_the_smallest_that_is_not_smaller(channels):
@@ -32,6 +34,7 @@ def first_ones(seed: int, size: int) -> EventDataset:
     return EventDataset(Events.from_list(samples, 8, 0.2), numbers[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["elm", "gru"])
 def test_a_contender_learns_and_keeps_its_best_epoch(kind):
     parts = (first_ones(seed, size) for seed, size in enumerate((640, 50, 50)))

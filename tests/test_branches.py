@@ -457,6 +457,7 @@ def test_gradcheck(backend):
     assert torch.autograd.gradcheck(call, inputs, atol=1e-7, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_reference_differentiates_twice():
     assert torch.autograd.gradgradcheck(*small("reference"), atol=1e-5, rtol=1e-5, fast_mode=True)
 

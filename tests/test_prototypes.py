@@ -8,6 +8,8 @@ from torch import Tensor
 
 from eventnet.layers.prototypes import Prototypes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FEATURES = 60
 
 

@@ -17,6 +17,8 @@ from eventnet.layers.codes import Codes
 from eventnet.layers.segments import SegmentPool
 from eventnet.layers.sparse_codes import false_match, false_negative
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -21,6 +21,8 @@ from eventnet.layers.sparse_codes import (
     union_size,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MATCHES = [  # n, a, s, theta
     ((200_000, 2000, 10, 10), 9.779363371e-21),
     ((200_000, 2000, 16, 8), 1.1821305579669338e-12),

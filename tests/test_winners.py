@@ -10,6 +10,8 @@ from torch import Tensor
 
 from eventnet.layers.winners import KWinners, KWinners2d, k_winners
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VALUES = st.sampled_from([-torch.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0, 3.0, torch.inf])  # few, so that many are equal
 
 
