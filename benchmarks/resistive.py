@@ -2,6 +2,7 @@
 
     python benchmarks/resistive.py --data-root FOLDER [--save]              readout and devices
     python benchmarks/resistive.py --data-root FOLDER --part readout --sets fsdd --units 200 --save
+    python benchmarks/resistive.py --data-root FOLDER --part drift [--save]  a trained network on phase-change memory
     python benchmarks/resistive.py --data-root FOLDER --zero-shot [--save]  images and sounds of unseen classes
     python benchmarks/resistive.py --data-root FOLDER --speed [--save]
     python benchmarks/resistive.py --data-root FOLDER --quick
@@ -13,6 +14,7 @@ on training samples, on a chip that is not one of those reported. What each part
 
 - ``resistive_readout.py``: reservoirs with a ridge readout on data sets;
 - ``resistive_sweeps.py``, with the contenders of ``resistive_devices.py``: accuracy against noise, converters, stuck cells, age;
+- ``resistive_drift.py``: a trained network on cells that drift, with and without compensation;
 - ``resistive_zero_shot.py``: images told by sounds of classes that were not trained, and back;
 - ``resistive_speed.py``: seconds of reservoir features and of crossbar products.
 
@@ -29,6 +31,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import resistive_drift
 import resistive_readout
 import resistive_speed
 import resistive_sweeps
@@ -42,6 +45,7 @@ RESULT = Path(__file__).with_name("results") / "resistive.json"
 PARTS: Mapping[str, Any] = {
     "readout": resistive_readout,
     "devices": resistive_sweeps,
+    "drift": resistive_drift,
     "zero_shot": resistive_zero_shot,
     "speed": resistive_speed,
 }
@@ -80,9 +84,9 @@ def keeper(name: str) -> Callable[[dict[str, Any]], None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--part", choices=("readout", "devices"), help="one of them only")
+    parser.add_argument("--part", choices=("readout", "devices", "drift"), help="one of them only")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="of the readout")
-    parser.add_argument("--units", nargs="+", type=int, help="sizes of the readout's reservoirs")
+    parser.add_argument("--units", nargs="+", type=int, help="sizes of the readout's reservoirs; 0: floors alone")
     parser.add_argument("--zero-shot", action="store_true", help="that part only")
     parser.add_argument("--speed", action="store_true", help="that part only")
     parser.add_argument("--quick", action="store_true", help="two chips, the ends of each sweep; nothing is saved")

@@ -152,9 +152,10 @@ class Net:
         placed = compile(self.model, "resistive", cell=IDEAL, adc=ADC(5, bound))
         return nn.functional.cross_entropy(placed(self.x), self.y).item()
 
-    def on(self, devices: Setting, seed: int) -> dict[str, float]:
+    def on(self, devices: Setting, seed: int, compensate_drift: bool = False) -> dict[str, float]:
         adc = None if devices.bits is None else ADC(devices.bits, self.bound)
-        placed = compile(self.model, "resistive", cell=devices.cell, adc=adc, seed=seed, age=devices.age)
+        options = {"adc": adc, "seed": seed, "age": devices.age, "compensate_drift": compensate_drift}
+        placed = compile(self.model, "resistive", cell=devices.cell, **options)
         x, z = (placed.model[:2](part) for part in (self.x, self.z))
         said = placed.model[2](z).argmax(1)
         return {

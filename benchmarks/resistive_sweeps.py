@@ -30,7 +30,7 @@ from eventnet import Events, data
 from eventnet.hardware import compile
 from eventnet.hardware.parity import interval
 
-__all__ = ["CONTENDERS", "DAY", "SWEEPS", "devices", "losses", "run", "table"]
+__all__ = ["CONTENDERS", "DAY", "SWEEPS", "devices", "losses", "parts", "run", "table"]
 
 DAY = 86_400.0
 OF_EVENTS = ("programming", "stuck", "age")  # effects that layers of events have
@@ -156,13 +156,18 @@ def devices(
     return whole
 
 
-def run(root: Path, keep: Callable[[dict[str, Any]], object], *, quick: bool = False) -> dict[str, Any]:
+def parts(root: Path) -> tuple[Part, Part]:
+    """Training and held-out samples."""
     splits = data.load("nmnist", root=root / "nmnist_1k")
     events, labels = both(splits)
     events = pooled(events)
     held = Events.cat([events[700:], pooled(splits.test.events)]), torch.cat([labels[700:], splits.test.labels])
+    return (events[:700], labels[:700]), held
+
+
+def run(root: Path, keep: Callable[[dict[str, Any]], object], *, quick: bool = False) -> dict[str, Any]:
     chips, cores = (2 if quick else 10), len(os.sched_getaffinity(0))
-    return devices((events[:700], labels[:700]), held, chips=chips, quick=quick, workers=cores, keep=keep)
+    return devices(*parts(root), chips=chips, quick=quick, workers=cores, keep=keep)
 
 
 # ---- table ----------------------------------------------------------------------------------------------------------

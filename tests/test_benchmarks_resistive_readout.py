@@ -34,6 +34,20 @@ def test_floor_on_counts_is_ridge_on_counts(task):
     ridge = RidgeReadout(tuple(10.0**k for k in range(-2, 6)), standardize=True).fit(x, task.train[1])
     assert rows[0]["shares"] == [ridge.score(z, task.test[1])] and rows[0]["share"] > 0.6
     assert [row["name"] for row in rows] == ["linear floor, counts", "linear floor, counts in 4 windows"]
+    assert readout.floors(task.train, task.test, (4,)) == rows[1:]
+
+
+def test_floors_alone_leave_lines_and_choices_of_reservoirs_as_they_were(task, monkeypatch):
+    monkeypatch.setattr(readout, "load", lambda root, name: {"digits": task})
+    monkeypatch.setattr(readout, "chosen", lambda *_: pytest.fail("nothing is to be chosen for floors"))
+    found = readout.run(Path(), lambda found: None, sets=("digits",), units=(0,))
+    assert len(found["sets"]["digits"]) == len(readout.FLOORS) and found["choices"] == {}
+    old = {"choices": {"digits": 1}, "sets": {"digits": [{"name": "200 units, counts", "units": 200, "share": 0.9}]}}
+    lines = readout.merged(old, found)["sets"]["digits"]
+    assert (
+        lines == [*found["sets"]["digits"], *old["sets"]["digits"]]
+        and readout.merged(old, found)["choices"]["digits"] == 1
+    )
 
 
 def test_rows_of_chips(task):
