@@ -96,7 +96,9 @@ def layers_of(model: nn.Module | list[nn.Module] | tuple[nn.Module, ...]) -> lis
                 "two layers [EGRU, nn.Linear]"
             )
         if isinstance(part, LIF) and part.branches is not None:
-            raise TypeError(f"layer {k}: no integer neuron and no NIR node has dendritic branches; expected branches=None")
+            raise TypeError(
+                f"layer {k}: no integer neuron and no NIR node has dendritic branches; expected branches=None"
+            )
         if isinstance(part, LI) and k + 1 < len(parts):
             raise TypeError(f"layer {k} is LI, which sends nothing to the layers behind it: expected it at the end")
     if not parts:
