@@ -1,5 +1,6 @@
 """What all tests share: reproducible property tests, and measured numbers shown at the end of the run."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +16,8 @@ _LINES = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LINES] = []
+    if "PYTEST_XDIST_WORKER" in os.environ:  # there is one for each core: more threads would only wait for each other
+        torch.set_num_threads(1)
 
 
 @pytest.fixture

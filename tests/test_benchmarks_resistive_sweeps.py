@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
@@ -21,7 +22,12 @@ def found():
     splits = data.load("digits")
     train = splits.train.events[:200], splits.train.labels[:200]
     held = splits.test.events[:60], splits.test.labels[:60]
-    return sweeps.devices(train, held, chips=2, units=30, epochs=3, quick=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return sweeps.devices(train, held, chips=2, units=30, epochs=3, quick=True)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_contenders_at_every_point(found):
