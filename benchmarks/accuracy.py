@@ -29,6 +29,7 @@ import torch
 from measure import ROOT, commit
 from torch.nn.functional import pad
 
+from eventnet import LIF
 from eventnet.training import Recipe, load_model
 
 RESULTS = Path(__file__).with_name("results") / "accuracy"
@@ -96,13 +97,16 @@ def read_run(seed: int, folder: Path) -> dict[str, Any]:
     )
     with open(folder / "metrics.csv", newline="") as file:
         best = next(row for row in csv.DictReader(file) if int(row["epoch"]) == result["best_epoch"])
+    model = load_model(folder)[0]
+    taus = [layer.tau_syn for layer in model.modules() if isinstance(layer, LIF) and layer.branches]
     return {
         "seed": seed,
         "test_accuracy": result["test"]["accuracy"],
         "validation_accuracy": result["validation_accuracy"],
         "validation_loss": float(best["validation_loss"]),
         "best_epoch": result["best_epoch"],
-        "parameters": sum(p.numel() for p in load_model(folder)[0].parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        **({"branch_tau_syn": torch.cat(taus, 1).tolist()} if taus else {}),  # seconds, of each branch's neurons
         "seconds": result["seconds"],
         "test": result["test"],
         "recipe": config["recipe"],

@@ -414,6 +414,13 @@ def resistive_table(results: Path) -> str | None:
     return resistive.table(json.loads(path.read_text()))
 
 
+def dendrites_table(results: Path) -> str | None:
+    """Active dendrites, branches, ELM, segments."""
+    import dendrites
+
+    return dendrites.table(results)
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "brief-speed": brief_speed_table,
     "speed": speed_table,
@@ -428,6 +435,7 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "suite": suite_table,
     "mackey-glass": mackey_glass_table,
     "resistive": resistive_table,
+    "dendrites": dendrites_table,
 }
 
 
