@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from resistive_inputs import DECAY, STEPS, Task, times_of
 from torch import Tensor
 
 from eventnet import Events
-from eventnet.hardware.resistive import (
-    HFOX,
-    Forming,
-    Pair,
-    Reservoir,
-    RidgeReadout,
-    seeded,
-    spectral_radius,
-    with_rate,
-)
+from eventnet.hardware.resistive import Forming, Reservoir, RidgeReadout, with_rate
 
-__all__ = ["CHOOSING", "Choice", "chosen", "fitted", "formed_pairs", "formed_reservoir"]
+__all__ = ["CHOOSING", "Choice", "chosen", "fitted", "formed_reservoir"]
 
 PENALTIES = tuple(10.0**k for k in range(-2, 6))
 MEAN, STD = 20e-6, 5e-6  # siemens, of the cells that are formed
@@ -35,26 +27,19 @@ class Choice:
     radius: float = 1.0
     formed: float = 0.5
 
-
-def formed_pairs(inputs: int, units: int, seed: int, choice: Choice) -> tuple[Pair, Pair]:
-    """Conductances ``(out, in)`` of the input and of the recurrent weights of a chip, the latter of that spectral radius."""
-    generator, forming = seeded(seed), Forming(choice.formed, MEAN, STD)
-    found = []
-    for rows in (inputs, units):
-        positive, negative = forming.draw((2, units, rows), generator).clamp(max=HFOX.g_max)
-        found.append(Pair(positive, negative, 1 / HFOX.g_max))
-    own = spectral_radius(found[1].weight())
-    return found[0], replace(found[1], scale=found[1].scale * choice.radius / own)
+    @property
+    def cells(self) -> dict[str, Any]:
+        """What ``Reservoir.formed`` and ``formed_pairs`` need to know of it."""
+        return {"forming": Forming(self.formed, MEAN, STD), "radius": self.radius}
 
 
 def formed_reservoir(
     typical: Events, units: int, seed: int, choice: Choice, decay: float = DECAY, steps: int = STEPS
 ) -> Reservoir:
     """Ideal cells with these conductances, the threshold such that ``typical`` gives the chosen rate."""
-    pairs = formed_pairs(typical.num_units, units, seed, choice)
-    weight, recurrent = (pair.weight().t().contiguous() for pair in pairs)
     dt = typical.duration[0].item() / steps
-    return with_rate(Reservoir(weight, recurrent, dt, decay, threshold=1.0, gain=1.0), typical, choice.rate)
+    made = Reservoir.formed(typical.num_units, units, seed, **choice.cells, dt=dt, decay=decay)
+    return with_rate(made, typical, choice.rate)
 
 
 def fitted(x: Tensor, y: Tensor) -> RidgeReadout:

@@ -11,25 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from resistive_chips import CHOOSING, Choice, fitted, formed_pairs, formed_reservoir
+from resistive_chips import CHOOSING, Choice, fitted, formed_reservoir
 from resistive_inputs import DECAY, STEPS, WINDOWS, Part, in_windows
 from torch import Tensor, nn
 
 from eventnet import LI, LIF, Events, initial
 from eventnet.hardware import compile
-from eventnet.hardware.resistive import (
-    ADC,
-    HFO2_STUCK,
-    HFOX,
-    HFOX_PROGRAMMING,
-    Cell,
-    Crossbar,
-    Pair,
-    ReadNoise,
-    RidgeReadout,
-    Stuck,
-    seeded,
-)
+from eventnet.hardware.resistive import ADC, HFOX, Cell, Crossbar, Pair, ReadNoise, RidgeReadout, Stuck, seeded
+from eventnet.hardware.resistive.effects import HFO2_STUCK, HFOX_PROGRAMMING
+from eventnet.hardware.resistive.formed import formed_pairs
 
 __all__ = ["Net", "Random", "Setting", "bound_of", "crossbar_of", "setting", "trained_lif"]
 
@@ -172,7 +162,7 @@ class Random:
         events = Events.cat([train[0], held[0]])
         dt = events.duration[0].item() / STEPS
         self.raster = events.to_dense(dt)[:STEPS].to(torch.uint8)
-        self.pairs = formed_pairs(events.num_units, units, seed, choice)
+        self.pairs = formed_pairs(events.num_units, units, seed, **choice.cells)
         self.threshold = formed_reservoir(train[0][::9], units, seed, choice).threshold
         self.ideal: RidgeReadout | None = None
         self.bound = 10.0

@@ -13,10 +13,11 @@ from typing import Any
 
 from resistive_devices import Net, Setting, trained_lif
 from resistive_inputs import Part
-from resistive_readout import UNITS, say
+from resistive_readout import UNITS, floors, range_text, say
 from resistive_sweeps import DAY, parts
 
 from eventnet.hardware import compile
+from eventnet.hardware.parity import interval
 from eventnet.hardware.resistive import PCM
 
 __all__ = ["AGES", "drift", "run", "table"]
@@ -58,6 +59,7 @@ def drift(
         return found
 
     whole: dict[str, Any] = {"samples": len(held[1]), "ideal": shares_of(Setting(), 0), "ages": {}}
+    whole["linear_floor"] = {each["name"]: each["share"] for each in floors(train, held)}
     for name, age in ages.items():
         rows = [shares_of(Setting(PCM, age=age), chip) for chip in range(chips)]
         shares = {each: [row[each] for row in rows] for each in CONTENDERS}
@@ -83,6 +85,11 @@ def table(found: dict[str, Any]) -> str:
             mean, low, high = (100 * f(shares[each]) for f in (statistics.mean, min, max))
             cells.append(f"{mean:.1f} % ({low:.1f} to {high:.1f})")
         lines.append("| " + " | ".join([f"after {name}", *cells]) + " |")
-    chips = len(next(iter(found["ages"].values()))["placed"])
-    said = f"Means over {chips} chips of {found['samples']} held-out samples, in brackets the lowest and the highest; "
-    return "\n".join([*lines, "", f"{said}cells `PCM`, ideal converters."])
+    chips, count = len(next(iter(found["ages"].values()))["placed"]), found["samples"]
+    floor = ", ".join(f"{name} {100 * share:.1f} %" for name, share in found["linear_floor"].items())
+    said = (
+        f"Means over {chips} chips of {count} held-out samples, in brackets the lowest and the highest; cells `PCM`, ideal "
+        f"converters. Wilson's interval of one accuracy of 90 %: {range_text(interval(0.9 * count, count))}. Of the same input, "
+        f"not on devices: {floor}."
+    )
+    return "\n".join([*lines, "", said])

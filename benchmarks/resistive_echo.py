@@ -19,12 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from resistive_chips import Choice, formed_pairs
+from resistive_chips import Choice
 from resistive_devices import Setting, crossbar_of, setting
 from torch import Tensor, nn
 
 from eventnet.data import mackey_glass
 from eventnet.hardware.resistive import HFOX, Crossbar, RidgeReadout, seeded
+from eventnet.hardware.resistive.formed import formed_pairs
 
 __all__ = ["DEVICES", "Array", "Echo", "Shape", "forecaster", "on_chip", "run", "smape", "trials"]
 
@@ -125,7 +126,7 @@ class Echo(nn.Module):
 
 def on_chip(shape: Shape, devices: Setting, seed: int, units: int = UNITS) -> Echo:
     """The echo state of a chip."""
-    pairs = formed_pairs(1, units, seed, Choice(radius=shape.radius, formed=FORMED))
+    pairs = formed_pairs(1, units, seed, **Choice(radius=shape.radius, formed=FORMED).cells)
     arrays, noisy = [], devices.cell.read is not None or devices.bits is not None
     for stream, (pair, gain) in enumerate(zip(pairs, (shape.gain, 1.0), strict=True)):
         pair = replace(pair, positive=pair.positive.double(), negative=pair.negative.double())

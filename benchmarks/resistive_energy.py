@@ -9,7 +9,7 @@ from resistive_inputs import WINDOWS
 
 from eventnet.hardware.energy import Interval
 from eventnet.hardware.energy_profiles import energy_profile
-from eventnet.hardware.resistive import Reads, array_energy
+from eventnet.hardware.resistive.energy import Reads, array_energy
 
 __all__ = ["energy", "table"]
 

@@ -15,29 +15,14 @@ import itertools
 
 import torch
 
-from eventnet import Events, data
-from eventnet.hardware.resistive import HFOX, Forming, Pair, Reservoir, RidgeReadout, seeded, spectral_radius, with_rate
+from eventnet import data
+from eventnet.hardware.resistive import HFOX, Forming, Reservoir, RidgeReadout, with_rate
 
-CONDUCTANCE = Forming(formed=0.5, mean=20e-6, std=5e-6)  # siemens
+FORMING = Forming(formed=0.5, mean=20e-6, std=5e-6)  # siemens
 STEP, WINDOW = 0.4e-3, 10e-3  # seconds: of a step of the reservoir; between the times of its traces
 AGES = {"after 1 s": 1.0, "a day later": 86_400.0}  # seconds since the cells got their conductances
 RATE = 75.0  # spikes per second and neuron
 PENALTIES = tuple(10.0**k for k in range(-2, 5))
-
-
-def held(shape: tuple[int, int], stream: torch.Generator, age: float) -> torch.Tensor:
-    """Weights ``(in, out)`` of random differential pairs, ``(G+ - G-) / G_max``, of that age in seconds."""
-    formed = CONDUCTANCE.draw((2, *shape), stream).clamp(max=HFOX.g_max)
-    positive, negative = HFOX.program(formed, stream).at(age)
-    return Pair(positive, negative, 1 / HFOX.g_max).weight()
-
-
-def reservoir_of(chip: int, units: int, typical: Events, age: float) -> Reservoir:
-    """The network of one chip; its threshold is set so that neurons have a typical rate."""
-    stream = seeded(chip)
-    weight, recurrent = held((typical.num_units, units), stream, age), held((units, units), stream, age)
-    recurrent = recurrent / spectral_radius(recurrent)
-    return with_rate(Reservoir(weight, recurrent, dt=STEP, threshold=1.0, gain=1.0), typical, RATE)
 
 
 def main(quick: bool = False) -> dict[str, float]:
@@ -56,8 +41,10 @@ def main(quick: bool = False) -> dict[str, float]:
     judge("event counts", *(part.events.counts().float() for part in (train, test)))
     floor = f"event counts in {windows} windows"
     judge(floor, *(part.events.to_dense(WINDOW).transpose(0, 1).flatten(1) for part in (train, test)))
-    for chip, (when, age) in itertools.product(range(3), AGES.items()):  # fitted again at each age
-        reservoir = reservoir_of(chip, units, train.events[:200], age)
+    for chip, (when, age) in itertools.product(range(3), AGES.items()):  # the readout is fitted again at each age
+        options = {"forming": FORMING, "cell": HFOX, "age": age, "radius": 1.0, "dt": STEP}
+        reservoir = Reservoir.formed(train.events.num_units, units, chip, **options)
+        reservoir = with_rate(reservoir, train.events[:200], RATE)  # by the threshold, again at each age
         features = [reservoir.features(part.events, times=times) for part in (train, test)]
         judge(f"chip {chip} {when}, spike counts", *(x[:, :units] for x in features))
         judge(f"chip {chip} {when}, counts and traces", *features)

@@ -15,6 +15,7 @@ from resistive_inputs import Task
 
 from eventnet import data, metrics
 from eventnet.hardware.resistive import HFOX, Reservoir
+from eventnet.hardware.resistive.formed import formed_pairs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,7 +28,7 @@ def task():
 
 
 def test_conductances_are_those_of_the_chip():
-    one, two, other = (chips.formed_pairs(12, 40, seed, chips.Choice(radius=0.7, formed=0.3)) for seed in (5, 5, 6))
+    one, two, other = (formed_pairs(12, 40, seed, **chips.Choice(radius=0.7, formed=0.3).cells) for seed in (5, 5, 6))
     assert one[0].positive.equal(two[0].positive) and one[0].positive.shape == (40, 12)
     assert not one[0].positive.equal(other[0].positive)
     assert (one[1].positive > 0).double().mean().item() == pytest.approx(0.3, abs=0.05)
@@ -42,7 +43,7 @@ def test_reservoirs_have_the_rate_and_the_clock(task):
     assert isinstance(reservoir, Reservoir) and reservoir.decay == 0.8
     assert reservoir.dt == pytest.approx(events.duration[0].item() / 20)
     assert metrics.firing_rates(reservoir(events)).mean().item() == pytest.approx(80.0, rel=0.05)
-    assert reservoir.weight.equal(chips.formed_pairs(64, 30, 2, chips.Choice())[0].weight().t())
+    assert reservoir.weight.equal(formed_pairs(64, 30, 2, **chips.Choice().cells)[0].weight().t())
 
 
 def test_the_choice_sees_no_test_sample(task):

@@ -11,11 +11,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import resistive_devices as devices
-from resistive_chips import Choice, formed_pairs, formed_reservoir
+from resistive_chips import Choice, formed_reservoir
 from resistive_inputs import DECAY, binary
 
 from eventnet import data
-from eventnet.hardware.resistive import HFO2_STUCK, HFOX_PROGRAMMING, Reservoir
+from eventnet.hardware.resistive import Reservoir
+from eventnet.hardware.resistive.effects import HFO2_STUCK, HFOX_PROGRAMMING
+from eventnet.hardware.resistive.formed import formed_pairs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CHOICE, DAY = Choice(rate=100.0), 86_400.0
@@ -60,7 +62,7 @@ def test_settings():
 
 
 def test_arrays_are_written_with_the_noise_of_their_chip():
-    pair = formed_pairs(12, 40, 5, CHOICE)[0]
+    pair = formed_pairs(12, 40, 5, **CHOICE.cells)[0]
     written, again, other = (
         devices.crossbar_of(pair, devices.setting("age", 1.0), seed, 0, 10.0).effective_weight() for seed in (5, 5, 6)
     )

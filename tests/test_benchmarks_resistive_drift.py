@@ -57,3 +57,5 @@ def test_table(found):
     text = drifting.table(found)
     mean = 100 * statistics.mean(found["ages"]["100 years"]["compensated"])
     assert "| after 100 years |" in text and f"| {mean:.1f} % (" in text and "Means over 2 chips of 60" in text
+    floor = found["linear_floor"]["linear floor, counts"]
+    assert 0.5 < floor < 1 and f"linear floor, counts {100 * floor:.1f} %" in text and "Wilson's interval" in text

@@ -12,9 +12,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import resistive_echo as echo
-from resistive_chips import Choice, formed_pairs
+from resistive_chips import Choice
 
 from eventnet.hardware.resistive import EchoState
+from eventnet.hardware.resistive.formed import formed_pairs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = echo.Shape(radius=0.7, leak=0.6, gain=2.0)
@@ -22,7 +23,7 @@ SERIES = (1 + 0.3 * torch.sin(torch.arange(900.0, dtype=torch.float64) / 6))[:, 
 
 
 def test_ideal_arrays_are_the_echo_state():
-    pairs = formed_pairs(1, 30, 4, Choice(radius=0.7, formed=echo.FORMED))
+    pairs = formed_pairs(1, 30, 4, **Choice(radius=0.7, formed=echo.FORMED).cells)
     weight, recurrent = (pair.weight().double().t() for pair in pairs)
     network = EchoState(weight, recurrent, leak=0.6, gain=2.0)
     mine = echo.on_chip(SHAPE, echo.DEVICES["echo"], 4, units=30)

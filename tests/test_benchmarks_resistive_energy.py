@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import resistive_energy
 
 from eventnet.hardware.energy_profiles import energy_profile
-from eventnet.hardware.resistive import Reads, array_energy
+from eventnet.hardware.resistive.energy import Reads, array_energy
 
 
 def test_parts_are_those_of_the_arrays_and_the_readout_is_apart():

@@ -10,25 +10,13 @@ from resistive_cases import DAY, F64, linear, numbers
 from torch import nn
 
 from eventnet.hardware import compile
-from eventnet.hardware.resistive import (
-    ADC,
-    DAC,
-    PCM,
-    Cell,
-    CrossbarLinear,
-    Drift,
-    ReadNoise,
-    Stuck,
-    drift_compensation,
-    place,
-    seeded,
-)
-from eventnet.hardware.resistive.effects import Clipped
+from eventnet.hardware.resistive import ADC, DAC, PCM, Cell, CrossbarLinear, Drift, ReadNoise, Stuck, place, seeded
+from eventnet.hardware.resistive.compensation import drift_compensation
 
 
 def drifting(mean: float, std: float = 0.0) -> Drift:
     """Exponents of this mean and spread, whatever the conductance."""
-    return Drift(Clipped(0.0, mean, mean, mean), Clipped(0.0, std, std, std))
+    return Drift(mean, std)
 
 
 ALIKE = Cell(drift=drifting(0.06))
@@ -110,12 +98,12 @@ def test_a_placed_model_stays_nearer_to_the_trained_one():
     off = {
         compensated: place(model, cell=PCM, age=30 * DAY, compensate_drift=compensated)
         .report()
-        .arrays["0.weight"]
+        .matrices["0.weight"]
         .error
         for compensated in (True, False)
     }
     assert off[True] < 0.6 * off[False]
     placed = compile(model, "resistive", cell=ALIKE, compensate_drift=True)
     for placed.age in (0.0, 30 * DAY):
-        assert placed.report().arrays["2.weight"].error < 1e-6
+        assert placed.report().matrices["2.weight"].error < 1e-6
     assert any("drift, compensated by one factor" in note for note in placed.notes)

@@ -61,6 +61,16 @@ def test_training_is_reproducible_and_keeps_the_best_epoch():
     assert all(torch.equal(a, b) for a, b in zip(late.state_dict().values(), short.state_dict().values(), strict=True))
 
 
+def test_samples_may_be_plain_tuples():
+    first = torch.tensor([[1.0, 0.1], [0.2, 1.0]]), torch.tensor([7, 9])
+    second = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([7, 9])
+    models = [Contrastive(2, 2, dim=2, seed=1) for _ in range(2)]
+    one = fit_contrastive(models[0], first, second, (first, second), epochs=3)
+    named = Labelled(*first), Labelled(*second)
+    assert one == fit_contrastive(models[1], *named, named, epochs=3)
+    assert zero_shot(models[0], first, second, prototypes=(first, second)) == zero_shot(models[1], *named)
+
+
 def test_loss_is_clips_where_every_class_is_there_once():
     similarities = torch.randn(5, 5, dtype=F64, generator=torch.Generator().manual_seed(0))
     expected = 0.0

@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resistive_cases import F64, numbers
 
-from eventnet.hardware.resistive import (
-    ADC,
-    DAC,
-    Cell,
-    Crossbar,
-    Pair,
-    from_pair,
-    ir_drop,
-    seeded,
-    to_pair,
-)
+from eventnet.hardware.resistive import ADC, DAC, Cell, Crossbar, Pair, seeded, to_pair
+from eventnet.hardware.resistive.crossbar import from_pair
+from eventnet.hardware.resistive.ir_drop import ir_drop
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
@@ -73,12 +65,28 @@ def test_a_scale_is_kept():
         ),
         (lambda: Crossbar(to_pair(torch.ones(3))), "conductances \\(out, in\\), got \\(3,\\)"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2)), tile=(0, 4)), "tile"),
+        (lambda: Crossbar(to_pair(torch.ones(3, 2)), tile=128), r"tile: expected \(rows, columns\) .* got 128"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2))).product(torch.ones(3)), "shape \\(..., 2\\), got \\(3,\\)"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2)), adc=ADC(noise=0.1)).product(torch.ones(2)), "needs a generator"),
     ],
 )
 def test_errors_say_what_came(call, says):
     with pytest.raises(ValueError, match=says):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda: Crossbar(torch.ones(3, 2)), "expected a Pair, as to_pair makes it of weights, got Tensor"),
+        (lambda: Crossbar(to_pair(torch.ones(3, 2)), None), "cell: expected a Cell, .* got None"),
+        (lambda: Crossbar(to_pair(torch.ones(3, 2)), adc=8), r"adc: expected ADC\(bits=8\) or alike, .* got 8"),
+        (lambda: Crossbar(to_pair(torch.ones(3, 2)), dac=ADC()), r"dac: expected DAC\(bits=8\) or alike, .* got ADC"),
+        (lambda: to_pair(torch.ones(2), 40e-6), "cell: expected a Cell, .* got 4e-05"),
+    ],
+)
+def test_errors_of_kinds_say_what_came(call, says):
+    with pytest.raises(TypeError, match=says):
         call()
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from eventnet.hardware.resistive import (
     ADC,
     DAC,
-    HFO2_STUCK,
     HFOX,
     PCM,
     Cell,
@@ -24,6 +23,7 @@ from eventnet.hardware.resistive import (
     seeded,
     to_pair,
 )
+from eventnet.hardware.resistive.effects import HFO2_STUCK
 
 REAL = {"cell": HFOX, "dac": DAC(8), "adc": ADC(8, noise=0.04), "wire_resistance": 0.35, "tile": (32, 32)}
 
@@ -39,6 +39,22 @@ def test_ideal_is_nn_linear(leading, tile, dtype):
         layer = CrossbarLinear.from_linear(trained, **options)
         for mode in (layer.train(), layer.eval()):
             torch.testing.assert_close(mode(x), trained(x), rtol=0, atol=1e-6)
+
+
+def test_errors_say_what_came():
+    for options, error, says in [
+        ({"cell": None}, TypeError, "cell: expected a Cell, .* got None"),
+        ({"adc": 8}, TypeError, r"adc: expected ADC\(bits=8\) .* got 8"),
+        ({"dac": "8"}, TypeError, r"dac: expected DAC\(bits=8\) .* got '8'"),
+        ({"tile": 64}, ValueError, r"tile: expected \(rows, columns\) .* got 64"),
+        ({"age": -1.0}, ValueError, "age: expected seconds"),
+    ]:
+        with pytest.raises(error, match=says):
+            CrossbarLinear(3, 2, **options)
+    layer = CrossbarLinear(3, 2).eval()
+    layer.adc = 8
+    with pytest.raises(TypeError, match=r"adc: expected ADC\(bits=8\) .* got 8"):
+        layer(torch.ones(3))
 
 
 def test_a_layer_of_another_draws_no_random_numbers():

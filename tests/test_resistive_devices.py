@@ -12,18 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resistive_cases import DAY, F64, MICRO, full, on_every_device
 
-from eventnet.hardware.resistive import (
-    HFO2_STUCK,
-    HFOX,
-    PCM,
-    PCM_PROGRAMMING,
-    Cell,
-    Drift,
-    FlickerNoise,
-    Spread,
-    Stuck,
-    seeded,
-)
+from eventnet.hardware import resistive
+from eventnet.hardware.resistive import HFOX, PCM, Cell, Drift, FlickerNoise, ReadNoise, Spread, Stuck, seeded
+from eventnet.hardware.resistive.effects import HFO2_STUCK, PCM_PROGRAMMING
 
 
 def test_conductance_is_never_negative():
@@ -121,6 +112,18 @@ def test_errors_say_what_came(call, says):
         call()
 
 
+def test_an_effect_of_another_kind_is_refused():
+    for name, kind, value in [
+        ("read", "ReadNoise or FlickerNoise", 0.01),
+        ("programming", "ProgrammingNoise", ReadNoise()),
+        ("drift", "Drift", 0.05),
+        ("stuck", "Stuck", 0.1),
+        ("spread", "Spread", 0.1),
+    ]:
+        with pytest.raises(TypeError, match=f"{name}: expected {kind}, or None, got"):
+            Cell(**{name: value})
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_refused_as_noise_would_vanish_in_it(dtype):
     with pytest.raises(TypeError, match=f"expected float32 or float64, got {dtype}"):
@@ -137,6 +140,10 @@ def test_a_chip_keeps_what_was_written_when_the_target_changes():
     chip = Cell().program(target, seeded(0))
     target.fill_(2e-6)
     assert torch.equal(chip.at(), full(1e-6, 3))
+
+
+def test_the_package_has_few_names():
+    assert len(set(resistive.__all__)) <= 30 and all(hasattr(resistive, name) for name in resistive.__all__)
 
 
 def test_import_is_light():

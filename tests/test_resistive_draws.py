@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from resistive_cases import F64
 
-from eventnet.hardware.resistive import seeded
+from eventnet.hardware.resistive import HFOX, seeded
 from eventnet.hardware.resistive.draws import normals
 
 
@@ -25,3 +26,14 @@ def test_streams_of_a_seed_differ():
     assert len(set(first)) == len(first)
     with pytest.raises(ValueError, match="seeds >= 0, got -1"):
         seeded(-1)
+
+
+def test_seeds_of_numpy_are_those_of_python():
+    assert torch.rand(3, generator=seeded(np.int64(7), 1)).equal(torch.rand(3, generator=seeded(7, 1)))
+
+
+def test_a_seed_is_no_generator():
+    with pytest.raises(TypeError, match=r"expected a generator that draws the noise, as seeded\(0\), got 3"):
+        normals((2,), 3, torch.zeros(()))
+    with pytest.raises(TypeError, match="a generator"):
+        HFOX.program(torch.tensor([20e-6]), 0)

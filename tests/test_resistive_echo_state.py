@@ -66,8 +66,10 @@ def test_errors():
     ]:
         with pytest.raises(ValueError, match=said):
             replace(echo(), **changes)
-    with pytest.raises(ValueError, match="on_events"):
+    with pytest.raises(ValueError, match=r"inputs \(T, B, 3\), got \(4, 3\)"):
         echo()(torch.zeros(4, 3))
+    with pytest.raises(TypeError, match="got Events; Events go to on_events"):
+        echo(6)(drawn())
     with pytest.raises(ValueError, match=r"state \(B, out\) = \(2, 7\), got \(1, 7\)"):
         echo()(torch.zeros(4, 2, 3, dtype=F64), torch.zeros(1, 7, dtype=F64))
     with pytest.raises(ValueError, match="count from 0"):

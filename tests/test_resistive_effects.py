@@ -9,11 +9,8 @@ import torch
 from resistive_cases import DAY, F64, MICRO, full
 
 from eventnet.hardware.resistive import (
-    HFO2_STUCK,
     HFOX,
-    HFOX_PROGRAMMING,
     PCM,
-    PCM_PROGRAMMING,
     Cell,
     Drift,
     FlickerNoise,
@@ -24,6 +21,7 @@ from eventnet.hardware.resistive import (
     Stuck,
     seeded,
 )
+from eventnet.hardware.resistive.effects import HFO2_STUCK, HFOX_PROGRAMMING, PCM_PROGRAMMING
 
 PUBLISHED = {  # age in seconds: ascending coefficients in microsiemens
     "hfox": (
@@ -75,6 +73,14 @@ def test_drift_exponents_and_what_is_left(g):
     assert torch.equal(chip.at(0.0), chip.at(20.0))
     torch.testing.assert_close(chip.at(2000.0) / chip.at(20.0), 100**-chip.exponents)
     torch.testing.assert_close(chip.at(2e5) / chip.at(2000.0), 100**-chip.exponents)
+
+
+def test_drift_of_one_distribution_for_all_cells():
+    chip = Cell(25e-6, drift=Drift(mean=0.06, std=0.01)).program(torch.linspace(0, 25e-6, 40_000), seeded(1))
+    assert chip.exponents is not None
+    assert chip.exponents.mean().item() == pytest.approx(0.06, rel=0.01)
+    assert chip.exponents.std().item() == pytest.approx(0.01, rel=0.03)
+    assert Drift(mean=0.0, std=0.0).exponents(torch.ones(3), seeded(0)).eq(0).all()
 
 
 @pytest.mark.parametrize(
@@ -179,6 +185,8 @@ def test_statistics_are_those_of_aihwkit():
         (lambda: Spread(math.nan), "device_to_device"),
         (lambda: FlickerNoise(0.0), "read_time"),
         (lambda: Drift(start=0.0), "start"),
+        (lambda: Drift(mean=-0.1), "mean: expected a number >= 0"),
+        (lambda: Drift(std=math.inf), "std: expected a number >= 0, finite"),
         (lambda: ProgrammingNoise(((1.0,),), 1.0, (1.0, 2.0)), "one polynomial for each time, got 1 for 2 times"),
         (lambda: ProgrammingNoise(((1.0,), (1.0,)), 1.0, (2.0, 1.0)), "ascending"),
         (lambda: ProgrammingNoise(((1.0,), (1.0,)), 1.0, (0.0, 1.0)), "times: expected .*> 0 where there are several"),

@@ -16,8 +16,9 @@ from eventnet import EGRU, LI, LIF, Events
 from eventnet.counting import count
 from eventnet.hardware.energy import Interval
 from eventnet.hardware.energy_profiles import Coefficient
-from eventnet.hardware.resistive import ADC, DAC, Cell, Reads, array_energy, place, reads_of
+from eventnet.hardware.resistive import ADC, DAC, Cell, Reservoir, array_energy, place, reads_of, reads_of_reservoir
 from eventnet.hardware.resistive.array_costs import ARRAY_CAUSES, CLOCKED, ArrayCosts
+from eventnet.hardware.resistive.energy import Reads
 
 PICO = 1e-12
 
@@ -135,6 +136,22 @@ def test_the_reads_of_gated_units_and_products():
         assert found["readout.weight"].reads == 1
         bits = {name: (each.input_bits, each.adc_bits) for name, each in found.items()}
         assert bits["readout.weight"] == (6, 5) and bits["hidden.weight_hh_l0"] == (8, 7)
+
+
+def test_the_reads_of_a_reservoir():
+    """Two samples of 4 and 6 steps; two events of a unit in one step are one input."""
+    events = Events.from_list([([0.0, 0.0001, 0.002], [1, 1, 0]), ([0.005], [2])], num_units=3, duration=0.006)
+    events = dataclasses.replace(events, duration=torch.tensor([0.004, 0.006]))
+    reservoir = Reservoir(torch.ones(3, 200), torch.zeros(200, 200), dt=1e-3, threshold=0.5, gain=1.0)
+    found = reads_of_reservoir(reservoir, events, tile=(64, 64), adc_bits=6)
+    assert found["weight"] == Reads(200, 3, 5.0, 1.5, (64, 64), 1, 6, updates=1000.0)
+    assert found["recurrent_weight"] == Reads(200, 200, 5.0, 300.0, (64, 64), 1, 6)
+    graded = dataclasses.replace(events, values=torch.ones(4))
+    alone = reads_of_reservoir(dataclasses.replace(reservoir, recurrent_weight=None), graded)
+    assert list(alone) == ["weight"] and alone["weight"].input_bits == 8 and alone["weight"].adc_bits == 8
+    assert "ADC share" in str(array_energy(found))
+    with pytest.raises(ValueError, match="at least one sample, got none"):
+        reads_of_reservoir(reservoir, Events.from_list([], 3, 0.01))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from resistive_cases import F64, numbers
 from torch import Tensor
 
-from eventnet.hardware.resistive import ir_drop, ir_drop_nodal, seeded
-from eventnet.hardware.resistive.ir_drop import FIRST_ORDER, drop
+from eventnet.hardware.resistive import seeded
+from eventnet.hardware.resistive.ir_drop import FIRST_ORDER, drop, ir_drop, ir_drop_nodal
 
 
 def arrays(kind: str, rows: int, columns: int) -> Tensor:

@@ -6,18 +6,19 @@ import pytest
 from torch import nn
 
 from eventnet import EGRU, LI, LIF
-from eventnet.hardware.resistive import ADC, DAC, HFO2_STUCK, HFOX, Cell, place
+from eventnet.hardware.resistive import ADC, DAC, HFOX, Cell, place
+from eventnet.hardware.resistive.effects import HFO2_STUCK
 
 
 def test_a_report_counts_cells_and_arrays():
     placed = place(nn.Sequential(nn.Linear(200, 130), nn.Linear(130, 10)), cell=Cell(stuck=HFO2_STUCK), tile=(128, 64))
     report = placed.report()
-    assert [each.cells for each in report.arrays.values()] == [2 * 200 * 130, 2 * 130 * 10]
-    assert [each.arrays for each in report.arrays.values()] == [2 * 2 * 3, 2 * 2 * 1]
-    assert report.cells == 54_600 and report.tiles == 16
-    assert report.arrays["0.weight"].filled == pytest.approx(52_000 / (12 * 128 * 64))
+    assert [each.cells for each in report.matrices.values()] == [2 * 200 * 130, 2 * 130 * 10]
+    assert [each.arrays for each in report.matrices.values()] == [2 * 2 * 3, 2 * 2 * 1]
+    assert report.cells == 54_600 and report.arrays == 16
+    assert report.matrices["0.weight"].filled == pytest.approx(52_000 / (12 * 128 * 64))
     assert report.stuck == pytest.approx(0.1079, abs=0.005)
-    assert "54,600" in str(report) and report.to_dict()["arrays"]["1.weight"]["cells"] == 2600
+    assert "54,600" in str(report) and report.to_dict()["matrices"]["1.weight"]["cells"] == 2600
 
 
 def test_notes_say_what_is_and_what_is_not_modelled():

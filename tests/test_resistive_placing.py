@@ -295,7 +295,7 @@ def test_a_model_is_placed_where_it_is(device):
     found = [place(each.to(device), cell=PCM, age=60.0, compensate_drift=True) for each in (model, other)]
     torch.testing.assert_close(found[0].run(x.to(device)).cpu(), wanted[0].run(x))
     torch.testing.assert_close(found[1](numbers(5, 150).to(device)).cpu(), wanted[1](numbers(5, 150)))
-    assert found[0].report().arrays["0.weight"].error == pytest.approx(wanted[0].report().arrays["0.weight"].error)
+    assert found[0].report().matrices["0.weight"].error == pytest.approx(wanted[0].report().matrices["0.weight"].error)
 
 
 def test_more_noise_is_further_off_on_average():
@@ -335,16 +335,16 @@ def test_wires_lower_the_weights_the_same_for_events_and_products():
     assert ratio.max() <= 1 and ratio[-1, -1] < ratio[0, 0] < 1
     tiled = place(linear, cell=IDEAL, wire_resistance=1.0, adc=ADC(bits=None, bound=1e9), tile=(16, 16))
     assert tiled.arrays["weight"].crossbar().effective_weight().shape == (60, 50)
-    assert tiled.report().arrays["weight"].error < b.report().arrays["weight"].error
+    assert tiled.report().matrices["weight"].error < b.report().matrices["weight"].error
 
 
 def test_a_chip_ages_and_goes_back():
     model = spiking()
     placed = place(model, cell=HFOX)
     fresh = copy.deepcopy(placed.model.state_dict())
-    error = placed.report().arrays["0.weight"].error
+    error = placed.report().matrices["0.weight"].error
     placed.age = 86_400.0
-    assert placed.age == 86_400.0 and placed.report().arrays["0.weight"].error > error
+    assert placed.age == 86_400.0 and placed.report().matrices["0.weight"].error > error
     torch.testing.assert_close(
         place(model, cell=HFOX, age=86_400.0).model.state_dict(), placed.model.state_dict(), rtol=0, atol=0
     )
@@ -353,6 +353,41 @@ def test_a_chip_ages_and_goes_back():
     assert placed.age == 86_400.0
     placed.age = 0.0
     torch.testing.assert_close(placed.model.state_dict(), fresh, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("cell", PCM),
+        ("age", 60.0),
+        ("tile", (16, 16)),
+        ("seed", 5),
+        ("wire_resistance", 1.0),
+        ("compensate_drift", True),
+    ],
+)
+def test_arrays_of_events_hold_what_was_placed(option, value):
+    """Their weights are copies: a report of other arrays than the layer's would be wrong."""
+    model, x = spiking(), events()
+    placed = place(model, cell=HFOX)
+    before, told = str(placed.report()), placed.run(x)
+    for name in ("0.weight", "1.weight"):
+        with pytest.raises(AttributeError, match=f"{option}: a layer of events has .* place the model again"):
+            setattr(placed.arrays[name], option, value)
+    with pytest.raises(AttributeError, match="cycle: a layer of events"):
+        placed.arrays["0.weight"].program(cycle=1)
+    assert str(placed.report()) == before and torch.equal(placed.run(x), told)
+    again = copy.deepcopy(placed)
+    again.age = 3600.0
+    assert str(placed.report()) == before and not torch.equal(again.run(x), told)
+
+
+def test_arrays_of_products_are_the_layer():
+    placed = place(nn.Linear(30, 20), cell=IDEAL)
+    x, error = numbers(4, 30, dtype=torch.float32), placed.report().matrices["weight"].error
+    told = placed(x)
+    placed.arrays["weight"].cell = Cell(spread=Spread(0.2))
+    assert placed.report().matrices["weight"].error > error + 0.1 and not torch.allclose(placed(x), told)
 
 
 def test_masked_synapses_have_cells_too():
@@ -394,6 +429,11 @@ def filled(layer: nn.Linear, value: float) -> nn.Linear:
         (lambda: place(spiking(), age=-1.0), ValueError, "age"),
         (lambda: place(nn.Linear(2, 2), age=1e9), ValueError, "measured up to"),
         (lambda: place(nn.Linear(2, 2), tile=(0, 3)), ValueError, "tile"),
+        (lambda: place(spiking(), tile=128), ValueError, r"tile: expected \(rows, columns\) >= 1, or None, got 128"),
+        (lambda: place(spiking(), adc=8), TypeError, r"adc: expected ADC\(bits=8\) .*, got 8"),
+        (lambda: compile(nn.Linear(2, 2), "resistive", dac=8), TypeError, r"dac: expected DAC\(bits=8\) .*, got 8"),
+        (lambda: compile(spiking(), "resistive", cell=None), TypeError, "cell: expected a Cell, .* got None"),
+        (lambda: place(spiking(), cell="hfox"), TypeError, "cell: expected a Cell, .* got 'hfox'"),
         (lambda: place(filled(nn.Linear(2, 2), torch.inf)), ValueError, "finite weights"),
         (lambda: place(filled(nn.Linear(2, 2), torch.nan)), ValueError, "finite weights"),
         (lambda: place(spiking(), seed=-1), ValueError, "seeds >= 0"),

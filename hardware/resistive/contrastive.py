@@ -40,6 +40,9 @@ class Labelled(NamedTuple):
     labels: Tensor
 
 
+Samples = tuple[Tensor, Tensor]  # as Labelled
+
+
 class Contrastive(nn.Module):
     """Two linear projections onto one unit sphere, and the scale of the similarities.
 
@@ -122,9 +125,9 @@ class History:
 
 def fit_contrastive(
     model: Contrastive,
-    first: Labelled,
-    second: Labelled,
-    validation: tuple[Labelled, Labelled],
+    first: Samples,
+    second: Samples,
+    validation: tuple[Samples, Samples],
     *,
     epochs: int = 100,
     patience: int = 10,
@@ -137,8 +140,8 @@ def fit_contrastive(
 
     Args:
         model: changed in place.
-        first, second: the training samples of the seen classes. In an epoch each sample of ``first`` has one partner, drawn from
-            ``second`` among those of its class.
+        first, second: features ``(B, F)`` and class numbers ``(B,)`` of the training samples of the seen classes. In an epoch
+            each sample of ``first`` has one partner, drawn from ``second`` among those of its class.
         validation: other samples **of the seen classes**, first and second kind; pairs of them are drawn once. A class that the
             training does not have is an error: epochs must not be chosen by unseen classes.
         epochs: at most; training stops after ``patience`` epochs without a lower loss.
@@ -149,14 +152,15 @@ def fit_contrastive(
         ValueError: a class lacks one of the kinds, or the validation has classes that the training lacks; shapes do not fit, or
             features are not finite.
     """
-    _check("fit_contrastive", first, second, *validation)
+    first, second = _checked("fit_contrastive", first, second)
+    held = _checked("fit_contrastive", *validation)
     seen = {kind: set(part.labels.tolist()) for kind, part in (("first", first), ("second", second))}
     if seen["first"] != seen["second"] or not seen["first"]:
         raise ValueError(
             "fit_contrastive: both kinds need samples of the same classes, got "
             f"{sorted(seen['first'])} and {sorted(seen['second'])}"
         )
-    for part in validation:
+    for part in held:
         if unseen := set(part.labels.tolist()) - seen["first"]:
             raise ValueError(
                 f"fit_contrastive: the validation has classes {sorted(unseen)} that the training lacks; epochs must not be "
@@ -164,7 +168,7 @@ def fit_contrastive(
             )
     generator = torch.Generator().manual_seed(seed)
     model.standardize_(first.features, second.features)
-    held_out = _pairs(*validation, generator)
+    held_out = _pairs(held[0], held[1], generator)
     if epochs < 1 or not len(held_out[2]):
         raise ValueError(
             f"fit_contrastive: expected at least one epoch and one validation pair, got {epochs}, {len(held_out[2])}"
@@ -238,15 +242,15 @@ class ZeroShot(NamedTuple):
 @torch.no_grad()
 def zero_shot(
     model: Contrastive,
-    first: Labelled,
-    second: Labelled,
+    first: Samples,
+    second: Samples,
     *,
-    prototypes: tuple[Labelled, Labelled] | None = None,
+    prototypes: tuple[Samples, Samples] | None = None,
 ) -> ZeroShot:
     """Recognise samples of either kind by the nearest prototype of the other kind.
 
     Args:
-        first, second: samples to recognise, such as those of the unseen classes.
+        first, second: features ``(B, F)`` and class numbers ``(B,)`` of what is to be recognised, such as the unseen classes.
         prototypes: samples of the first and of the second kind that prototypes are the means of; ``first`` and ``second``
             themselves if not given: a sample is never compared with its own kind.
 
@@ -255,12 +259,12 @@ def zero_shot(
 
     Example:
         >>> model = Contrastive(5, 5, dim=4, seed=0)
-        >>> some = Labelled(torch.randn(6, 5, generator=torch.manual_seed(0)), torch.tensor([8, 8, 8, 9, 9, 9]))
+        >>> some = torch.randn(6, 5, generator=torch.manual_seed(0)), torch.tensor([8, 8, 8, 9, 9, 9])
         >>> zero_shot(model, some, some).chance
         0.5
     """
-    of_first, of_second = (first, second) if prototypes is None else prototypes
-    _check("zero_shot", first, second, of_first, of_second)
+    first, second = _checked("zero_shot", first, second)
+    of_first, of_second = (first, second) if prototypes is None else _checked("zero_shot", *prototypes)
     found = {
         "first": _recognised(
             model.first(first.features), first.labels, model.second(of_second.features), of_second.labels
@@ -277,10 +281,12 @@ def zero_shot(
     return ZeroShot(found["first"], found["second"], len(first.labels), len(second.labels), 1 / classes[0])
 
 
-def _check(name: str, *parts: Labelled) -> None:
-    for part in parts:
-        checked_features(name, part.features, part.labels)
-        checked_labels(name, part.labels, None)
+def _checked(name: str, *parts: Samples) -> list[Labelled]:
+    found = [Labelled(*part) for part in parts]
+    for each in found:
+        checked_features(name, each.features, each.labels)
+        checked_labels(name, each.labels, None)
+    return found
 
 
 def _recognised(z: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor) -> float:

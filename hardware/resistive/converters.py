@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from eventnet.hardware.resistive.draws import normals
 
-__all__ = ["ADC", "DAC", "quantize"]
+__all__ = ["ADC", "DAC", "check_converters", "quantize"]
 
 
 def quantize(values: Tensor, bits: int | None, bound: float | Tensor) -> Tensor:
@@ -128,6 +129,13 @@ def largest_of_rows(x: Tensor) -> Tensor:
     if x.shape[-1] == 0:
         return x.new_zeros((*x.shape[:-1], 1))
     return x.detach().abs().amax(-1, keepdim=True)
+
+
+def check_converters(dac: Any, adc: Any) -> None:
+    """An error unless they are converters, or None."""
+    for name, given, kind in (("dac", dac, DAC), ("adc", adc, ADC)):
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(f"{name}: expected {kind.__name__}(bits=8) or alike, None for an ideal one, got {given!r}")
 
 
 def _check_bits(bits: int | None) -> None:

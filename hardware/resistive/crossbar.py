@@ -17,17 +17,18 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eventnet.hardware.resistive.converters import ADC, DAC, largest_of_rows
-from eventnet.hardware.resistive.devices import Cell
+from eventnet.hardware.resistive.converters import ADC, DAC, check_converters, largest_of_rows
+from eventnet.hardware.resistive.devices import Cell, check_cell
 from eventnet.hardware.resistive.draws import normals
 from eventnet.hardware.resistive.ir_drop import FIRST_ORDER, drop, ir_drop
 
-__all__ = ["Crossbar", "Pair", "from_pair", "to_pair"]
+__all__ = ["Crossbar", "Pair", "check_arrays", "from_pair", "to_pair"]
 
 IDEAL = Cell()
 
@@ -80,13 +81,14 @@ def to_pair(weight: Tensor, cell: Cell = IDEAL, scale: float | None = None) -> P
         scale: k, weight per siemens; None: the largest absolute weight is the whole range.
 
     Raises:
-        ValueError: a weight that is not finite, or one too large for the scale.
+        ValueError: a weight that is not finite, or one too large for the scale. TypeError: a ``cell`` that is none.
 
     Example:
         >>> pair = to_pair(torch.tensor([[1.0, -0.5, 0.0]]), Cell(g_max=40e-6))
         >>> (pair.positive * 1e6).round(), (pair.negative * 1e6).round()
         (tensor([[40.,  0.,  0.]]), tensor([[ 0., 20.,  0.]]))
     """
+    check_cell(cell)
     weight = weight.detach()
     largest = max(map(abs, _bounds(weight)))
     if not largest < float("inf"):
@@ -139,6 +141,9 @@ class Crossbar:
         dac, adc: converters; None: ideal ones.
         wire_resistance: ohm per cell; 0: ideal wires. See ``ir_drop``; beyond its range there is a warning.
 
+    Raises:
+        TypeError: a pair, a cell or a converter that is none. ValueError: shapes that do not fit, a tile without cells.
+
     Example:
         >>> weight = torch.randn(10, 300)
         >>> crossbar = Crossbar(to_pair(weight), tile=(128, 128), adc=ADC(bits=14))
@@ -158,10 +163,11 @@ class Crossbar:
         adc: ADC | None = None,
         wire_resistance: float = 0.0,
     ) -> None:
+        if not isinstance(pair, Pair):
+            raise TypeError(f"Crossbar: expected a Pair, as to_pair makes it of weights, got {type(pair).__name__}")
         if pair.positive.dim() != 2:
             raise ValueError(f"Crossbar: expected conductances (out, in), got {tuple(pair.positive.shape)}")
-        if tile is not None and min(tile) < 1:
-            raise ValueError(f"tile: expected (rows, columns) >= 1, or None, got {tile}")
+        check_arrays(cell, tile, dac, adc)
         self.out_features, self.in_features = pair.positive.shape
         self.tile = tile or (max(self.in_features, 1), max(self.out_features, 1))
         self.dac, self.adc = dac, adc
@@ -236,6 +242,14 @@ class Crossbar:
             return normals(tuple(like.shape), generator, like)
         tiles, batch, out = like.shape
         return normals((batch, tiles * out), generator, like).reshape(batch, tiles, out).transpose(0, 1)
+
+
+def check_arrays(cell: Any, tile: Any, dac: Any, adc: Any) -> None:
+    """An error unless arrays can be of these cells, of this size, and have these converters."""
+    check_cell(cell)
+    check_converters(dac, adc)
+    if tile is not None and (not isinstance(tile, tuple | list) or len(tile) != 2 or min(tile) < 1):
+        raise ValueError(f"tile: expected (rows, columns) >= 1, or None, got {tile!r}")
 
 
 def _with_wires(conductance: Tensor, tile: tuple[int, int], resistance: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn.utils import skip_init
 
 from eventnet.hardware.resistive.compensation import drift_compensation
 from eventnet.hardware.resistive.converters import ADC, DAC
-from eventnet.hardware.resistive.crossbar import IDEAL, Crossbar, Pair, to_pair
+from eventnet.hardware.resistive.crossbar import IDEAL, Crossbar, Pair, check_arrays, to_pair
 from eventnet.hardware.resistive.devices import Cell, Chip
 from eventnet.hardware.resistive.draws import seeded
 from eventnet.hardware.resistive.effects import check_age
@@ -40,6 +40,9 @@ class CrossbarLinear(nn.Linear):
         age: seconds since programming; ``layer.age`` can be set at any time.
         compensate_drift: whether outputs are multiplied with the ``drift_compensation`` of the cells at that age.
         seed: the chip, and where its noise starts.
+
+    Raises:
+        TypeError: a cell or a converter that is none. ValueError: a tile without cells, an age below 0.
 
     Example:
         >>> from eventnet.hardware.resistive import HFOX
@@ -71,6 +74,7 @@ class CrossbarLinear(nn.Linear):
         seed: int = 0,
     ) -> None:
         super().__init__(in_features, out_features, bias, device, dtype)
+        check_arrays(cell, tile, dac, adc)
         self.cell, self.tile, self.dac, self.adc = cell, tile, dac, adc
         self.compensate_drift = compensate_drift
         self.wire_resistance, self.seed, self.cycle = wire_resistance, seed, 0

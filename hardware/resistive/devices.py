@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,15 @@ from eventnet.hardware.resistive.effects import (
     check_age,
 )
 
-__all__ = ["HFOX", "PCM", "Cell", "Chip", "check_conductance"]
+__all__ = ["HFOX", "PCM", "Cell", "Chip", "check_cell", "check_conductance"]
+
+EFFECTS: dict[str, tuple[type, ...]] = {
+    "spread": (Spread,),
+    "programming": (ProgrammingNoise,),
+    "drift": (Drift,),
+    "stuck": (Stuck,),
+    "read": (ReadNoise, FlickerNoise),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Cell:
 
     Raises:
         ValueError: not 0 <= g_min < g_max, fewer than two levels; in ``program``, targets out of the range or NaN.
-        TypeError: in ``program``, targets that are not float32 or float64.
+        TypeError: an effect of another kind; in ``program``, targets that are not float32 or float64.
 
     Example:
         >>> from eventnet.hardware.resistive import seeded
@@ -75,6 +84,12 @@ class Cell:
             raise ValueError(
                 f"levels: expected a whole number of at least 2, or None for any conductance, got {self.levels}"
             )
+
+        for name, kinds in EFFECTS.items():
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, kinds):
+                names = " or ".join(each.__name__ for each in kinds)
+                raise TypeError(f"{name}: expected {names}, or None, got {given!r}")
 
     def program(self, target: Tensor, cells: torch.Generator, writing: torch.Generator | None = None) -> Chip:
         """Cells written to ``target`` siemens, of any shape; without gradients.
@@ -168,6 +183,12 @@ class Chip:
 
     def _or_stuck(self, found: Tensor) -> Tensor:
         return found if self.stuck is None else torch.where(self.stuck.isnan(), found, self.stuck)
+
+
+def check_cell(cell: Any) -> None:
+    """An error unless it is a ``Cell``."""
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell: expected a Cell, such as HFOX, or Cell() for an ideal one, got {cell!r}")
 
 
 def check_conductance(conductance: Tensor, g_max: float, g_min: float = 0.0) -> None:

@@ -15,14 +15,14 @@ def seeded(*seed: int) -> torch.Generator:
     """A generator for a seed, or for one of the streams of a seed: ``seeded(chip, cycle)``.
 
     Raises:
-        ValueError: a negative seed.
+        ValueError: a seed that is negative, or no whole number.
 
     Example:
         >>> torch.rand(1, generator=seeded(3)).equal(torch.rand(1, generator=seeded(3, 0)))
         False
     """
-    if any(each < 0 for each in seed):
-        raise ValueError(f"expected seeds >= 0, got {', '.join(map(str, seed))}")
+    if not all(isinstance(each, int | np.integer) and each >= 0 for each in seed):
+        raise ValueError(f"expected whole seeds >= 0, got {', '.join(map(str, seed))}")
     # The length counts too: NumPy's seed sequences take trailing zeros for nothing.
     state = np.random.SeedSequence([len(seed), *seed]).generate_state(1)[0]
     return torch.Generator().manual_seed(int(state))
@@ -39,6 +39,7 @@ def normals(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) ->
         >>> normals((3, 5), once, torch.zeros(())).equal(torch.cat(parts))
         True
     """
+    _check(generator)
     *outer, last = shape or (1,)
     padded = -(-last // BLOCK) * BLOCK
     drawn = torch.randn(*outer, padded, generator=generator, dtype=torch.float32)
@@ -47,4 +48,10 @@ def normals(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) ->
 
 def uniforms(shape: torch.Size, generator: torch.Generator, like: Tensor) -> Tensor:
     """``shape`` numbers from 0 to 1, float32, on the device of ``like``."""
+    _check(generator)
     return torch.rand(shape, generator=generator, dtype=torch.float32).to(like.device)
+
+
+def _check(generator: torch.Generator) -> None:
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"expected a generator that draws the noise, as seeded(0), got {generator!r}")

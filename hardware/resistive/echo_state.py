@@ -29,7 +29,8 @@ class EchoState:
     """A leaky tanh echo-state network; equation above.
 
     Args:
-        weight: ``(in, out)``; ``recurrent_weight``: ``(out, out)``, row m from unit m. From a seed: ``EchoState.random``.
+        weight: ``(in, out)``; ``recurrent_weight``: ``(out, out)``, row m from unit m. From a seed: ``EchoState.random``; of the
+            cells of a chip: the transposed weights of ``formed_pairs``.
         bias: ``(out,)``, or None for 0.
         leak: in (0, 1]; 1 is the network without leak.
         gain: of the input weights.
@@ -100,10 +101,11 @@ class EchoState:
     @torch.no_grad()
     def __call__(self, inputs: Tensor, state: Tensor | None = None) -> Tensor:
         """States ``(T, B, out)`` for inputs ``(T, B, in)``, from ``state`` ``(B, out)`` or from 0."""
+        expected = f"EchoState: expected inputs (T, B, {self.weight.shape[0]})"
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"{expected}, got {type(inputs).__name__}; Events go to on_events")
         if inputs.dim() != 3 or inputs.shape[2] != self.weight.shape[0]:
-            raise ValueError(
-                f"EchoState: expected inputs (T, B, {self.weight.shape[0]}), got {tuple(inputs.shape)}; Events go to on_events"
-            )
+            raise ValueError(f"{expected}, got {tuple(inputs.shape)}")
         found = []
         state = self.initial(inputs.shape[1]) if state is None else state
         if state.shape != (inputs.shape[1], self.weight.shape[1]):

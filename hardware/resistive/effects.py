@@ -185,7 +185,7 @@ class Drift:
     ``clip(-0.0125 ln g - 0.0059, 0.008, 0.045)``, t_0 = 20 s.
 
     Args:
-        mean, std: of the exponent, functions of g; ``Clipped(0.0, 0.05, 0.05, 0.05)`` of this file is 0.05 for all.
+        mean, std: of the exponent: a number >= 0 for all cells, or a function of g, ``Clipped`` of this file.
         start: t_0, seconds; until then nothing drifts.
 
     Source: Nandakumar et al., "Phase-change memory models for deep learning training and inference" (ICECS 2019);
@@ -194,19 +194,25 @@ class Drift:
     Example:
         >>> Drift().factor(torch.tensor([0.05, 0.1]), age=2000.0)
         tensor([0.7943, 0.6310])
+        >>> from eventnet.hardware.resistive import seeded
+        >>> Drift(mean=0.05, std=0.0).exponents(torch.tensor([0.2, 1.0]), seeded(0))
+        tensor([0.0500, 0.0500])
     """
 
-    mean: Clipped = PCM_MEAN
-    std: Clipped = PCM_STD
+    mean: Clipped | float = PCM_MEAN
+    std: Clipped | float = PCM_STD
     start: float = 20.0
 
     def __post_init__(self) -> None:
+        plain = {name: getattr(self, name) for name in ("mean", "std")}
+        _not_negative(**{name: each for name, each in plain.items() if not isinstance(each, Clipped)})
         if not (math.isfinite(self.start) and self.start > 0):
             raise ValueError(f"start: expected seconds > 0, got {self.start}")
 
     def exponents(self, g: Tensor, generator: torch.Generator) -> Tensor:
         """One exponent for each of the targets ``g`` in units of G_max."""
-        return (self.mean(g) + self.std(g) * normals(tuple(g.shape), generator, g)).abs()
+        mean, std = (each(g) if isinstance(each, Clipped) else each for each in (self.mean, self.std))
+        return (mean + std * normals(tuple(g.shape), generator, g)).abs()
 
     def factor(self, exponents: Tensor, age: float) -> Tensor:
         """What is left of the conductance after ``age`` seconds, from 0 to 1."""

@@ -12,10 +12,10 @@ from eventnet.hardware.resistive.converters import ADC, DAC
 from eventnet.hardware.resistive.crossbar_linear import CrossbarLinear
 from eventnet.hardware.resistive.devices import Cell
 
-__all__ = ["ArrayReport", "PlacementReport", "array_report", "notes_on"]
+__all__ = ["MatrixReport", "PlacementReport", "matrix_report", "notes_on"]
 
 
-class ArrayReport(NamedTuple):
+class MatrixReport(NamedTuple):
     """The arrays of one matrix of weights.
 
     Args:
@@ -23,7 +23,7 @@ class ArrayReport(NamedTuple):
         error: root mean square of what the weights are off, relative to that of the weights; NaN where all weights are 0.
         largest: the largest of these differences, relative to the largest weight.
         cells: that are used, two for each weight.
-        arrays: tiles, of G+ and of G-.
+        arrays: of G+ and of G-, one of each for every tile of the weights.
         filled: share of the cells of these arrays that is used.
         stuck: share of the used cells.
     """
@@ -39,9 +39,9 @@ class ArrayReport(NamedTuple):
 
 @dataclass(frozen=True)
 class PlacementReport:
-    """What a chip holds, by the names of the weights; ``print`` it for a table."""
+    """What a chip holds: its ``matrices`` of weights by name, and all of them together; ``print`` it for a table."""
 
-    arrays: Mapping[str, ArrayReport]
+    matrices: Mapping[str, MatrixReport]
     seed: int
     age: float
     notes: tuple[str, ...] = ()
@@ -49,39 +49,39 @@ class PlacementReport:
     @property
     def cells(self) -> int:
         """Cells used by all weights."""
-        return sum(each.cells for each in self.arrays.values())
+        return sum(each.cells for each in self.matrices.values())
 
     @property
-    def tiles(self) -> int:
-        """Arrays of all weights."""
-        return sum(each.arrays for each in self.arrays.values())
+    def arrays(self) -> int:
+        """Arrays of all weights, of G+ and of G-."""
+        return sum(each.arrays for each in self.matrices.values())
 
     @property
     def stuck(self) -> float:
         """Share of the used cells that is stuck."""
-        return sum(each.stuck * each.cells for each in self.arrays.values()) / max(self.cells, 1)
+        return sum(each.stuck * each.cells for each in self.matrices.values()) / max(self.cells, 1)
 
     def __str__(self) -> str:
         lines = [f"chip {self.seed}, {self.age:g} s after programming"]
         lines.append(
             f"{'weights':<24} {'(out, in)':>12} {'error':>8} {'cells':>10} {'arrays':>7} {'filled':>7} {'stuck':>7}"
         )
-        for name, each in self.arrays.items():
+        for name, each in self.matrices.items():
             shape, used = (
                 f"{each.shape[0]}, {each.shape[1]}",
                 f"{each.cells:>10,} {each.arrays:>7,} {each.filled:>7.1%}",
             )
             lines.append(f"{name:<24} {shape:>12} {each.error:>8.2%} {used} {each.stuck:>7.2%}")
-        lines.append(f"{'all':<24} {'':>12} {'':>8} {self.cells:>10,} {self.tiles:>7,} {'':>7} {self.stuck:>7.2%}")
+        lines.append(f"{'all':<24} {'':>12} {'':>8} {self.cells:>10,} {self.arrays:>7,} {'':>7} {self.stuck:>7.2%}")
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a file; ages in seconds, errors and shares as fractions."""
-        arrays = {name: each._asdict() for name, each in self.arrays.items()}
-        return {"seed": self.seed, "age_seconds": self.age, "arrays": arrays, "notes": list(self.notes)}
+        matrices = {name: each._asdict() for name, each in self.matrices.items()}
+        return {"seed": self.seed, "age_seconds": self.age, "matrices": matrices, "notes": list(self.notes)}
 
 
-def array_report(arrays: CrossbarLinear) -> ArrayReport:
+def matrix_report(arrays: CrossbarLinear) -> MatrixReport:
     """What became of one matrix of weights."""
     wanted, chip = arrays.weight.detach(), arrays.chip
     off = arrays.crossbar().effective_weight() - wanted
@@ -89,7 +89,7 @@ def array_report(arrays: CrossbarLinear) -> ArrayReport:
     rows, columns = arrays.tile or (max(inputs, 1), max(out, 1))
     cells, number = 2 * wanted.numel(), 2 * -(-inputs // rows) * -(-out // columns)
     size, largest = wanted.norm().item(), wanted.abs().max().item() if wanted.numel() else 0.0
-    return ArrayReport(
+    return MatrixReport(
         (out, inputs),
         off.norm().item() / size if size else float("nan"),
         off.abs().max().item() / largest if largest else float("nan"),

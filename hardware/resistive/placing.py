@@ -40,17 +40,19 @@ from eventnet.hardware.egru_quantize import KINDS, gated_of
 from eventnet.hardware.quantize import chain_of
 from eventnet.hardware.reading import Reading
 from eventnet.hardware.resistive.converters import ADC, DAC
+from eventnet.hardware.resistive.crossbar import check_arrays
 from eventnet.hardware.resistive.crossbar_linear import CrossbarLinear
 from eventnet.hardware.resistive.devices import HFOX, Cell
 from eventnet.hardware.resistive.draws import seeded
 from eventnet.hardware.resistive.effects import check_age
 from eventnet.hardware.resistive.matrices import Matrix, matrices_of
-from eventnet.hardware.resistive.placement_report import PlacementReport, array_report, notes_on
+from eventnet.hardware.resistive.placement_report import PlacementReport, matrix_report, notes_on
 from eventnet.hardware.trained import reading_of, scores_of
 
 __all__ = ["ResistiveDeployment", "place"]
 
 PLACING = 4  # the stream of a chip's seed that its layers' seeds are from
+OPTIONS = {"age", "cell", "tile", "dac", "adc", "wire_resistance", "compensate_drift", "seed", "cycle"}  # of arrays
 
 
 @dataclass(eq=False, repr=False)
@@ -59,7 +61,8 @@ class ResistiveDeployment:
 
     Args:
         model: the placed copy, in evaluation mode: a module as any other.
-        arrays: by the name of the weights, the ``CrossbarLinear`` that holds them. Of an ``nn.Linear`` it is the layer itself.
+        arrays: by the name of the weights, the ``CrossbarLinear`` that holds them. Of an ``nn.Linear`` it is the layer itself. Of
+            a layer of events their options stay as they are: only ``age`` below changes its weights.
         held: by the name of the weights, of layers of events, the parameter that has them, and whether it is ``(in, out)``.
         notes: what is modelled and what is not.
         seed: the chip.
@@ -135,16 +138,16 @@ class ResistiveDeployment:
         Example:
             >>> from eventnet.hardware.resistive import Cell
             >>> found = place(nn.Linear(200, 10), cell=Cell()).report()
-            >>> found.cells, found.tiles, found.stuck
+            >>> found.cells, found.arrays, found.stuck
             (4000, 4, 0.0)
         """
         return PlacementReport(
-            {name: array_report(each) for name, each in self.arrays.items()}, self.seed, self.age, self.notes
+            {name: matrix_report(each) for name, each in self.arrays.items()}, self.seed, self.age, self.notes
         )
 
     def _set_age(self, seconds: float) -> None:
         for each in self.arrays.values():
-            each.age = seconds
+            each._age = float(seconds)  # what nobody else may set of ``_HeldArrays``
         # all of them: what is wrong with a weight, an age or a tile is found here, not at the first product
         weights = {name: each.crossbar().effective_weight() for name, each in self.arrays.items()}
         for name, (parameter, by_input) in self.held.items():
@@ -182,7 +185,7 @@ def place(
         reading: what the scores of ``run`` are read from; None: what the model says, see ``eventnet.hardware.compile``.
 
     Raises:
-        TypeError: a layer with weights of another kind; it is named.
+        TypeError: a layer with weights of another kind, which is named; a cell or a converter that is none.
         ValueError: weights that two layers share, that are pruned or parametrized, or not finite; no layer with weights; a
             ``reading`` that the model has not; an age beyond what was measured.
 
@@ -194,6 +197,7 @@ def place(
         (True, False, False)
     """
     check_age(age)
+    check_arrays(cell, tile, dac, adc)
     whole = nn.Sequential(*model) if isinstance(model, list | tuple) else model
     matrices_of(whole)  # before it is copied: a copy of what is pruned can fail
     placed = copy.deepcopy(whole)
@@ -258,6 +262,18 @@ def _reading_so(model: Any, reading: Reading) -> Any:
 # ---- its arrays -----------------------------------------------------------------------------------------------------
 
 
+class _HeldArrays(CrossbarLinear):
+    """Arrays whose weights a layer of events has a copy of: an option that changed here would not change the layer."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in OPTIONS and hasattr(self, name) and getattr(self, name) != value:
+            raise AttributeError(
+                f"{name}: a layer of events has the weights that were placed, and this would not change them; place the model "
+                "again with other options, or set the age of the deployment"
+            )
+        super().__setattr__(name, value)
+
+
 def _holding(matrix: Matrix, by_input: bool, options: dict[str, Any]) -> CrossbarLinear:
     """Arrays without converters with the weights of a layer of events; its mask becomes weights of 0."""
     weight = matrix.parameter.detach()
@@ -269,7 +285,7 @@ def _holding(matrix: Matrix, by_input: bool, options: dict[str, Any]) -> Crossba
             setattr(matrix.layer, masked, None)
         weight = weight.t()
     out, inputs = weight.shape
-    made = skip_init(CrossbarLinear, inputs, out, bias=False, device=weight.device, dtype=weight.dtype, **options)
+    made = skip_init(_HeldArrays, inputs, out, bias=False, device=weight.device, dtype=weight.dtype, **options)
     with torch.no_grad():
         made.weight.copy_(weight)
     return made

@@ -21,19 +21,23 @@ its constants: Lin, Wang et al., "Resistive memory-based zero-shot liquid state 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from eventnet import Events, kernels, lif
+from eventnet.hardware.resistive.crossbar import IDEAL
+from eventnet.hardware.resistive.devices import Cell
+from eventnet.hardware.resistive.effects import Forming
+from eventnet.hardware.resistive.formed import HALF_FORMED, formed_pairs
 from eventnet.hardware.resistive.stepped import spikes_in_steps
 from eventnet.hardware.resistive.weights import check_weights, random_weights
 
 __all__ = ["Reservoir"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reservoir:
     """A fixed random spiking network on events; equations above.
 
@@ -41,8 +45,8 @@ class Reservoir:
     fire at every step. ``with_rate`` sets the threshold, or the input, for a mean rate.
 
     Args:
-        weight: ``(in, out)``; ``recurrent_weight``: ``(out, out)`` or None. From a seed: ``Reservoir.random``; of a chip: the
-            differences of its conductances.
+        weight: ``(in, out)``; ``recurrent_weight``: ``(out, out)`` or None. From a seed: ``Reservoir.random``; of the cells
+            of a chip: ``Reservoir.formed``.
         dt: seconds of a step.
         decay: what is left of a voltage after a step, in (0, 1); 0 is allowed in steps.
         threshold: > 0, in the units of ``gain * weight``.
@@ -55,6 +59,8 @@ class Reservoir:
 
     Example:
         >>> reservoir = Reservoir.random(64, 50, seed=0, dt=1e-3, gain=0.3, threshold=1.0)
+        >>> reservoir
+        Reservoir(64 inputs, 50 units, dt=0.001, decay=0.9, threshold=1.0, gain=0.3, tau_syn=None, backend=auto)
         >>> events = Events.from_latency(torch.rand(2, 64, generator=torch.manual_seed(0)), 0.0, 0.02)
         >>> spikes = reservoir(events)
         >>> reservoir.features(events, times=[0.01, 0.02], tau=0.01).shape  # counts, and two traces
@@ -81,6 +87,13 @@ class Reservoir:
         if self.tau_syn is not None and not 0 < self.tau_syn < math.inf:
             raise ValueError(f"Reservoir: tau_syn must be a positive number of seconds or None, got {self.tau_syn}")
 
+    def __repr__(self) -> str:
+        inputs, units = self.weight.shape
+        rest = {each.name: getattr(self, each.name) for each in fields(self)[2:]}
+        return (
+            f"Reservoir({inputs} inputs, {units} units, {', '.join(f'{name}={value}' for name, value in rest.items())})"
+        )
+
     @classmethod
     def random(
         cls,
@@ -103,6 +116,48 @@ class Reservoir:
         densities = {"density": density, "recurrent_density": recurrent_density}
         weights = random_weights(in_features, out_features, seed, **densities, radius=radius, dtype=dtype)
         return cls(*weights, dt, decay, threshold, gain, tau_syn, backend)
+
+    @classmethod
+    def formed(
+        cls,
+        in_features: int,
+        out_features: int,
+        seed: int,
+        *,
+        forming: Forming = HALF_FORMED,
+        cell: Cell = IDEAL,
+        age: float = 0.0,
+        radius: float | None = None,
+        dt: float = 1e-3,
+        decay: float = 0.9,
+        threshold: float = 1.0,
+        gain: float = 1.0,
+        tau_syn: float | None = None,
+        backend: str = "auto",
+        dtype: torch.dtype = torch.float32,
+    ) -> Reservoir:
+        """One whose weights are the conductances that forming left in the cells of one chip: ``formed_pairs``.
+
+        Its weights are fixed: read noise, which is new at every read, is left out, and so are wires. The threshold is a guess;
+        ``with_rate`` sets it for a rate of spikes.
+
+        Args:
+            seed: the chip.
+            forming, cell, age, radius: as of ``formed_pairs``; a weight of 1 is a cell at G_max.
+
+        Example:
+            >>> from eventnet.hardware.resistive import HFOX
+            >>> fresh, aged = (Reservoir.formed(64, 50, seed=3, cell=HFOX, age=age, radius=1.0) for age in (1.0, 86_400.0))
+            >>> f"{(fresh.weight - aged.weight).norm() / fresh.weight.norm():.2f}"  # the same cells, a day older
+            '0.12'
+        """
+        weight, recurrent = (
+            pair.weight().t().contiguous()
+            for pair in formed_pairs(
+                in_features, out_features, seed, forming=forming, cell=cell, age=age, radius=radius, dtype=dtype
+            )
+        )
+        return cls(weight, recurrent, dt, decay, threshold, gain, tau_syn, backend)
 
     @property
     def tau_mem(self) -> float:
