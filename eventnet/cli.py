@@ -23,7 +23,7 @@ from eventnet import __version__
 from eventnet.packages import MissingPackage
 from eventnet.training.errors import UserError
 from eventnet.training.evaluation import Evaluation
-from eventnet.training.recipe import PANELS, GatedRecipe, Recipe, SpikingRecipe
+from eventnet.training.recipe import PANELS, GatedRecipe, Recipe
 from eventnet.training.recipes import RECIPES, find
 from eventnet.training.run import Result
 from eventnet.training.setting import Setting, fields_of, parse
@@ -124,6 +124,7 @@ def evaluate(
     _show(
         {
             f"{part or 'test'} {name}": f"{score} of {found.samples} samples",
+            **_of_each_task(found),
             "loss": f"{found.loss:.4g}",
             "input events per inference": f"{found.input_events_per_inference:.1f}",
             **_activity(found),
@@ -221,7 +222,7 @@ def recipes() -> None:
     for name, recipe in RECIPES.items():
         kind = f" {recipe.unit}" if isinstance(recipe, GatedRecipe) else ""
         network = f"{'-'.join(map(str, recipe.hidden))}{kind}, {recipe.readout}"
-        table.add_row(name, network, str(recipe.epochs), recipe.summary)
+        table.add_row(name, network, str(recipe.total_epochs), recipe.summary)
     _out().print(table)
 
 
@@ -382,6 +383,7 @@ def _run(recipe: Recipe | None, folder: Path, **options: Any) -> None:
     _show(
         {
             f"test {name}": f"{score} of {test.samples} samples, never used before",
+            **_of_each_task(test),
             **_best(result),
             "input events per inference": f"{test.input_events_per_inference:.1f}",
             **_activity(test),
@@ -409,9 +411,20 @@ def _say(text: str) -> None:
 def _best(result: Result) -> dict[str, str]:
     """The validation part after the epoch that was kept, by what it was chosen first."""
     epoch = f"(epoch {result.best_epoch}, the best)"
+    if result.recipe.best == "last":
+        return {"validation accuracy": f"{result.validation_accuracy:.2%} (epoch {result.best_epoch}, the last)"}
     if result.recipe.best == "loss":
         return {"validation loss": f"{result.validation_loss:.4g} {epoch}"}
     return {"validation accuracy": f"{result.validation_accuracy:.2%} {epoch}"}
+
+
+def _of_each_task(found: Evaluation) -> dict[str, str]:
+    """The accuracy of each task, if there are some, from the first to the last, and of their contexts."""
+    tasks = {"of each task": " ".join(f"{x:.2%}" for x in found.of_each_task)} if found.of_each_task else {}
+    share = found.contexts_right
+    return (
+        tasks if share is None else tasks | {"contexts": f"{share:.2%} of the samples are taken for one of their task"}
+    )
 
 
 def _activity(found: Evaluation) -> dict[str, str]:
@@ -420,6 +433,8 @@ def _activity(found: Evaluation) -> dict[str, str]:
     silent = {"silent units": f"{did['silent_share']:.1%} of the hidden ones"}
     if "spikes_per_inference" in did:
         return {"spikes per inference": f"{did['spikes_per_inference']:.1f}"} | silent
+    if "multiplications" not in did:
+        return {"active units": f"{did['activity']:.1%} of the hidden ones"} | silent
     work, dense = did["multiplications"], did["dense_multiplications"]
     return {
         "active units": f"{did['activity']:.1%} of the hidden ones in a step, {did['backward_activity']:.1%} have a gradient",
@@ -467,7 +482,7 @@ def _call(action: Callable[[], Any]) -> int:
 
 def _with_options(text: str) -> str:
     """An error in the words of the command line: ``--batch-size`` for ``batch_size``, ``--part test`` for ``part=test``."""
-    fields = dict.fromkeys(setting.name for family in (SpikingRecipe, GatedRecipe) for setting in fields_of(family))
+    fields = dict.fromkeys(setting.name for family in Recipe.__subclasses__() for setting in fields_of(family))
     for name in (*fields, "accelerator", "data_root", "part"):
         option, word = f"--{name.replace('_', '-')}", rf"(?<![\w./-]){name}"
         text = re.sub(f"{word}=", f"{option} ", text)

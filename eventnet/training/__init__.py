@@ -2,6 +2,7 @@
 
 from eventnet.training.build import build
 from eventnet.training.checkpoint import load_model
+from eventnet.training.continual import ContinualRecipe
 from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, UserError
 from eventnet.training.evaluation import Evaluation, evaluate_network
 from eventnet.training.network import Network, Outcome
@@ -11,6 +12,7 @@ from eventnet.training.run import Result, evaluate, train
 
 __all__ = [
     "CheckpointError",
+    "ContinualRecipe",
     "DataError",
     "Evaluation",
     "GatedRecipe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventnet.training.continual import ContinualNetwork, ContinualRecipe
 from eventnet.training.gated import GatedNetwork
 from eventnet.training.network import Network
 from eventnet.training.recipe import GatedRecipe, Recipe, SpikingRecipe
@@ -21,4 +22,6 @@ def build(recipe: Recipe, num_units: int, num_classes: int) -> Network:
         return SpikingNetwork(recipe, num_units, num_classes)
     if isinstance(recipe, GatedRecipe):
         return GatedNetwork(recipe, num_units, num_classes)
-    raise TypeError(f"build: expected a SpikingRecipe or a GatedRecipe, got {type(recipe).__name__}")
+    if isinstance(recipe, ContinualRecipe):
+        return ContinualNetwork(recipe, num_units, num_classes)
+    raise TypeError(f"build: expected a SpikingRecipe, a GatedRecipe or a ContinualRecipe, got {type(recipe).__name__}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from eventnet import Events, metrics
+from eventnet.data.permuted import TaskDataset
 from eventnet.training import objective
 from eventnet.training.batches import Batches
 from eventnet.training.network import Network
@@ -24,7 +25,9 @@ class Evaluation:
     ``smape``: the symmetric mean absolute percentage error of what the network forecasts on its own, from a sample's first label
     on; ``loss`` is still one step ahead. ``activity`` are the numbers of the network's meter:
     ``spikes_per_inference`` and ``silent_share`` of spiking layers, ``activity`` and ``multiplications`` of gated ones.
-    ``rates`` are each hidden layer's mean rates of events in Hz, one number per unit.
+    ``rates`` are each hidden layer's mean rates of events in Hz, one number per unit. Of data that has tasks ``of_each_task`` are
+    the accuracies of those that were seen, and ``contexts_right`` is the share of samples that were taken for one of their task,
+    if the network looks for that.
     """
 
     samples: int
@@ -34,6 +37,8 @@ class Evaluation:
     activity: dict[str, float]
     rates: tuple[tuple[float, ...], ...]
     smape: float | None = None
+    of_each_task: tuple[float, ...] = ()
+    contexts_right: float | None = None
 
     @property
     def score(self) -> tuple[str, str]:
@@ -49,14 +54,15 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """The numbers, one beside the other, without the list of rates."""
-        names = ("samples", "loss", "accuracy", "smape", "input_events_per_inference")
+        names = ("samples", "loss", "accuracy", "smape", "contexts_right", "input_events_per_inference")
         own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return own | self.activity
+        tasks = {"of_each_task": list(self.of_each_task)} if self.of_each_task else {}
+        return own | tasks | self.activity
 
 
 @torch.no_grad()
 def evaluate_network(network: Network, dataset: Any) -> Evaluation:
-    """Run the network once over the data set, in its order; nothing is random.
+    """Run the network once over the data set, in its order; nothing is random. Of tasks only those count that it has seen.
 
     Example:
         >>> from eventnet.data import load
@@ -65,7 +71,8 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
         >>> evaluate_network(network, load("digits").validation.select(range(8))).samples
         8
     """
-    recipe, meter = network.recipe, network.meter()
+    recipe, meter, dataset = network.recipe, network.meter(), network.seen(dataset)
+    by_task = ByTask(dataset) if isinstance(dataset, TaskDataset) else None
     samples, loss, correct, labelled, inputs, seconds = 0, 0.0, 0.0, 0, 0, 0.0
     forecast: list[tuple[Tensor, Tensor]] = []
     training = network.training
@@ -78,7 +85,10 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
             if labels.is_floating_point():
                 forecast.append(forecast_of(network, events, labels))
             elif here:
-                correct += metrics.accuracy(objective.predict(recipe, outcome.scores), labels) * here
+                predicted = objective.predict(recipe, outcome.scores)
+                correct += metrics.accuracy(predicted, labels) * here
+                if by_task is not None:
+                    by_task.add(predicted == labels, outcome.contexts)
             samples, labelled = samples + labels.shape[0], labelled + here
             inputs += events.num_events
             seconds += events.duration.double().sum().item()
@@ -93,7 +103,29 @@ def evaluate_network(network: Network, dataset: Any) -> Evaluation:
         activity=meter.metrics(),
         rates=tuple(tuple((counts / max(seconds, 1e-30)).tolist()) for counts in meter.counts()),
         smape=metrics.smape(*(torch.cat(part) for part in zip(*forecast, strict=True))) if forecast else None,
+        **({} if by_task is None else by_task.facts()),
     )
+
+
+class ByTask:
+    """Adds up what was right of each task of a data set, over its samples in their order."""
+
+    def __init__(self, dataset: TaskDataset) -> None:
+        self._tasks, self._num_tasks = dataset.tasks, dataset.num_tasks
+        self._right: list[Tensor] = []
+        self._contexts: list[Tensor] = []
+
+    def add(self, right: Tensor, contexts: Tensor | None) -> None:
+        """Which samples ``(B,)`` of a batch are right, and the task that each was taken for."""
+        self._right.append(right)
+        if contexts is not None:
+            self._contexts.append(contexts)
+
+    def facts(self) -> dict[str, Any]:
+        """``of_each_task`` and ``contexts_right`` of an ``Evaluation``."""
+        right = torch.cat(self._right).double().view(self._num_tasks, -1)
+        known = (torch.cat(self._contexts) == self._tasks).double().mean().item() if self._contexts else None
+        return {"of_each_task": tuple(right.mean(1).tolist()), "contexts_right": known}
 
 
 def forecast_of(network: Network, events: Events, labels: Tensor) -> tuple[Tensor, Tensor]:

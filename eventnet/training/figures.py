@@ -10,6 +10,7 @@ import torch
 from eventnet import LIF, Events, data, plots
 from eventnet.training import objective
 from eventnet.training.batches import Batches
+from eventnet.training.continual import ContinualRecipe
 from eventnet.training.errors import CheckpointError
 from eventnet.training.evaluation import Evaluation, evaluate_network
 from eventnet.training.gated import GatedNetwork
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["activity_of", "draw"]
 
 SAMPLES_BEFORE = 256  # for the firing rates before training
+Rates = tuple[tuple[float, ...], ...]  # of each layer's units
 POINTS = 400  # of a voltage curve
 
 
@@ -38,29 +40,46 @@ def draw(
     """Write the PNG files of a run and return their paths."""
     try:
         folder.mkdir(exist_ok=True)
-        found = best_epoch(history, after.recipe.best)
-        curve = plots.learning_curve(history, best_epoch=int(found["epoch"]), test_accuracy=test.accuracy)
+        tasks = isinstance(after.recipe, ContinualRecipe)
+        found = None if tasks else int(best_epoch(history, after.recipe.best)["epoch"])  # there is no choice
+        curve = plots.learning_curve(history, best_epoch=found, test_accuracy=test.accuracy)
         written = [plots.save(curve, folder / "learning_curve.png")]
         if splits.forecasts:
             written.append(plots.save(forecast_of(after, splits), folder / "forecast.png"))
-        else:
+        elif not tasks:
             pair = (activity_of(before, splits), activity_of(after, splits))
             written.append(plots.save(plots.activity(*pair), folder / "activity.png"))
         if after.recipe.hidden:
-            some = data.EventDataset(*next(iter(Batches(splits.validation, SAMPLES_BEFORE))))
-            rates = [evaluate_network(network, some).rates for network in (before, after)]
-            words: dict[str, Any] = {}
-            if isinstance(after.recipe, GatedRecipe):
-                percent = 100 * after.recipe.step  # of the steps, from events per second
-                rates = [tuple(tuple(percent * rate for rate in layer) for layer in layers) for layers in rates]
-                words = {"scale": "steps in which a unit is active (%)", "units": "units"}
-            figure = plots.firing_rates(rates[1], before=rates[0], **words)
+            figure = rates_of_tasks(splits, test) if tasks else rates_of(before, after, splits)
             written.append(plots.save(figure, folder / "firing_rates.png"))
     except OSError as error:
         raise CheckpointError(
             f"cannot write the plots into {folder}: {error.strerror or error}; model and result are saved"
         ) from error
     return tuple(written)
+
+
+def rates_of(before: Network, after: Network, splits: data.Splits) -> Figure:
+    """How often hidden units fire before and after training."""
+    some = data.EventDataset(*next(iter(Batches(splits.validation, SAMPLES_BEFORE))))
+    rates = [evaluate_network(network, some).rates for network in (before, after)]
+    words: dict[str, Any] = {}
+    if isinstance(after.recipe, GatedRecipe):
+        rates = [scaled(layers, 100 * after.recipe.step) for layers in rates]  # percent, from events per second
+        words = {"scale": "steps in which a unit is active (%)", "units": "units"}
+    return plots.firing_rates(rates[1], before=rates[0], **words)
+
+
+def rates_of_tasks(splits: data.Splits, test: Evaluation) -> Figure:
+    """How often hidden units are active after the last task; before the first one a network cannot be asked."""
+    seconds = float(splits.test[0][0].duration)  # of a sample
+    percent = scaled(test.rates, 100 * seconds)
+    return plots.firing_rates(percent, scale="samples in which a unit is active (%)", units="units")
+
+
+def scaled(rates: Rates, factor: float) -> Rates:
+    """All rates times a factor."""
+    return tuple(tuple(factor * rate for rate in layer) for layer in rates)
 
 
 @torch.no_grad()

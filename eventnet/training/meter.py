@@ -13,7 +13,7 @@ from eventnet import Diagnosis
 if TYPE_CHECKING:
     from eventnet.training.network import Outcome
 
-__all__ = ["GatedMeter", "Meter", "SpikingMeter"]
+__all__ = ["ContinualMeter", "GatedMeter", "Meter", "SpikingMeter"]
 
 
 class Meter(Protocol):
@@ -144,4 +144,42 @@ class GatedMeter:
 
     def counts(self) -> Sequence[Tensor]:
         """Events of each unit, per layer."""
+        return self._counts
+
+
+class ContinualMeter:
+    """Of layers without time: ``activity``, the share of hidden units that said something other than zero, per sample, and the
+    ``silent_share`` of the units, which never did.
+    """
+
+    def __init__(self, hidden: Sequence[int]) -> None:
+        self._counts = [torch.zeros(size, dtype=torch.int64) for size in hidden]
+        self._samples = 0
+
+    def add(self, outcome: Outcome, found: Iterable[Diagnosis] | None = None) -> None:
+        """One batch."""
+        self._samples += len(outcome.scores)
+        for total, active in zip(self._counts, outcome.active, strict=True):
+            total += active.to(total.device)
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers by name, for the record."""
+        units = sum(counts.numel() for counts in self._counts)
+        return {
+            "activity": sum(int(counts.sum()) for counts in self._counts) / max(units * self._samples, 1),
+            "silent_share": sum(int((counts == 0).sum()) for counts in self._counts) / max(units, 1),
+        }
+
+    def sentence(self) -> str:
+        """The most important of them, in words."""
+        return f"{self.metrics()['activity']:.1%} of units active"
+
+    def silent_layers(self) -> list[str]:
+        """The names of the layers that said nothing."""
+        if not self._samples:
+            return []
+        return [f"hidden layer {k + 1}" for k, counts in enumerate(self._counts) if not counts.any()]
+
+    def counts(self) -> Sequence[Tensor]:
+        """In how many samples each unit was active, per layer."""
         return self._counts

@@ -98,14 +98,14 @@ class Classifier(lightning.LightningModule):
         """Start the sums, set the learning rate."""
         self.training_tally = Tally(self.network.meter())
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = group["initial_lr"] * self.recipe.learning_rate_decay**self.epoch
+            group["lr"] = group["initial_lr"] * self.recipe.learning_rate_decay ** self.recipe.place(self.epoch)[1]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch with the penalties."""
         outcome, loss = self._evaluate(batch, f"epoch {self.epoch + 1}, step {batch_idx + 1}", self.training_tally)
         self._spikes = tuple(spikes.detach() for spikes in outcome.spikes)
         steps = max(len(self.trainer.train_dataloader or ()), 1)
-        extra = self.network.penalty(outcome, (self.epoch + batch_idx / steps) / self.recipe.epochs)
+        extra = self.network.penalty(outcome, (self.epoch + batch_idx / steps) / self.recipe.total_epochs)
         return loss if extra is None else loss + extra
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -33,11 +33,15 @@ class Outcome(NamedTuple):
     ``scores``: ``(B, classes)`` logits, per step ``(B, K, classes)``, or the first spike times for the readout ``first_spike``;
     of forecasts the numbers themselves, ``(B, K, outputs)``.
     ``spikes``: of each spiking layer, from the input side; the output layer last if it spikes. ``heard``: by each gated layer.
+    ``active``: of each layer without time, in how many samples each unit was active. ``contexts``: the task that each sample was
+    taken for, ``(B,)``, where it is not told.
     """
 
     scores: Tensor
     spikes: tuple[Events, ...] = ()
     heard: tuple[Heard, ...] = ()
+    active: tuple[Tensor, ...] = ()
+    contexts: Tensor | None = None
 
 
 class Network(nn.Module):
@@ -73,6 +77,10 @@ class Network(nn.Module):
         raise DataError(
             f"{self.recipe.name}: a forecast is for networks that go step by step; expected a gated recipe with readout=each"
         )
+
+    def seen(self, dataset: Any) -> Any:
+        """The part of a data set that the network can be asked about: of tasks those it has seen, of others all."""
+        return dataset
 
     def meter(self) -> Meter:
         """What adds up the activity of an epoch."""

@@ -1,7 +1,8 @@
 """A recipe: everything that determines a training run, as one small set of fields.
 
 ``Recipe`` has the fields that all have, ``SpikingRecipe`` those of networks of LIF neurons, ``GatedRecipe`` those of networks of
-event-based gated units and of their dense twins.
+event-based gated units and of their dense twins. The recipe of networks that learn task after task is in
+``eventnet.training.continual``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ PANELS = {
     "first_spike_tau": "Loss",
     "activity_target": "Loss",
     "delay_learning_rate": "Training",
+    "tasks": "Data",
+    "row": "Network",
 }
 
 
@@ -82,7 +85,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not self.family:
-            raise TypeError("Recipe: what all recipes share; expected a SpikingRecipe or a GatedRecipe")
+            families = ", ".join(kind.__name__ for kind in Recipe.__subclasses__())
+            raise TypeError(f"Recipe: what all recipes share; expected one of {families}")
         for each in fields_of(self):
             object.__setattr__(self, each.name, each.check(getattr(self, each.name)))
 
@@ -95,6 +99,15 @@ class Recipe:
         if isinstance(changes.get("data_options"), Mapping):
             changes["data_options"] = {**self.data_options, **changes["data_options"]}
         return dataclasses.replace(self, **changes)
+
+    @property
+    def total_epochs(self) -> int:
+        """Passes through training samples from start to end."""
+        return self.epochs
+
+    def place(self, epoch: int) -> tuple[int, int]:
+        """The task that an epoch of the run is of, and the number of the epoch in it, all from 0."""
+        return 0, epoch
 
     def renamed(self, name: str, summary: str) -> Self:
         """A copy under another name."""
@@ -113,7 +126,7 @@ class Recipe:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
         }
-        families = {kind.family: kind for kind in (SpikingRecipe, GatedRecipe)}
+        families = {kind.family: kind for kind in Recipe.__subclasses__()}
         family = values.pop("family", SpikingRecipe.family)  # which recipes of older runs do not name
         if family not in families:
             raise RecipeError(f"unknown family of recipes {family!r}{nearest(str(family), families)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from eventnet.training.continual import ContinualRecipe
 from eventnet.training.errors import RecipeError, nearest
 from eventnet.training.recipe import CONNECTIONS, GatedRecipe, Recipe, SpikingRecipe
 
@@ -296,6 +297,17 @@ _ADDING = GatedRecipe(
     epochs=20,
 )
 
+# Other rows of the table, and 2, 5, 25, 50 or 100 tasks: --row winners --tasks 25, which come with their own schedule.
+_PERMUTED = ContinualRecipe(
+    name="permuted_mnist",
+    summary="MNIST with its pixels permuted, task after task: dendrites, k-winners, both or neither (Iyer et al. 2022)",
+    data="permuted_mnist",
+    tasks=10,
+    row="both",
+    epochs=3,
+    learning_rate=5e-4,
+)
+
 _ALL = (
     _DIGITS,
     _YINYANG,
@@ -385,6 +397,7 @@ _ALL = (
         epochs=60,
     ).renamed("vowels", "who of nine speakers said a vowel (JapaneseVowels), 7 to 29 steps, event-based GRU"),
     _FORECAST,
+    _PERMUTED,
 )
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})

@@ -1,4 +1,4 @@
-"""Lightning callbacks: one keeps the run folder up to date, one shows progress."""
+"""Lightning callbacks: one keeps the run folder up to date, one shows progress, one begins tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,30 @@ from lightning.pytorch.callbacks import Callback
 
 from eventnet.training.batches import Batches
 from eventnet.training.checkpoint import save_model, save_state
+from eventnet.training.continual import ContinualNetwork, ContinualRecipe, TaskBatches
 from eventnet.training.errors import TrainingError
 from eventnet.training.history import best_epoch
 from eventnet.training.module import Classifier
+from eventnet.training.recipe import Recipe
 
-__all__ = ["Progress", "Recorder"]
+__all__ = ["Progress", "Recorder", "TaskStart"]
 
 METRICS = "metrics.csv"
 
 
 class Recorder(Callback):
-    """At the end of each epoch: ``metrics.csv``, ``training.pt`` and, if it is the best so far, the model.
+    """At the end of each epoch: ``metrics.csv``, ``training.pt`` and, if it is the one to keep so far, the model.
 
     ``history`` has a row per finished epoch; ``batches`` are told which epoch it is.
     """
 
-    def __init__(self, folder: Path, batches: Batches, history: list[dict[str, float]]) -> None:
+    def __init__(self, folder: Path, batches: Sequence[Batches], history: list[dict[str, float]]) -> None:
         self.folder, self.batches, self.history = folder, batches, history
         self._start = 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Classifier) -> None:  # type: ignore[override]
-        self.batches.set_epoch(module.epoch)
+        for each in self.batches:
+            each.set_epoch(module.epoch)
         self._start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Classifier) -> None:  # type: ignore[override]
@@ -70,6 +73,19 @@ def as_csv(rows: list[dict[str, float]]) -> bytes:
     return text.getvalue().encode()
 
 
+class TaskStart(Callback):
+    """At the start of each task the network begins it, and the optimiser forgets; called when ``batches`` know the epoch."""
+
+    def __init__(self, batches: TaskBatches) -> None:
+        self.batches = batches
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Classifier) -> None:  # type: ignore[override]
+        if module.recipe.place(module.epoch)[1] == 0:
+            assert isinstance(module.network, ContinualNetwork)
+            trainer.optimizers[0].state.clear()
+            module.network.begin_task_(self.batches.of_task())
+
+
 class Progress(Callback):
     """A line per epoch, and on a terminal a bar with loss, accuracy, spikes per neuron and time left."""
 
@@ -91,7 +107,7 @@ class Progress(Callback):
         from rich import progress
 
         columns = [  # each with the width of terminal that it needs, so that none is cut
-            (progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), 0),
+            (progress.TextColumn("{task.fields[of_task]}epoch {task.fields[epoch]}/{task.fields[epochs]}"), 0),
             (progress.BarColumn(bar_width=None), 84),
             (progress.TextColumn("{task.fields[numbers]}"), 80),
             (progress.TextColumn("{task.fields[left]} left"), 0),
@@ -106,6 +122,7 @@ class Progress(Callback):
         steps = self.epochs * trainer.num_training_batches
         done = module.first_epoch * trainer.num_training_batches
         fields = {"epoch": module.first_epoch + 1, "epochs": self.epochs, "numbers": "", "left": "?"}
+        fields["of_task"] = of_task(module.recipe, module.first_epoch)
         self._task = self._bar.add_task("", total=steps, completed=done, **fields)
         self._bar.start()
 
@@ -118,14 +135,17 @@ class Progress(Callback):
         done = module.epoch * per_epoch + batch_idx + 1
         numbers = module.training_tally.sentence()
         left = clock(self._left(done - module.first_epoch * per_epoch, self.epochs * per_epoch - done))
-        self._bar.update(self._task, completed=done, epoch=module.epoch + 1, numbers=numbers, left=left)
+        where = {"epoch": module.epoch + 1, "of_task": of_task(module.recipe, module.epoch)}
+        self._bar.update(self._task, completed=done, **where, numbers=numbers, left=left)
         self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: Any, module: Classifier) -> None:  # type: ignore[override]
         done = module.epoch + 1
-        validation, by = module.validation_tally.metrics(), module.recipe.best
-        reached = f"{validation[by]:.1%}" if by == "accuracy" else f"{validation[by]:.4g}"
-        line = f"epoch {done}/{self.epochs}: {module.training_tally.sentence()}, validation {by} {reached}"
+        validation = module.validation_tally.metrics()
+        by_loss = module.recipe.best == "loss"
+        reached = f"loss {validation['loss']:.4g}" if by_loss else f"accuracy {validation['accuracy']:.1%}"
+        place = f"{of_task(module.recipe, module.epoch)}epoch {done}/{self.epochs}"
+        line = f"{place}: {module.training_tally.sentence()}, validation {reached}"
         if not self.live:  # the bar shows it
             line += f", {clock(self._left(done - module.first_epoch, self.epochs - done))} left"
         self.print_line(line)
@@ -145,6 +165,17 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def of_task(recipe: Recipe, epoch: int) -> str:
+    """Which task an epoch is of, before the number of the epoch; nothing where there is one task.
+
+    Example:
+        >>> from eventnet.training import find
+        >>> of_task(find("permuted_mnist"), 4), of_task(find("digits"), 4)
+        ('task 2/10, ', '')
+    """
+    return f"task {recipe.place(epoch)[0] + 1}/{recipe.tasks}, " if isinstance(recipe, ContinualRecipe) else ""
 
 
 def clock(seconds: float) -> str:

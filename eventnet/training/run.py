@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from eventnet import __version__, data, kernels
+from eventnet.data.permuted import TaskDataset
 from eventnet.training.batches import Batches
 from eventnet.training.build import build
 from eventnet.training.checkpoint import (
@@ -36,6 +37,7 @@ from eventnet.training.checkpoint import (
     to_json,
     write_files,
 )
+from eventnet.training.continual import ContinualRecipe, TaskBatches
 from eventnet.training.errors import CheckpointError, DataError, RecipeError, TrainingError, nearest
 from eventnet.training.evaluation import Evaluation, evaluate_network
 from eventnet.training.network import Network
@@ -104,6 +106,7 @@ def train(
     try:
         splits = load_data(recipe, data_root) if splits is None else splits
         _check_step(recipe, splits)
+        _check_tasks(recipe, splits)
         _check_objective(recipe, splits)
         if not resume:
             _describe(folder, recipe, data_root, splits)
@@ -165,6 +168,8 @@ def load_data(recipe: Recipe, root: str | os.PathLike[str] | None) -> data.Split
     options = dict(recipe.data_options)
     if recipe.validation_fraction is not None:
         options["validation_fraction"] = recipe.validation_fraction
+    if isinstance(recipe, ContinualRecipe):
+        options["tasks"] = recipe.tasks
     try:
         splits = data.load(recipe.data, root, seed=recipe.seed, **options)
     except (OSError, ValueError, TypeError) as error:
@@ -183,6 +188,20 @@ def _check_step(recipe: Recipe, splits: data.Splits) -> None:
         raise DataError(
             f"{splits.name} comes in steps of {splits.step:g} s; expected step={splits.step:g}, got {recipe.step:g}"
         )
+
+
+def _check_tasks(recipe: Recipe, splits: data.Splits) -> None:
+    """A network that learns task after task has segments for so many."""
+    if not isinstance(recipe, ContinualRecipe):
+        return
+    for part in PARTS:
+        dataset = getattr(splits, part)
+        tasks = dataset.num_tasks if isinstance(dataset, TaskDataset) else 0
+        if tasks != recipe.tasks:
+            raise DataError(
+                f"{splits.name}: expected a {part} part of {recipe.tasks} tasks (eventnet.data.permuted.TaskDataset), got "
+                f"{tasks or type(dataset).__name__}"
+            )
 
 
 def _check_objective(recipe: Recipe, splits: data.Splits) -> None:
@@ -329,31 +348,29 @@ def _fit(
     if state is not None:
         network.load_state_dict(state["network"])
         history = state["history"]
-    if len(history) >= recipe.epochs:
+    if len(history) >= recipe.total_epochs:
         return history
 
     import lightning.pytorch as lightning
 
     from eventnet.training.module import Classifier
-    from eventnet.training.recorder import Progress, Recorder
+    from eventnet.training.recorder import Progress, Recorder, TaskStart
 
-    batches = Batches(
-        splits.train,
-        recipe.batch_size,
-        shuffle=True,
-        seed=recipe.seed,
-        dropout=recipe.input_dropout,
-        shift=recipe.input_shift,
-    )
+    batches, validation = _batches(recipe, splits)
     module = Classifier(recipe, network, len(history), None if state is None else state["optimizer"])
-    shown = [Progress(recipe.epochs)] if progress else []
+    shown = [Progress(recipe.total_epochs)] if progress else []
+    kept = [Recorder(folder, (batches, validation), history)]
+    begun = [TaskStart(batches)] if isinstance(batches, TaskBatches) else []
+    for each in (batches, validation):
+        each.set_epoch(len(history))
     with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator=accelerator,
             devices=1,
-            max_epochs=recipe.epochs - len(history),
+            max_epochs=recipe.total_epochs - len(history),
             gradient_clip_val=recipe.gradient_clip,
-            callbacks=[*shown, *callbacks, Recorder(folder, batches, history)],
+            callbacks=[*shown, *callbacks, *kept, *begun],
+            reload_dataloaders_every_n_epochs=1,  # which may have become longer by a task
             default_root_dir=folder,
             # what Lightning would do at every step or print at the start, and the recorder does once per
             # epoch
@@ -364,15 +381,25 @@ def _fit(
             num_sanity_val_steps=0,
         )
         try:
-            trainer.fit(module, batches, Batches(splits.validation, recipe.batch_size))
+            trainer.fit(module, batches, validation)
         except SystemExit as stop:  # what Lightning makes of Ctrl+C
             if not history and not resume:
-                raise TrainingError(f"stopped in epoch 1 of {recipe.epochs}; there was nothing to keep") from stop
+                raise TrainingError(f"stopped in epoch 1 of {recipe.total_epochs}; there was nothing to keep") from stop
             raise TrainingError(
-                f"stopped after epoch {len(history)} of {recipe.epochs}; eventnet train {recipe.name} "
+                f"stopped after epoch {len(history)} of {recipe.total_epochs}; eventnet train {recipe.name} "
                 f"--resume {folder} goes on"
             ) from stop
     return history
+
+
+def _batches(recipe: Recipe, splits: data.Splits) -> tuple[Batches, Batches]:
+    """Those of training, shuffled and augmented, and of validation."""
+    varied: dict[str, Any] = {"shuffle": True, "seed": recipe.seed}
+    varied |= {"dropout": recipe.input_dropout, "shift": recipe.input_shift}
+    if isinstance(recipe, ContinualRecipe):
+        assert isinstance(splits.train, TaskDataset) and isinstance(splits.validation, TaskDataset)  # as checked
+        return TaskBatches(splits.train, recipe, **varied), TaskBatches(splits.validation, recipe, so_far=True)
+    return Batches(splits.train, recipe.batch_size, **varied), Batches(splits.validation, recipe.batch_size)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ BOUNDS = {
     ">= 1": lambda x: x >= 1,
     "in [0, 1)": lambda x: 0 <= x < 1,
     "in (0, 1)": lambda x: 0 < x < 1,
+    "in (0, 1]": lambda x: 0 < x <= 1,
     "in [0, 1]": lambda x: 0 <= x <= 1,
 }
 WORDS = {"yes": True, "true": True, "no": False, "false": False}
@@ -86,7 +87,10 @@ class Setting:
             return ",".join(self.text(item) for item in value) or "none"
         if isinstance(value, bool):
             return "yes" if value else "no"
-        return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            short = f"{value:g}"
+            return short if float(short) == value else repr(value)
+        return "none" if value is None else str(value)
 
     def check(self, value: Any) -> Any:
         """The value in its type (an int where a float is wanted becomes one), or a RecipeError."""
