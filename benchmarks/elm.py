@@ -1,9 +1,9 @@
 """The ELM neuron: its compiled kernels against a plain loop over steps, and spoken-digit adding beside a GRU of equal parameters.
 
-    python benchmarks/elm.py speed --save
+    python benchmarks/elm.py speed [--threads 2] --save
     python benchmarks/elm.py adding --data-root FOLDER --save
 
-Speed: forward and backward with a gradient of ones on the same inputs (3 of 100 are 1, float32, one thread), by the compiled
+Speed: forward and backward with a gradient of ones on the same inputs (3 of 100 are 1, float32), by the compiled
 kernels and by the reference, a loop that computes each step with torch's operators; called in turn, so that whatever else the
 machine does hits both.
 
@@ -65,9 +65,9 @@ SIZES = [
 # ---- speed ----------------------------------------------------------------------------------------------------------
 
 
-def measure(size: Size, version: int, repeats: int) -> dict[str, Any]:
+def measure(size: Size, version: int, repeats: int, threads: int = 1) -> dict[str, Any]:
     """Seconds of both, best and median of the repeats."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     form = {"memory": size.memory, "branches": size.branches, "synapses": size.synapses, "version": version}
     fused = ELM(size.inputs, size.outputs, **form)
@@ -82,7 +82,7 @@ def measure(size: Size, version: int, repeats: int) -> dict[str, Any]:
             if repeat:  # the first is a warm-up
                 taken[name].append(seconds)
     found = {name: {"best": min(t), "median": statistics.median(t), "repeats": repeats} for name, t in taken.items()}
-    return {"size": size._asdict(), "version": version, "threads": 1, "torch": torch.__version__, **found}
+    return {"size": size._asdict(), "version": version, "threads": threads, "torch": torch.__version__, **found}
 
 
 def forward_and_backward(layer: ELM, x: Tensor) -> float:
@@ -212,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "adding"))
     parser.add_argument("--repeats", type=int, default=10, help="of the speed rows (default 10)")
+    parser.add_argument("--threads", type=int, default=1, help="of the speed rows (default 1)")
     parser.add_argument("--data-root", default=os.environ.get("EVENTNET_DATA"), help="folder of the recordings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12)
@@ -220,7 +221,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "speed":
         check_tests(["tests/test_elm.py"])
-        rows = [measure(size, version, args.repeats) for size in SIZES for version in (1, 2)]
+        rows = [measure(size, version, args.repeats, args.threads) for size in SIZES for version in (1, 2)]
         print(speed_table(rows))
         keep("speed", rows, args.save)
         return

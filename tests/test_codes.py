@@ -30,5 +30,10 @@ def test_bad_packing_is_refused():
         Codes(units.float(), torch.tensor([0, 2]), 5)
     with pytest.raises(TypeError, match="got list; from_list takes lists"):
         Codes([1, 2], torch.tensor([0, 2]), 5)
+    with pytest.raises(TypeError, match=r"integers, got torch\.complex64"):
+        Codes(units.to(torch.complex64), torch.tensor([0, 2]), 5)
+    for num_units in (-1, 5.5):
+        with pytest.raises(ValueError, match=f"num_units must be a whole number, 0 or more, got {num_units}"):
+            Codes(units[:0], torch.tensor([0]), num_units)
     with pytest.raises(ValueError, match="0 <= active <= num_units"):
         Codes.random(1, 5, 6)

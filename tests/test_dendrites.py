@@ -87,6 +87,18 @@ def test_ways_to_pass_contexts(kind):
         torch.testing.assert_close(other, gradients[0])
 
 
+@KINDS
+def test_a_batch_of_no_rows(kind):
+    layer, x = layer_of(kind)
+    none = torch.empty(0, dtype=torch.int64)
+    for contexts in (torch.ones(6, dtype=F64), torch.ones(0, 6, dtype=F64), (torch.ones(2, 6, dtype=F64), none)):
+        layer.zero_grad()
+        found = layer(x[:0], contexts)
+        assert found.shape == (0, *layer(x, torch.ones(6, dtype=F64)).shape[1:])
+        found.sum().backward()
+        assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())
+
+
 def test_context_of_a_row_is_that_of_all_its_steps():
     layer, _ = layer_of("linear")
     x, contexts = torch.randn(4, 4, 7, dtype=F64), torch.randn(4, 6, dtype=F64)  # as many steps as rows
@@ -170,12 +182,22 @@ def test_initial_scales():
         (torch.ones(1, 4, 6, dtype=F64), r"\(N, 6\)"),
         ((torch.ones(6, dtype=F64), torch.zeros(4, dtype=torch.int64)), r"index \(4,\)"),
         ((torch.ones(2, 6, dtype=F64), torch.zeros(3, dtype=torch.int64)), r"index \(4,\)"),
+        ((torch.ones(2, 6, dtype=F64), torch.zeros(4)), r"index \(4,\) of integers, got .* torch.float32"),
+        ((torch.ones(2, 6, dtype=F64), torch.zeros(4, dtype=torch.bool)), r"of integers, got .* torch.bool"),
     ],
 )
 def test_contexts_are_checked(kind, context, message):
     layer, x = layer_of(kind)
     with pytest.raises(ValueError, match=message):
         layer(x, context)
+
+
+@KINDS
+@pytest.mark.parametrize("number", [2, -1])
+def test_an_index_out_of_range_is_refused(kind, number):
+    layer, x = layer_of(kind)
+    with pytest.raises(IndexError, match="out of range"):
+        layer(x, (torch.ones(2, 6, dtype=F64), torch.tensor([0, 1, number, 0])))
 
 
 def test_options_are_checked():

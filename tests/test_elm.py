@@ -349,6 +349,15 @@ def test_it_is_a_module_like_any_other():
     assert ELM(I, O, device="meta").weight.is_meta
 
 
+def test_learnt_time_constants_are_loaded_with_their_bounds():
+    """Into a layer that was made for others."""
+    made, other = layer(tau_mem=(2e-3, 30e-3), tau_syn=5e-3), layer(tau_mem=(1e-2, 1.0), tau_syn=2e-2)
+    other.load_state_dict(made.state_dict())
+    assert other.tau_mem.equal(made.tau_mem) and other.tau_syn.equal(made.tau_syn)
+    with pytest.raises(ValueError, match=r"between 0\.0002 and 0.3 s"):
+        other.tau_mem = torch.full((M,), 2.0, dtype=F64)
+
+
 @on_both_backends
 def test_autocast_is_as_torch_has_it(backend):
     made, x = layer(backend=backend).float(), numbers(T, B, I).float()
@@ -392,6 +401,8 @@ def test_it_learns_to_remember():
         ({"routing": "near"}, "routing is 'near'; expected 'windows', 'random'"),
         ({"routing": torch.full((I, 1), I)}, r"numbers of inputs, 0 to 9, of shape \(10, 1\)"),
         ({"routing": torch.zeros(2, 2)}, r"got torch.float32 of shape \(2, 2\)"),
+        ({"routing": torch.zeros(I, 1, dtype=torch.bool)}, r"got torch.bool"),
+        ({"routing": torch.zeros(I, 1, dtype=torch.complex64)}, r"got torch.complex64"),
     ],
 )
 def test_what_is_no_layer_is_refused(options, message):
@@ -409,8 +420,10 @@ def test_what_is_wrong_with_a_call_is_said():
         made(x.float())
     with pytest.raises(TypeError, match=r"ELMState\(trace, memory\), got Tensor"):
         made(x, x)
-    with pytest.raises(ValueError, match=r"state.trace \(3, 4\) of torch.float64, got \(3, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"state.trace \(3, 4\) of torch.float64 on cpu, got \(3, 4, 3\)"):
         made(x, ELMState(numbers(B, 4, 3), numbers(B, M)))
+    with pytest.raises(ValueError, match=r"state.trace .* on cpu, got \(3, 4\) of torch.float64 on meta"):
+        made(x, ELMState(numbers(B, 4).to("meta"), numbers(B, M)))
     with pytest.raises(ValueError, match=r"state.memory \(3, 5\)"):
         made(x, ELMState(numbers(B, 4), numbers(2, M)))
     with pytest.raises(ValueError, match=r"between 0\.0002 and 0.3 s"):

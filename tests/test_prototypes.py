@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -53,6 +55,14 @@ def test_p_values_are_uniform_for_batches_of_the_task():
         )
 
 
+def test_a_batch_without_spread_is_of_its_prototype_or_of_none():
+    prototypes = Prototypes(FEATURES)
+    for value in (0.0, 1.0):
+        prototypes.add(torch.full((5, FEATURES), value))
+    assert prototypes.p_values(torch.ones(8, FEATURES)).tolist() == [0, 1]
+    assert [prototypes.assign(torch.full((8, FEATURES), value)) for value in (1.0, 0.0, 2.0)] == [1, 0, 2]
+
+
 def test_spread_is_estimated_without_bias():
     """tr(S) and tr(S^2), by fewer samples than features."""
     from eventnet.layers.prototypes import _spread
@@ -86,5 +96,19 @@ def test_what_cannot_be_is_refused():
         prototypes.nearest(torch.ones(2, FEATURES))
     with pytest.raises(ValueError, match=rf"\(B, {FEATURES}\)"):
         prototypes.add(torch.ones(2, FEATURES + 1))
-    with pytest.raises(ValueError, match="at least 4"):
-        prototypes.assign(torch.ones(3, FEATURES))
+    for call in (prototypes.assign, prototypes.p_values):
+        with pytest.raises(ValueError, match="at least 4"):
+            call(torch.ones(3, FEATURES))
+    with pytest.raises(ValueError, match="significance is nan"):
+        prototypes.assign(torch.ones(4, FEATURES), float("nan"))
+    prototypes.add(torch.ones(5, FEATURES))
+    before = copy.deepcopy(prototypes.state_dict())
+    for call in (prototypes.add, prototypes.nearest, prototypes.assign, prototypes.p_values):
+        with pytest.raises(ValueError, match=rf"\(B, {FEATURES}\)"):
+            call(torch.ones(5, FEATURES + 1))
+        with pytest.raises(TypeError, match=r"floating-point type, got torch\.int64"):
+            call(torch.ones(5, FEATURES, dtype=torch.int64))
+        for bad in (torch.nan, torch.inf):
+            with pytest.raises(ValueError, match="finite inputs"):
+                call(torch.ones(5, FEATURES).index_fill(0, torch.tensor([2]), bad))
+    assert all(value.equal(before[name]) for name, value in prototypes.state_dict().items())

@@ -246,6 +246,20 @@ def test_state_dict_holds_the_segments():
     assert not list(pool.parameters())
 
 
+def test_segments_onto_units_that_are_not_there_are_refused():
+    large, small = SegmentPool(2, 100, 3), SegmentPool(2, 50, 3)
+    large.learn([0], [[1, 99]])
+    small.load_state_dict(large.state_dict())
+    for call in (small, lambda codes: small.active(codes, 1)):
+        with pytest.raises(
+            ValueError, match=r"onto unit 99, outside \[0, 50\); were the segments loaded from a pool over"
+        ):
+            call([[1, 2]])
+    small.units[0, 0] = -7
+    with pytest.raises(ValueError, match="onto unit -7"):
+        small([[1, 2]])
+
+
 def test_buffers_move():
     pool = random_pool(5, 30, 10, 8)
     pool([[1]])
@@ -308,14 +322,19 @@ def test_bad_learning_is_refused():
         pool.learn([0.5], [[1]])
     with pytest.raises(ValueError, match="code 1 has 1 active units, fewer than 2 synapses"):
         pool.learn([0, 1, 2], [[1, 2], [1], []], 2)
-    with pytest.raises(ValueError, match="synapses must be at least 1, or None for all active units, got 0"):
+    with pytest.raises(
+        ValueError, match="synapses must be a whole number, at least 1, or None for all active units, got 0"
+    ):
         pool.learn([0], [[1, 2]], 0)
+    with pytest.raises(ValueError, match=r"synapses must be a whole number, .* got 1\.5"):
+        pool.learn([0], [[1, 2]], 1.5)
     with pytest.raises(ValueError, match="permanence must be in"):
         pool.learn([0], [[1]], permanence=0.0)
     with pytest.raises(ValueError, match="up and down must be 0 or more"):
         pool.reinforce([0], [[1]], down=-0.1)
-    with pytest.raises(ValueError, match="threshold must be at least 1"):
-        pool.active([[1]], 0)
+    for threshold in (0, 1.5, math.nan):
+        with pytest.raises(ValueError, match="threshold must be a whole number, at least 1"):
+            pool.active([[1]], threshold)
     assert pool.sizes().tolist() == [0, 0, 0]
 
 

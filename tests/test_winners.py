@@ -154,6 +154,8 @@ def test_state_dict_keeps_duty_cycle():
         ({"share": 0.1, "boost_strength": -1.0}, "boost_strength"),
         ({"share": 0.1, "boost_strength": float("nan")}, "boost_strength"),
         ({"share": 0.1, "duty_cycle_period": 0}, "duty_cycle_period"),
+        ({"share": 0.1, "duty_cycle_period": float("nan")}, "duty_cycle_period"),
+        ({"share": float("nan")}, "share"),
     ],
 )
 def test_options_are_checked(options, message):
@@ -162,7 +164,19 @@ def test_options_are_checked(options, message):
             kind(10, **options)
 
 
+@pytest.mark.parametrize("local", [True, False])
+def test_a_batch_of_no_samples(local):
+    layer = KWinners2d(4, 0.5, local=local, boost_strength=1.0)
+    assert layer(torch.ones(0, 4, 2, 3)).shape == (0, 4, 2, 3) and not layer.duty_cycle.any()
+    assert KWinners(4, 0.5, boost_strength=1.0)(torch.ones(0, 4)).shape == (0, 4)
+
+
 def test_shapes_are_checked():
+    with pytest.raises(ValueError, match=r"ranked is \(3,\); expected it of the shape of x, \(2, 3\)"):
+        k_winners(torch.ones(2, 3), 1, ranked=torch.ones(3))
+    for kind in (KWinners, KWinners2d):
+        with pytest.raises(ValueError, match="units is 0; expected at least one"):
+            kind(0, 0.5)
     with pytest.raises(ValueError, match=r"\(\.\.\., 10\), got \(3, 9\)"):
         KWinners(10, 0.2)(torch.ones(3, 9))
     with pytest.raises(ValueError, match="no winner"):

@@ -41,12 +41,14 @@ class Codes:
     def __post_init__(self) -> None:
         for name in ("units", "offsets"):
             x = getattr(self, name)
-            if not isinstance(x, Tensor) or x.dim() != 1 or x.is_floating_point() or x.dtype == torch.bool:
+            if not isinstance(x, Tensor) or x.dim() != 1 or not _of_integers(x):
                 got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
                 raise TypeError(
                     f"Codes: {name} must be a one-dimensional tensor of integers, got {got}; from_list takes lists"
                 )
             object.__setattr__(self, name, x.to(torch.int64))
+        if not isinstance(self.num_units, int) or self.num_units < 0:
+            raise ValueError(f"Codes: num_units must be a whole number, 0 or more, got {self.num_units!r}")
         units, offsets = self.units, self.offsets
         if not offsets.numel() or offsets[0] != 0 or offsets[-1] != units.numel() or bool((offsets.diff() < 0).any()):
             raise ValueError(
@@ -126,6 +128,10 @@ class Codes:
         """The active units of each code."""
         units, offsets = self.units.tolist(), self.offsets.tolist()
         return [units[start:stop] for start, stop in pairwise(offsets)]
+
+
+def _of_integers(x: Tensor) -> bool:
+    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
 def offsets_of(sizes: Tensor) -> Tensor:

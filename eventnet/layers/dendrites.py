@@ -164,7 +164,7 @@ class ActiveDendrites(nn.Module):
         y, gate = self.linear(x), _gate(self, context, len(x))
         if gate is None:
             return y
-        return y * (gate if gate.dim() == 1 else gate.view(len(x), *(1,) * (x.dim() - 2), -1))
+        return y * (gate if gate.dim() == 1 else gate.view(len(x), *(1,) * (x.dim() - 2), gate.shape[-1]))
 
 
 class ActiveDendrites2d(nn.Module):
@@ -265,8 +265,9 @@ def _gate(layer: ActiveDendrites | ActiveDendrites2d, context: Context | None, r
             )
         return layer.segments(context)
     contexts, index = context
-    if contexts.dim() != 2 or index.shape != (rows,):
+    if contexts.dim() != 2 or index.shape != (rows,) or index.dtype not in (torch.int64, torch.int32):
         raise ValueError(
-            f"{name}: expected contexts (N, C) and an index ({rows},), got {tuple(contexts.shape)} and {tuple(index.shape)}"
+            f"{name}: expected contexts (N, C) and an index ({rows},) of integers, got {tuple(contexts.shape)} and "
+            f"{tuple(index.shape)} of {index.dtype}"
         )
-    return layer.segments(contexts).index_select(0, index)
+    return layer.segments(contexts).index_select(0, index)  # which refuses an index out of range

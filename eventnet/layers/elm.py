@@ -62,9 +62,13 @@ class ELMSteps(NamedTuple):
 class Bounded(nn.Module):
     """A time constant between two others: ``low (high / low)^sigmoid(x)``, x being learnt."""
 
-    def __init__(self, low: float, high: float) -> None:
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Tensor, high: Tensor) -> None:
         super().__init__()
-        self.low, self.high = low, high
+        self.register_buffer("low", low)  # in the state_dict: what is learnt means nothing without them
+        self.register_buffer("high", high)
 
     def forward(self, x: Tensor) -> Tensor:
         """Seconds."""
@@ -74,7 +78,7 @@ class Bounded(nn.Module):
         """The x of a time constant."""
         if not bool(((tau > self.low) & (tau < self.high)).all()):
             raise ValueError(f"ELM: expected time constants between {self.low:g} and {self.high:g} s, got {tau}")
-        return torch.logit(torch.log(tau / self.low) / math.log(self.high / self.low))
+        return torch.logit(torch.log(tau / self.low) / torch.log(self.high / self.low))
 
 
 class ELM(nn.Module):
@@ -207,8 +211,7 @@ class ELM(nn.Module):
             self.register_buffer(name, seconds)
             return
         self.register_parameter(name, nn.Parameter(seconds))
-        bounds = Bounded(seconds.min().item() / REACH, seconds.max().item() * REACH)
-        parametrize.register_parametrization(self, name, bounds)
+        parametrize.register_parametrization(self, name, Bounded(seconds.min() / REACH, seconds.max() * REACH))
 
     def _run(self, x: Tensor, trace: Tensor, m: Tensor, whole: bool) -> Run:
         keep = torch.exp(-self.step / self.tau_mem)
@@ -250,9 +253,10 @@ class ELM(nn.Module):
             raise TypeError(f"ELM: expected a state ELMState(trace, memory), got {type(state).__name__}")
         parts = state if batched else (state.trace[None], state.memory[None])
         for name, part, shape in zip(ELMState._fields, parts, shapes, strict=True):
-            if part.shape != shape or part.dtype != self.weight.dtype:
+            if part.shape != shape or part.dtype != self.weight.dtype or part.device != self.weight.device:
                 raise ValueError(
-                    f"ELM: expected state.{name} {shape} of {self.weight.dtype}, got {tuple(part.shape)} of {part.dtype}"
+                    f"ELM: expected state.{name} {shape} of {self.weight.dtype} on {self.weight.device}, "
+                    f"got {tuple(part.shape)} of {part.dtype} on {part.device}"
                 )
         return parts[0], parts[1]
 
@@ -273,8 +277,12 @@ def windows(in_features: int, branches: int, synapses: int) -> Tensor:
 
 def _routed(routing: str | Tensor, in_features: int, branches: int, synapses: int) -> Tensor:
     if isinstance(routing, Tensor):
-        right = routing.shape == (branches, synapses) and not routing.is_floating_point()
-        if not right or not bool(((routing >= 0) & (routing < in_features)).all()):
+        whole = not (routing.is_floating_point() or routing.is_complex() or routing.dtype == torch.bool)
+        if (
+            not whole
+            or routing.shape != (branches, synapses)
+            or not bool(((routing >= 0) & (routing < in_features)).all())
+        ):
             raise ValueError(
                 f"ELM: routing: expected numbers of inputs, 0 to {in_features - 1}, of shape {(branches, synapses)}, "
                 f"got {routing.dtype} of shape {tuple(routing.shape)}"

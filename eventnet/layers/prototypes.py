@@ -77,11 +77,8 @@ class Prototypes(nn.Module):
         A batch that has such a distance from the nearest prototype with a probability below ``significance`` starts a new
         task: that is how often a task is split by chance, at each batch.
         """
-        self._check(x)
-        if len(x) < 4:
-            raise ValueError(
-                f"Prototypes: expected a batch of at least 4 inputs to estimate their spread, got {len(x)}"
-            )
+        if not 0 <= significance <= 1:
+            raise ValueError(f"Prototypes: significance is {significance}; expected a probability")
         p = self.p_values(x)
         if not len(p) or p.max() < significance:
             return self.add(x)
@@ -93,11 +90,15 @@ class Prototypes(nn.Module):
     @torch.no_grad()
     def p_values(self, x: Tensor) -> Tensor:
         """Of each prototype, ``(N,)``: how probable so large a distance of the batch's mean is in that task."""
-        batch = len(x)
+        self._check(x)
+        if (batch := len(x)) < 4:
+            raise ValueError(f"Prototypes: expected a batch of at least 4 inputs to estimate their spread, got {batch}")
         mean = x.mean(0)
         trace, square = _spread(x - mean)
         variance = trace * (1 / batch + 1 / self.samples)
         distance = (mean - self.contexts).square().sum(1)
+        if not trace > 0:  # all inputs are the same: of a task only if they are its prototype
+            return (distance == 0).double()
         freedom = trace.square() / square
         return torch.special.gammaincc((freedom / 2).expand_as(distance), freedom * distance / (2 * variance))
 
@@ -113,6 +114,10 @@ class Prototypes(nn.Module):
             raise ValueError(
                 f"Prototypes: expected inputs of shape (B, {self.contexts.shape[1]}), B >= 1, got {tuple(x.shape)}"
             )
+        if not x.is_floating_point():
+            raise TypeError(f"Prototypes: expected inputs of a floating-point type, got {x.dtype}")
+        if not bool(x.isfinite().all()):  # one would be in a prototype for good
+            raise ValueError("Prototypes: expected finite inputs, got NaN or infinity")
 
 
 def _spread(centred: Tensor) -> tuple[Tensor, Tensor]:

@@ -110,8 +110,10 @@ class SegmentPool(nn.Module):
 
         Memory is proportional to the answer and to a bounded part of the batch, not to batch times segments.
         """
-        if threshold < 1:
-            raise ValueError(f"SegmentPool.active: threshold must be at least 1 (0 is every segment), got {threshold}")
+        if not isinstance(threshold, int) or threshold < 1:
+            raise ValueError(
+                f"SegmentPool.active: threshold must be a whole number, at least 1 (0 is every segment), got {threshold}"
+            )
         packed = self._packed(codes, "active")
         none = torch.empty(0, dtype=torch.int64, device=self.units.device)
         found, sizes = [none], [none]
@@ -292,6 +294,12 @@ class _Listeners:
     def __init__(self, segments: Tensor, units: Tensor, connected: Tensor, num_units: int) -> None:
         place = connected.reshape(-1).nonzero().squeeze(1)
         unit = units.reshape(-1).index_select(0, place)
+        if unit.numel() and not (unit.min() >= 0 and unit.max() < num_units):
+            bad = unit.max() if unit.min() >= 0 else unit.min()
+            raise ValueError(
+                f"SegmentPool: a synapse is onto unit {int(bad)}, outside [0, {num_units}); were the segments loaded from a "
+                "pool over more units?"
+            )
         order = place.index_select(0, unit.argsort()) // units.shape[1]
         self.segments = segments
         self.segment = segments.to(torch.int32).index_select(0, order)  # (synapses,)
@@ -319,8 +327,10 @@ class _Listeners:
 def _sampled(codes: Codes, size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """``size`` random active units of each code, and the codes to which they belong."""
     sizes = codes.sizes()
-    if size < 1:
-        raise ValueError(f"SegmentPool.learn: synapses must be at least 1, or None for all active units, got {size}")
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(
+            f"SegmentPool.learn: synapses must be a whole number, at least 1, or None for all active units, got {size}"
+        )
     if bool((sizes < size).any()):
         i = int((sizes < size).nonzero()[0])
         raise ValueError(f"SegmentPool.learn: code {i} has {int(sizes[i])} active units, fewer than {size} synapses")

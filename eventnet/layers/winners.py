@@ -34,6 +34,8 @@ def k_winners(x: Tensor, k: int, dim: int = -1, *, ranked: Tensor | None = None)
         >>> k_winners(torch.tensor([3.0, 1.0, 2.0, 2.0]), 2)
         tensor([3., 0., 2., 0.])
     """
+    if ranked is not None and ranked.shape != x.shape:
+        raise ValueError(f"k_winners: ranked is {tuple(ranked.shape)}; expected it of the shape of x, {tuple(x.shape)}")
     return x.masked_fill(~_winning(x if ranked is None else ranked, k, dim), 0.0)
 
 
@@ -95,8 +97,10 @@ class KWinners(nn.Module):
         super().__init__()
         if not (math.isfinite(boost_strength) and boost_strength >= 0):
             raise ValueError(f"{self._name}: boost_strength is {boost_strength}; expected a finite number >= 0")
-        if duty_cycle_period < 1:
+        if not duty_cycle_period >= 1:
             raise ValueError(f"{self._name}: duty_cycle_period is {duty_cycle_period}; expected at least one sample")
+        if units < 1:
+            raise ValueError(f"{self._name}: units is {units}; expected at least one")
         self.units, self.share, self.eval_share = units, share, share if eval_share is None else eval_share
         self.boost_strength, self.duty_cycle_period = boost_strength, duty_cycle_period
         for each in (self.share, self.eval_share):
@@ -193,7 +197,7 @@ class KWinners2d(KWinners):
             y = k_winners(x, self._k(self.units), 1, ranked=ranked)
         else:
             rank = None if ranked is None else ranked.flatten(1)
-            y = k_winners(x.flatten(1), self._k(x[0].numel()), ranked=rank).view_as(x)
+            y = k_winners(x.flatten(1), self._k(math.prod(x.shape[1:])), ranked=rank).view_as(x)
         if self.training:
             self._learn(y)
         return y
