@@ -7,6 +7,7 @@ from eventnet.events import Events
 from eventnet.layers.branches import PlateauLIF
 from eventnet.layers.dendrites import ActiveDendrites
 from eventnet.layers.diagnosis import Diagnosis, diagnose, diagnosing
+from eventnet.layers.drive import lif_drive
 from eventnet.layers.egru import EGRU, EGRUCell, EGRUState
 from eventnet.layers.egru_steps import EGRUSteps
 from eventnet.layers.egru_stream import EGRUStream
@@ -41,6 +42,7 @@ __all__ = [
     "initial",
     "kernels",
     "lif",
+    "lif_drive",
     "losses",
 ]
 

@@ -6,6 +6,7 @@ Nothing is padded, so an empty sample costs nothing and memory is proportional t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from eventnet.events_checks import as_duration, check_events, check_offsets, check_tensors, locate, printed
+from eventnet.graphs import outside_graphs
 
 __all__ = ["Events"]
 
@@ -114,6 +116,7 @@ class Events:
         return cls(packed, ids, offsets, num_units, duration)  # type: ignore[arg-type]
 
     @classmethod
+    @outside_graphs
     def from_dense(cls, raster: Tensor, dt: float) -> Events:
         """Events of a spike-count raster ``(T, B, N)``: a count of n at step t gives n events at ``t * dt``.
 
@@ -125,6 +128,13 @@ class Events:
             raise ValueError(f"Events.from_dense: expected a raster of shape (T, B, N), got {tuple(raster.shape)}")
         if not 0 < dt < inf:
             raise ValueError(f"Events.from_dense: dt must be a positive number of seconds, got {dt}")
+        if raster.requires_grad and torch.is_grad_enabled():
+            warnings.warn(
+                "Events.from_dense cuts the gradient of the raster: counts jump. LIF.drive takes numbers per step as "
+                "currents, Events.from_latency as times, both differentiable; where no gradient is meant, raster.detach() "
+                "says so",
+                stacklevel=3,  # of the caller
+            )
         if raster.dtype == torch.bool:
             raster = raster.to(torch.float32)
         counts = raster.round()
@@ -188,6 +198,7 @@ class Events:
         return cls.from_list(pairs, width * height * polarities, duration, dtype=dtype, sort=sort)
 
     @classmethod
+    @outside_graphs
     def from_latency(
         cls,
         values: Tensor,
@@ -221,6 +232,8 @@ class Events:
             raise ValueError(
                 f"Events.from_latency: sample {b}, unit {n}: value {printed(values[b, n])} is outside [0, 1]"
             )
+        if values.dtype not in (torch.float32, torch.float64):
+            values = values.float()  # times need more digits than half precision has: under autocast, say
         kept = torch.ones_like(bad) if minimum is None else values >= minimum
         sample, unit = kept.nonzero(as_tuple=True)
         times = t_max - values[sample, unit] * (t_max - t_min)
@@ -285,12 +298,14 @@ class Events:
         """``(E,)`` int64: the sample that each event belongs to."""
         return _sample_index(self.offsets, self.num_events)
 
+    @outside_graphs
     def counts(self) -> Tensor:
         """``(B, N)`` int64: events per sample and unit."""
         return torch.bincount(self._keys(), minlength=self.batch_size * self.num_units).reshape(
             self.batch_size, self.num_units
         )
 
+    @outside_graphs
     def first_times(self) -> Tensor:
         """``(B, N)`` time of each unit's first event, ``inf`` where it is silent; differentiable."""
         size, events = self.batch_size * self.num_units, self.num_events
@@ -423,13 +438,22 @@ class Events:
 
     # ---- other forms --------------------------------------------------------------------------------------------
 
+    @outside_graphs
     def to_dense(self, dt: float) -> Tensor:
         """``(T, B, N)`` event counts (sums of values if graded) per step; step t holds ``t*dt <= time < (t+1)*dt``.
 
         A time or duration within one rounding of dt and one of the product (``eps`` of its dtype, relative) of ``t*dt`` is
         taken for it, so that ``torch.arange(T) * dt`` has one event per step and ``Events.from_dense(x, dt).to_dense(dt)``
-        is ``x``. Events at or after a sample's duration are left out.
+        is ``x``. Events at or after a sample's duration are left out. Times have no gradient through it, as counts jump: a
+        warning says so where they require one. Values have.
         """
+        if self.times.requires_grad and torch.is_grad_enabled():
+            warnings.warn(
+                "Events.to_dense cuts the gradient of the event times: counts per step jump. Differentiable ways out are "
+                "Events.to_trace, first_times, the voltage of a layer and LI readouts; where no gradient is meant, "
+                "events.detach().to_dense(dt) says so",
+                stacklevel=3,  # of the caller
+            )
         counts = self.num_steps(dt)
         steps = int(counts.max()) if self.batch_size else 0
         slack = 1 - torch.finfo(self.dtype).eps
@@ -457,6 +481,7 @@ class Events:
         lengths = self.lengths.tolist()
         return list(zip(self.times.split(lengths), self.units.split(lengths), strict=True))
 
+    @outside_graphs
     def to_trace(self, times: Tensor, tau: float | Tensor) -> Tensor:
         """``(B, K, N)`` exponential traces, ``sum over events with t <= times[k] of value e^{-(times[k] - t)/tau}``.
 
@@ -483,11 +508,12 @@ class Events:
         arrived = torch.zeros(self.batch_size, grid.numel(), self.num_units, dtype=self.dtype, device=self.device)
         arrived = arrived.index_put((kept.samples, slot, unit), size, accumulate=True)
         gap = (grid[:, None] - grid[None, :]).clamp(min=0)
-        if tau.dim() == 0:
-            trace = torch.exp(-gap / tau).tril() @ arrived
-        else:
-            decay = torch.exp(-gap[..., None] / tau) * torch.ones_like(gap).tril()[..., None]
-            trace = torch.einsum("kjn,bjn->bkn", decay, arrived)
+        with torch.autocast(self.device.type, enabled=False):  # whose products have too few digits
+            if tau.dim() == 0:
+                trace = torch.exp(-gap / tau).tril() @ arrived
+            else:
+                decay = torch.exp(-gap[..., None] / tau) * torch.ones_like(gap).tril()[..., None]
+                trace = torch.einsum("kjn,bjn->bkn", decay, arrived)
         return trace[:, back.argsort()]
 
     def to(self, *args: Any, **kwargs: Any) -> Events:

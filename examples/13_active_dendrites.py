@@ -83,5 +83,5 @@ def main(quick: bool = False) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer tasks")
+    parser.add_argument("--quick", action="store_true", help="4 tasks, too few to see much forgetting")
     main(**vars(parser.parse_args()))

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 DURATION = 0.08
 PER_NEURON = ("tau_mem", "threshold", "reset", "bias")
-KINDS = ("plain", "shared taus", "recurrent", "axonal")  # of layers that the compiled kernel serves
+TOGETHER = ("plain", "shared taus", "recurrent", "axonal")  # all neurons hear an event at the same time
+APART = ("refractory", "per target", "everything")  # each hears it at a time of its own, or starts somewhere
+KINDS = TOGETHER + APART
 Parameters = dict[str, Tensor]
 
 
@@ -48,7 +50,7 @@ def draw(
     def normal(mean: float, std: float, *shape: int) -> Tensor:
         return mean + std * torch.randn(shape, dtype=F64, generator=generator)
 
-    one = kind == "shared taus"
+    one = kind in ("shared taus", "refractory")
     layer = {
         "weight": normal(0.3, 0.6, num_in, branches, num),
         "tau_mem": uniform(10e-3, 30e-3, *(() if one else (num,))),
@@ -61,11 +63,17 @@ def draw(
         layer["tau_syn"][0, 0] = layer["tau_mem"][0]
         layer["tau_syn"][-1, 1] = layer["tau_syn"][0, 1]
         layer["tau_syn"][0, -1] = layer["tau_mem"][-1] * (1 + 1e-9)
-    if kind != "plain" and not one:
+    if kind in ("recurrent", "axonal", "everything"):
         layer["recurrent_weight"] = normal(-0.3, 0.3, num, branches, num)
     if kind == "axonal":
         layer["delay"] = uniform(0, 5e-3, num_in, 1, 1)
         layer["recurrent_delay"] = uniform(1e-3, 5e-3, num, 1, 1)
+    if kind == "refractory":
+        layer["refractory"] = uniform(1e-3, 4e-3)
+        layer["initial_voltage"] = uniform(0.1, 0.3)
+    if kind == "per target":
+        layer["delay"] = uniform(0, 5e-3, 1, branches, num)
+        layer["initial_current"] = uniform(0.0, 0.4, branches, 1)
     if kind == "everything":
         layer["delay"] = uniform(0, 5e-3, num_in, branches, num)
         layer["recurrent_delay"] = uniform(1e-3, 5e-3, num, branches, num)
@@ -392,7 +400,7 @@ def test_compiled_kernel_is_the_reference(kind, branches, seed):
 
 
 @on_every_isa
-@pytest.mark.parametrize("kind", ["shared taus", "recurrent"])
+@pytest.mark.parametrize("kind", ["shared taus", "recurrent", "everything"])
 def test_every_build_is_the_reference(kind, isa):
     layer, events = draw(11, kind, num=19)
     with compiled_for(isa):
@@ -474,13 +482,16 @@ def test_compiled_refuses_to_differentiate_twice():
 
 
 @needs_compiled
-@pytest.mark.parametrize("kind", ["plain", "axonal"])
-def test_operators_pass_opcheck(kind):
+@pytest.mark.parametrize(
+    ("kind", "kernel"),
+    [("plain", "lif_branches"), ("axonal", "lif_branches"), ("refractory", "lif_each"), ("everything", "lif_each")],
+)
+def test_operators_pass_opcheck(kind, kernel):
     layer, events = draw(0, kind)
     with Recorder() as recorder:
         with_gradients(layer | events, "cpu")
     names = [function.name() for function, _, _ in recorder.calls]
-    assert names == ["eventnet::lif_branches", "eventnet::lif_branches_backward"]  # one call per layer and batch
+    assert names == [f"eventnet::{kernel}", f"eventnet::{kernel}_backward"]  # one call per layer and batch
     for function, args, _ in recorder.calls:
         forward = not function.name().endswith("_backward")
         fresh = [
@@ -491,8 +502,9 @@ def test_operators_pass_opcheck(kind):
 
 
 @needs_compiled
-def test_threads_do_not_matter():
-    layer, events = draw(6, num=40)
+@pytest.mark.parametrize("kind", ["plain", "everything"])
+def test_threads_do_not_matter(kind):
+    layer, events = draw(6, kind, num=40)
     found = []
     for number in (1, 2, 3):
         torch.set_num_threads(number)
@@ -501,24 +513,6 @@ def test_threads_do_not_matter():
     for spikes, slopes in found[1:]:
         assert spikes.times.equal(found[0][0].times)
         assert all(error(x, found[0][1][name]) < 1e-12 for name, x in slopes.items())
-
-
-@needs_compiled
-@pytest.mark.parametrize("backend", ["auto", "cpu"])
-@pytest.mark.parametrize(
-    ("options", "lacking"),
-    [
-        ({"refractory": 1e-3}, "no refractory"),
-        ({"initial_voltage": 0.1, "initial_current": 0.1}, "no initial_voltage, no initial_current"),
-        ({"return_state": True}, "no return_state"),
-        ({"delay": torch.full((4, 3, 5), 1e-3, dtype=F64)}, "no delay per synapse"),
-    ],
-)
-def test_what_the_compiled_kernel_lacks_is_refused_by_name(options, lacking, backend):
-    layer, events = draw(0)
-    with pytest.raises(NotImplementedError, match=rf"{lacking}.*backend='reference' has"):
-        run(layer | events, backend, **options)
-    run(layer | events, "reference", **options)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -554,9 +548,72 @@ def test_weights_that_are_not_finite_are_refused(backend):
 def test_layers_without_units(sizes, backend):
     weight = torch.zeros(sizes, dtype=F64, requires_grad=True)
     events = Events.from_list([([], []), ([], [])], num_units=sizes[0], duration=0.1, dtype=F64)
-    spikes = lif(events, weight, tau_syn=torch.tensor([1e-3, 2e-3]), backend=backend)
-    spikes.times.sum().backward()
-    assert spikes.num_events == 0 and weight.grad.shape == sizes
+    for options in ({}, {"refractory": 1e-3}):
+        weight.grad = None
+        spikes = lif(events, weight, tau_syn=torch.tensor([1e-3, 2e-3]), backend=backend, **options)
+        spikes.times.sum().backward()
+        assert spikes.num_events == 0 and weight.grad.shape == sizes
+
+
+@on_both_backends
+@pytest.mark.parametrize("kind", ["recurrent", "everything"])
+@pytest.mark.parametrize("samples", [0, 2])
+def test_batches_without_events(kind, samples, backend):
+    layer, _ = draw(0, kind)
+    layer = {name: x for name, x in layer.items() if not name.startswith("initial")}
+    leaves = {name: x.requires_grad_() for name, x in layer.items()}
+    empty = Events.from_list([([], [])] * samples, num_units=4, duration=0.1, dtype=F64)
+    spikes = lif(empty, backend=backend, **leaves)
+    assert spikes.batch_size == samples and spikes.num_events == 0
+    assert all((x == 0).all() for x in gradients(spikes.times.sum(), leaves).values())
+
+
+@on_both_backends
+@pytest.mark.parametrize("kind", ["plain", "refractory", "per target"])
+def test_simultaneous_arrivals_on_branches_add_up_in_any_order(kind, backend):
+    """Of two units at one time, and as one of a unit with the weights of both."""
+    layer, events = draw(12, kind)
+    both = torch.cat([layer["weight"], layer["weight"][:1] + layer["weight"][1:2]])
+    times = events["times"][:14].tolist()
+
+    def spikes(*units: int) -> Events:
+        sample = [(t, u) for t in times for u in units]
+        given = Events.from_list([tuple(zip(*sample, strict=True))], num_units=5, duration=DURATION, dtype=F64)
+        return lif(given, both, backend=backend, **{name: x for name, x in layer.items() if name != "weight"})
+
+    assert spikes(4).num_events > 5
+    assert_same(spikes(0, 1), spikes(4))
+    assert_same(spikes(1, 0), spikes(4))
+
+
+@on_both_backends
+@pytest.mark.parametrize("kind", ["plain", "everything"])
+def test_masked_synapses_are_those_of_weight_zero(kind, backend):
+    """Gradients of the others are the same, theirs are zero."""
+    (layer, events), generator = draw(2, kind), torch.Generator().manual_seed(2)
+    mask = torch.rand(4, 3, 5, generator=generator) < 0.6
+    own = torch.rand(5, 3, 5, generator=generator) < 0.6 if "recurrent_weight" in layer else None
+    masks = {"mask": mask} if own is None else {"mask": mask, "recurrent_mask": own}
+    layer["weight"] += 0.6
+    pruned = {
+        name: x * masks["mask" if name == "weight" else "recurrent_mask"]
+        for name, x in layer.items()
+        if "weight" in name
+    }
+    found, expected = [], []
+    for slopes, drawn, options in ((found, layer, masks), (expected, layer | pruned, {})):
+        leaves = {name: x.clone().requires_grad_() for name, x in (drawn | events).items()}
+        spikes = run(leaves, backend, **options)
+        slopes += [spikes, gradients(weighted(spikes.times), leaves)]
+    assert found[0].num_events > 5
+    assert_same(found[0], expected[0])
+    for name, x in expected[1].items():
+        kept = (
+            masks["recurrent_mask" if name.startswith("recurrent") else "mask"]
+            if name.endswith(("weight", "delay"))
+            else True
+        )
+        assert error(found[1][name], torch.where(torch.as_tensor(kept), x, 0.0)) < 1e-9, name
 
 
 # ---- properties --------------------------------------------------------------------------------------------
@@ -579,6 +636,7 @@ def holds(property_: Callable[..., None]) -> Callable[..., None]:
 @holds
 def test_later_input_gives_the_same_output_later(backend: str, drawn: Any) -> None:
     layer, events = draw(*drawn)
+    layer = {name: x for name, x in layer.items() if not name.startswith("initial")}
     early = {"times": 0.6 * events["times"], "values": events["values"]}
     spikes = run(layer | early, backend)
     late = run(layer | early | {"times": early["times"] + 7e-3}, backend)
@@ -600,7 +658,11 @@ def test_samples_do_not_see_each_other(backend: str, drawn: Any) -> None:
 def test_order_of_branches_does_not_matter(backend: str, drawn: Any) -> None:
     layer, events = draw(*drawn)
     moved = {
-        name: x.flip(1) if name.endswith("weight") else x.flip(0) if name == "tau_syn" else x
+        name: x.flip(1)
+        if name.endswith(("weight", "delay"))
+        else x.flip(0)
+        if name in ("tau_syn", "initial_current")
+        else x
         for name, x in layer.items()
     }
     assert_same(run(moved | events, backend), run(layer | events, backend))
@@ -609,10 +671,13 @@ def test_order_of_branches_does_not_matter(backend: str, drawn: Any) -> None:
 @holds
 def test_a_branch_without_weights_is_none(backend: str, drawn: Any) -> None:
     layer, events = draw(*drawn)
+    branches = drawn[2]
     more = {
-        name: torch.cat([x, torch.zeros_like(x[:, :1])], 1) if name.endswith("weight") else x
+        name: torch.cat([x, torch.zeros_like(x[:, :1])], 1) if x.dim() == 3 and x.shape[1] == branches else x
         for name, x in layer.items()
     }
+    if "initial_current" in layer:
+        more["initial_current"] = torch.cat([layer["initial_current"], torch.zeros_like(layer["initial_current"][:1])])
     more["tau_syn"] = torch.cat([layer["tau_syn"], torch.full_like(layer["tau_syn"][:1], 0.3)])
     assert_same(run(more | events, backend), run(layer | events, backend))
 
@@ -624,6 +689,7 @@ def test_silent_neurons_have_zero_gradients(backend: str, drawn: Any) -> None:
     layer["bias"][1] = -0.5
     if "recurrent_weight" in layer:
         layer["recurrent_weight"][..., 1] = -0.1
+    layer |= {name: torch.zeros_like(x) for name, x in layer.items() if name.startswith("initial")}
     spikes, found = with_gradients(layer | events, backend)
     assert spikes.counts()[:, 1].sum() == 0
     assert (found["weight"][..., 1] == 0).all()
@@ -631,20 +697,96 @@ def test_silent_neurons_have_zero_gradients(backend: str, drawn: Any) -> None:
         assert (found["tau_syn"][:, 1] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["shared taus", "everything"])
+@on_both_backends
+@pytest.mark.parametrize("kind", ["shared taus", "recurrent", "everything"])
 @pytest.mark.parametrize("cut", [0.013, 0.041])
-def test_a_trial_in_two_parts_is_the_whole(kind, cut):
+def test_a_trial_in_two_parts_is_the_whole(kind, cut, backend):
     layer, events = draw(9, kind)
     whole = packed(events)
     ends = {name: layer.pop(name) for name in ("initial_voltage", "initial_current") if name in layer}
-    expected = lif(whole, backend="reference", **layer, **ends)
-    first, state = lif(whole.crop(0.0, cut), backend="reference", return_state=True, **layer, **ends)
+    expected = lif(whole, backend=backend, **layer, **ends)
+    first, state = lif(whole.crop(0.0, cut), backend=backend, return_state=True, **layer, **ends)
     assert state.current.shape == (2, 3, 5)
-    second = lif(whole.crop(cut, DURATION), backend="reference", state=state, **layer)
+    second = lif(whole.crop(cut, DURATION), backend=backend, state=state, **layer)
     for b in range(2):
         times = torch.cat([first[b].times, second[b].times + cut])
         assert torch.cat([first[b].units, second[b].units]).tolist() == expected[b].units.tolist()
         torch.testing.assert_close(times, expected[b].times, rtol=0, atol=1e-10)
+
+
+@needs_compiled
+@pytest.mark.parametrize("kind", ["plain", "everything"])
+def test_states_are_the_references(kind):
+    layer, events = draw(9, kind)
+    ends = {name: layer.pop(name) for name in ("initial_voltage", "initial_current") if name in layer}
+    found = []
+    for backend in ("cpu", "reference"):
+        first, state = lif(packed(events), backend=backend, return_state=True, **layer, **ends)
+        leaves = {name: x.clone().requires_grad_() for name, x in layer.items()}
+        second = lif(packed(events), backend=backend, state=state, **leaves)
+        found.append((first, state, second, gradients(weighted(second.times), leaves)))
+    mine, theirs = found
+    for part in (0, 2):
+        assert_same(mine[part], theirs[part])
+    for name in ("voltage", "current", "refractory_left"):
+        torch.testing.assert_close(getattr(mine[1], name), getattr(theirs[1], name), rtol=0, atol=1e-10)
+    assert_same(mine[1].pending, theirs[1].pending)
+    assert not {name: e for name, x in theirs[3].items() if not (e := error(mine[3][name], x)) < 1e-9}
+
+
+# ---- the voltage -------------------------------------------------------------------------------------------
+
+
+@on_both_backends
+@pytest.mark.parametrize("kind", ["shared taus", "axonal", "per target", "everything"])
+def test_voltage_is_that_of_the_state(kind, backend):
+    """The voltage at a time is where a trial that ends there leaves it."""
+    layer, events = draw(9, kind)
+    layer = {name: x for name, x in layer.items() if name != "refractory"}
+    whole, ends = packed(events), [0.013, 0.041, 0.0735]
+    spikes, voltage = lif(whole, backend=backend, return_voltage=True, **layer)
+    assert spikes.num_events > 5
+    found = voltage.at(torch.tensor(ends, dtype=F64))
+    for k, end in enumerate(ends):
+        _, state = lif(whole.crop(0.0, end), backend=backend, return_state=True, **layer)
+        torch.testing.assert_close(found[:, k], state.voltage, rtol=0, atol=1e-9)
+    with pytest.raises(NotImplementedError, match=r"Voltage.max .* two or more .* \.at\(\) are"):
+        voltage.max()
+
+
+@on_both_backends
+@pytest.mark.parametrize("kind", ["plain", "shared taus"])
+def test_integral_of_the_voltage_follows_from_the_equations(kind, backend):
+    """tau_mem (V(T) - V(0) + what the resets took) = bias T - int V + sum_k tau_syn[k] (what arrived - I_k(T))."""
+    layer, drawn = draw(9, kind)
+    events = packed(drawn)
+    spikes, voltage = lif(events, backend=backend, return_voltage=True, **layer)
+    _, state = lif(events, backend=backend, return_state=True, **layer)
+    sizes = layer["weight"][events.units.long()] * events.values[:, None, None]
+    arrived = torch.zeros_like(state.current).index_add(0, events.samples, sizes)
+    heard = (layer["tau_syn"] * (arrived - state.current)).sum(1)
+    fallen = state.voltage - layer["bias"] + (layer["threshold"] - layer["reset"]) * spikes.counts()
+    assert spikes.num_events > 5
+    torch.testing.assert_close(voltage.integral(), layer["bias"] * DURATION + heard - layer["tau_mem"] * fallen)
+    torch.testing.assert_close(voltage.mean(), voltage.integral() / DURATION)
+
+
+@needs_compiled
+def test_gradients_of_the_voltage_are_differences():
+    layer, events = draw(9, "recurrent")
+    given, times = layer | events, torch.tensor([0.021, 0.063], dtype=F64)
+
+    def measure(moved: Parameters) -> tuple[Tensor, Any]:
+        spikes, voltage = run(moved, "cpu", return_voltage=True)
+        story = torch.cat([packed(moved)[0].times, spikes[0].times]).argsort().tolist()
+        return weighted(voltage.at(times)) + 30 * weighted(voltage.integral(20e-3)), (spikes.units.tolist(), story)
+
+    slopes = differences(measure, given, entries=3)
+    leaves = {name: x.clone().requires_grad_() for name, x in given.items()}
+    for name, found in gradients(measure(leaves)[0], leaves).items():
+        kept = torch.isfinite(slopes[name])
+        assert kept.any(), name
+        assert (found - slopes[name])[kept].norm() < 1e-6 * max(slopes[name][kept].norm().item(), 1e-3), name
 
 
 # ---- the module --------------------------------------------------------------------------------------------

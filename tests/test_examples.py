@@ -154,3 +154,19 @@ def test_elm():
 def test_branches():
     found = load("15_branches").main(quick=True)
     assert found[2] > found[1] + 0.1
+
+
+def test_inside_a_cnn():
+    assert load("19_inside_a_cnn").main(quick=True) > 0.9
+
+
+def test_from_snntorch():
+    pytest.importorskip("snntorch")
+    found = load("16_from_snntorch").main(quick=True)
+    assert found["trained on, exact gradients"] > max(found["converted"], 0.88)
+
+
+def test_from_norse():
+    pytest.importorskip("norse.torch")
+    coarse, fine, accuracy = load("17_from_norse").main(quick=True)
+    assert coarse > 5 * fine and accuracy > 0.7

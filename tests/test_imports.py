@@ -17,6 +17,7 @@ RANKS = {
     "eventnet.events": 0,
     "eventnet.events_checks": 0,
     "eventnet.files": 0,
+    "eventnet.graphs": 0,
     "eventnet.packages": 0,
     "eventnet.kernels": 1,
     "eventnet.counters": 2,
@@ -31,6 +32,7 @@ RANKS = {
     "eventnet.plots": 2,
     "eventnet.tally": 2,
     "eventnet": 3,  # the names of the package init
+    "eventnet.interop": 5,
     "eventnet.training": 4,
     "eventnet.cli": 6,
     "eventnet.cli_hardware": 5,
@@ -49,7 +51,7 @@ FOR_HARDWARE = {
     "eventnet.hardware",
 }
 HEAVY = {"h5py", "lava", "lightning", "matplotlib", "nir", "pytorch_lightning"}
-HEAVY |= {"rich", "scipy", "sklearn", "tonic", "triton", "typer"}
+HEAVY |= {"norse", "rich", "scipy", "sklearn", "snntorch", "tonic", "triton", "typer"}
 
 
 def modules() -> dict[str, Path]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from eventnet.events import Events
 from eventnet.kernels import cpu
 from eventnet.kernels.reference import Neuron, Packed, li_integral_reference, li_max_reference
+from eventnet.kernels.reference_drive import drive_reference
 from eventnet.kernels.reference_egru import Steps, Unit, egru_reference
 from eventnet.kernels.reference_lif import Layer, Run, lif_reference
 
@@ -101,6 +102,23 @@ def lif(events: Events, layer: Layer, backend: str, max_spikes: int, final: bool
     return lif_cpu(_packed(delayed(events, layer.synapses.delay)), layer, max_spikes)
 
 
+def lif_drive(
+    target: Tensor, layer: Layer, dt: float, backend: str, max_spikes: int, voltage: bool = False
+) -> tuple[Run, Tensor]:
+    """Spikes of neurons whose voltages relax to ``target`` (T, B, N), and with ``voltage`` these at the ends of the steps."""
+    if choose(backend, target.device) == "reference":
+        run, voltages = drive_reference(target, layer, dt, max_spikes)
+        return run._replace(exact=run.times.detach()), voltages
+    lacking = [name for name in ("recurrent_weight", "initial_current") if name in layer.options()]
+    if lacking:
+        raise NotImplementedError(
+            f"lif_drive: the compiled kernel has no {', no '.join(lacking)}; backend='reference' has all of it"
+        )
+    from eventnet.kernels.ops_drive import lif_drive_cpu
+
+    return lif_drive_cpu(target, layer, dt, max_spikes, voltage)
+
+
 def delayed(events: Events, delay: Tensor | None) -> Events:
     """Events at their arrivals, for one delay per source ``(in, 1)`` or ``(in, 1, 1)``, or one for all; differentiable."""
     if delay is None:
@@ -114,15 +132,12 @@ def delayed(events: Events, delay: Tensor | None) -> Events:
 def _branched(events: Events, layer: Layer, max_spikes: int, final: bool) -> Run:
     """``lif`` by the compiled kernels, for neurons with dendritic branches."""
     if layer.branches == 1:  # one branch is none
-        run = lif(events, layer.unbranched(), "cpu", max_spikes, final)
+        run = lif(events, layer.branch(0), "cpu", max_spikes, final)
         return run if run.current is None else run._replace(current=run.current[:, None])
-    lacking = [*each_has_its_own(layer), *(["return_state"] if final else [])]
-    if lacking:
-        raise NotImplementedError(
-            f"lif: the compiled kernel of dendritic branches has no {', no '.join(lacking)}; backend='reference' has all of it"
-        )
-    from eventnet.kernels.ops_branches import lif_branches_cpu
+    from eventnet.kernels.ops_branches import lif_branches_cpu, lif_branches_each_cpu
 
+    if final or each_has_its_own(layer):
+        return lif_branches_each_cpu(_packed(events), layer, max_spikes, final)
     return lif_branches_cpu(_packed(delayed(events, layer.synapses.delay)), layer, max_spikes)
 
 

@@ -235,7 +235,7 @@ def _(times: Tensor, units: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor
         torch.empty_like(offsets),
         exact,
         exact.new_empty((2, spikes)),
-        weight.new_empty((3, (offsets.shape[0] - 1) if final else 0, weight.shape[1])),
+        weight.new_empty((3, (offsets.shape[0] - 1) if final else 0, _targets(weight))),
     )
 
 
@@ -275,10 +275,16 @@ def _fake_lif_gradients(*args: Any) -> tuple[Tensor, ...]:
 
 def _fake_each_gradients(*args: Any) -> tuple[Tensor, ...]:
     times, weight, back, inputs = args[5], args[10], args[17], args[-2]
-    num = weight.shape[1]
-    events, own = times.shape[0] if inputs else 0, 0 if back is None else num
+    num = _targets(weight)
+    events, own = times.shape[0] if inputs else 0, 0 if back is None else weight.shape[-1]
     sums = [weight.new_empty(shape, dtype=torch.float64) for shape in ((EACH_ROWS, num), (events,), (events,))]
-    return (*sums, *(weight.new_empty(shape) for shape in (weight.shape, weight.shape, (own, num), (own, num))))
+    each = (weight.shape[0], num), (own, num), (own, num)
+    return (*sums, *(weight.new_empty(shape) for shape in (weight.shape, *each)))
+
+
+def _targets(weight: Tensor) -> int:
+    """Neurons, or with weights (in, K, N) all their branches."""
+    return weight.shape[1:].numel()
 
 
 torch.library.register_fake(LIF, _fake_lif)

@@ -1,7 +1,6 @@
 """The compiled kernels of the expressive leaky memory neuron as torch operators: two calls per sequence.
 
-``elm_branches`` are the traces of all synapses, summed by branch; ``elm_memory`` is the loop of the memory. The products between
-them have no loop: they are torch's.
+``elm_branches`` are the traces of all synapses, summed by branch; ``elm_memory`` is the loop of the memory, with all products.
 """
 
 from __future__ import annotations
@@ -12,35 +11,34 @@ import torch
 from torch import Tensor
 
 from eventnet.kernels.ops import _array, _kernel, _no_double_backward, _tensors
-from eventnet.kernels.reference_elm import HEIGHT, Memory, Run, Tree
+from eventnet.kernels.reference_elm import Memory, Run, Tree
 
 BRANCHES, MEMORY = "eventnet::elm_branches", "eventnet::elm_memory"
 TREE = "Tensor x, Tensor weight, Tensor index, Tensor decay, Tensor start"
-UNITS = "Tensor back, Tensor forth, Tensor bias, Tensor keep, Tensor gain"
+UNITS = (
+    "Tensor branches, Tensor inward, Tensor inward_bias, Tensor back, Tensor forth, Tensor forth_bias, Tensor keep, Tensor gain, "
+    "Tensor start"
+)
 torch.library.define(BRANCHES, f"({TREE}) -> (Tensor branches, Tensor last)")
 torch.library.define(
     BRANCHES + "_backward",
     f"({TREE}, Tensor branches, Tensor of_branches, Tensor of_last, bool inputs) -> "
     "(Tensor x, Tensor weight, Tensor decay, Tensor start)",
 )
-torch.library.define(
-    MEMORY, f"(Tensor drive, {UNITS}, Tensor start, bool kept) -> (Tensor memory, Tensor active, Tensor moved)"
-)
+torch.library.define(MEMORY, f"({UNITS}, bool kept) -> (Tensor memory, Tensor active, Tensor moved)")
 torch.library.define(
     MEMORY + "_backward",
-    f"(Tensor of_memory, {UNITS}, Tensor active, Tensor moved) -> (Tensor memory, Tensor move, Tensor drive, Tensor start)",
+    f"({UNITS}, Tensor memory, Tensor active, Tensor moved, Tensor of_memory) -> "
+    f"({UNITS.replace('Tensor ', 'Tensor of_')})",
 )
 
 
 def elm_cpu(x: Tensor, tree: Tree, memory: Memory, trace: Tensor, m: Tensor, whole: bool = False) -> Run:
     """Compiled twin of ``reference_elm.elm_reference``."""
     branches, last = torch.ops.eventnet.elm_branches.default(x, *tree, trace)
-    drive = torch.nn.functional.linear(branches, memory.inward, memory.inward_bias)
-    drive = drive.to(x.dtype)  # autocast's products are of lower precision, the memory is not
-    back = memory.back * memory.keep
-    units = (back, memory.forth, memory.forth_bias, memory.keep, memory.gain)
-    kept = whole or (torch.is_grad_enabled() and any(p.requires_grad for p in (drive, *units, m)))
-    found, hidden, _ = torch.ops.eventnet.elm_memory.default(drive, *units, m, kept)
+    units = (branches, *memory._replace(back=memory.back * memory.keep), m)
+    kept = whole or (torch.is_grad_enabled() and any(p.requires_grad for p in units))
+    found, hidden, _ = torch.ops.eventnet.elm_memory.default(*units, kept)
     return Run(found, last, branches, hidden) if whole else Run(found, last)
 
 
@@ -88,17 +86,16 @@ def _(x: Tensor, weight: Tensor, index: Tensor, decay: Tensor, start: Tensor, *a
 
 
 @torch.library.register_fake(MEMORY)
-def _(drive: Tensor, back: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    (steps, batch), (hidden, memory) = drive.shape[:2], back.shape
+def _(branches: Tensor, inward: Tensor, inward_bias: Tensor, back: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    (steps, batch), (hidden, memory) = branches.shape[:2], back.shape
     kept = steps if args[-1] else 0
     shapes = (steps, batch, memory), (kept, batch, hidden), (kept, batch, memory)
-    return tuple(drive.new_empty(shape) for shape in shapes)
+    return tuple(branches.new_empty(shape) for shape in shapes)
 
 
 @torch.library.register_fake(MEMORY + "_backward")
-def _(of_memory: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    shape = of_memory.shape
-    return tuple(of_memory.new_empty(size) for size in (shape, shape, args[-2].shape, shape[1:]))
+def _(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(p.new_empty(p.shape) for p in tensors[:-4])
 
 
 # ---- gradients ------------------------------------------------------------------------------------------------------
@@ -116,29 +113,16 @@ def _branches_gradients(ctx: Any, of_branches: Tensor, of_last: Tensor) -> tuple
 
 
 def _memory_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[1:-1], *output)
+    ctx.save_for_backward(*inputs[:-1], *output)
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # zeros for what is kept would be as large as it
 
 
 def _memory_gradients(ctx: Any, of_memory: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    """The loop goes back over the steps; the gradients of what all steps share are products over all of them at once."""
     if of_memory is None:
-        return (None,) * 8
-    *units, start, memory, active, moved = ctx.saved_tensors
-    _, of_back, of_forth, of_bias, of_keep, of_gain, of_start, _ = ctx.needs_input_grad
-    total, move, drive, first = torch.ops.eventnet.elm_memory_backward.default(of_memory, *units, active, moved)
-
-    return (
-        drive,
-        drive[1:].flatten(0, 1).t() @ memory[:-1].flatten(0, 1) + drive[0].t() @ start if of_back else None,
-        move.flatten(0, 1).t() @ active.flatten(0, 1) if of_forth else None,
-        move.sum((0, 1)) if of_bias else None,
-        (total[1:] * memory[:-1]).sum((0, 1)) + (total[0] * start).sum(0) if of_keep else None,
-        HEIGHT * (total * moved).sum((0, 1)) if of_gain else None,
-        first if of_start else None,
-        None,
-    )
+        return (None,) * len(ctx.needs_input_grad)
+    found = torch.ops.eventnet.elm_memory_backward.default(*ctx.saved_tensors, of_memory)
+    return *(g if n else None for g, n in zip(found, ctx.needs_input_grad, strict=False)), None
 
 
 torch.library.register_autograd(BRANCHES, _branches_gradients, setup_context=_branches_save)

@@ -37,9 +37,10 @@ class Synapses(NamedTuple):
             return self
         return Synapses(self.weight[:, None], None if self.delay is None else self.delay[:, None])
 
-    def unbranched(self) -> Synapses:
-        """The same without the axis of branches, of which there is one."""
-        return Synapses(self.weight[:, 0], None if self.delay is None else self.delay[:, 0])
+    def branch(self, k: int) -> Synapses:
+        """Those of branch ``k`` alone, without the axis of branches."""
+        delay = self.delay
+        return Synapses(self.weight[:, k], None if delay is None else delay[:, k if delay.shape[1] > 1 else 0])
 
     def above(self, other: Synapses) -> Synapses:
         """The sources of both."""
@@ -76,14 +77,14 @@ class Layer(NamedTuple):
         """How many dendritic branches each neuron has; None for neurons without."""
         return self.synapses.weight.shape[1] if self.synapses.weight.dim() == 3 else None
 
-    def unbranched(self) -> Layer:
-        """That of neurons without branches, for a layer of neurons with one."""
+    def branch(self, k: int) -> Layer:
+        """That of neurons without branches that hear what branch ``k`` hears."""
         current = self.initial_current
         return self._replace(
-            synapses=self.synapses.unbranched(),
-            neuron=self.neuron._replace(tau_syn=_one_branch(self.neuron.tau_syn, 0)),
-            recurrent=None if self.recurrent is None else self.recurrent.unbranched(),
-            initial_current=None if current is None else _one_branch(current, -2),
+            synapses=self.synapses.branch(k),
+            neuron=self.neuron._replace(tau_syn=_one_branch(self.neuron.tau_syn, 0, k)),
+            recurrent=None if self.recurrent is None else self.recurrent.branch(k),
+            initial_current=None if current is None else _one_branch(current, -2, k),
         )
 
     def options(self) -> list[str]:
@@ -189,9 +190,9 @@ def lif_reference(packed: Packed, layer: Layer, max_spikes: int) -> Run:
     return _sorted(found, v, i, left, graph([packed.times, packed.values, *layer.tensors()], dtype))
 
 
-def _one_branch(x: Tensor, axis: int) -> Tensor:
-    """Without the axis of branches; one number for all neurons as such."""
-    x = x.select(axis, 0)
+def _one_branch(x: Tensor, axis: int, k: int) -> Tensor:
+    """Branch ``k`` without the axis of branches; one number for all neurons as such."""
+    x = x.select(axis, k)
     return x.reshape(()) if x.numel() == 1 else x
 
 

@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from eventnet import kernels
 from eventnet.events import Events
+from eventnet.graphs import outside_graphs
 from eventnet.kernels.reference_egru import Fired, Unit
 from eventnet.layers.egru_steps import EGRUSteps, within
 
@@ -128,6 +129,7 @@ class EGRU(nn.RNNBase):
             )
         self.reset_parameters()
 
+    @outside_graphs
     def forward(
         self, input: Tensor | PackedSequence | Events, state: EGRUState | None = None, *, return_steps: bool = False
     ) -> tuple[Tensor | PackedSequence, EGRUState] | tuple[Tensor | PackedSequence, EGRUState, list[EGRUSteps]]:
@@ -365,6 +367,7 @@ class EGRUCell(nn.Module):
         """As those of ``EGRU``."""
         _draw_(self, self.threshold_mean)
 
+    @outside_graphs
     def forward(self, x: Tensor, state: EGRUState | None = None) -> EGRUState:
         """The state after ``x``."""
         if x.dim() not in (1, 2) or x.shape[-1] != self.input_size:

@@ -20,6 +20,8 @@ compute exact gradients for spiking neural networks" (2021).
 - In continuous time V is exactly the threshold at a spike: "reset by subtraction" and "reset to 0" are the same thing.
 - The gradient does not see spikes appear or vanish, so a neuron that never fires gets none: see ``losses`` and ``initial``.
 - A spike that barely reaches the threshold has an exact but huge gradient; ``slope_floor`` limits it.
+- Spike times need more digits than half precision has: within autocast layers of events compute in their parameters' dtype, and
+  currents and latencies of lower precision are widened. ``torch.compile`` runs these layers as they are, between its graphs.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
+from eventnet.graphs import outside_graphs
 from eventnet.kernels.reference_lif import Layer, Run
 from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, check_slope_floor, describe, register
 from eventnet.layers.readout import Voltage
@@ -131,6 +134,7 @@ def lif(
 ) -> tuple[Events, LIFState]: ...
 
 
+@outside_graphs
 def lif(
     events: Events,
     weight: Tensor,
@@ -181,11 +185,11 @@ def lif(
             are, gradients are exact but for those spikes; ``diagnose`` counts them.
         state: of an earlier call, to go on from; instead of the initial voltage and current.
         return_voltage: also return the ``Voltage``, to be read by ``.max() .mean() .integral() .at(times)``. With delays per
-            synapse or per target every reading goes through all events once per neuron.
+            synapse or per target every reading goes through all events once per neuron; with two and more branches once per
+            branch, and there is no ``.max()`` yet.
         return_state: also return the ``LIFState`` at the end of the events' duration. A trial cut in two, the second part going
             on from the state of the first, has the spikes of the whole; gradients are cut: none flows through a state.
-        backend: "auto" (the compiled kernel where there is one), "cpu" or "reference". The compiled kernel of two and more
-            branches has delays per source only, and no refractory period, initial values and states: the reference has.
+        backend: "auto" (the compiled kernel where there is one), "cpu" or "reference".
         max_spikes: an error is raised beyond this number of output spikes.
 
     Returns:
@@ -195,7 +199,7 @@ def lif(
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
         RuntimeError: more than ``max_spikes`` spikes.
-        NotImplementedError: ``return_voltage`` with a refractory period, a state or branches; what the backend lacks.
+        NotImplementedError: ``return_voltage`` with a refractory period or a state; what the backend lacks.
 
     Example:
         >>> events = Events.from_list([([0.0], [0])], num_units=1, duration=0.1)
@@ -245,8 +249,6 @@ def run_layer(
         layer, incoming = started(layer, state), resumed(events, state.pending)
     if return_voltage and (return_state or state is not None):
         raise NotImplementedError("lif: return_voltage is not possible with a state yet")
-    if return_voltage and layer.branches is not None:
-        raise NotImplementedError("lif: return_voltage is not possible with dendritic branches yet")
     run = kernels.lif(incoming, layer, backend, max_spikes, return_state)
     num = layer.synapses.weight.shape[-1]
     spikes = Events.trusted(run.times.to(events.dtype), run.units, run.offsets, num, events.duration)
@@ -422,6 +424,7 @@ class LIF(nn.Module):
         return_state: Literal[True],
     ) -> tuple[Events, LIFState]: ...
 
+    @outside_graphs
     def forward(
         self,
         events: Events,
@@ -438,6 +441,21 @@ class LIF(nn.Module):
         kernels.check_layer_input("lif", events, self.weight, branched=True)
         asked = state, return_voltage, return_state
         return run_layer(events, as_layer(**given), *asked, self.backend, watchers=self.watchers)
+
+    @overload
+    def drive(self, current: Tensor, dt: float, return_voltage: Literal[False] = ...) -> Events: ...
+
+    @overload
+    def drive(self, current: Tensor, dt: float, return_voltage: Literal[True]) -> tuple[Events, Tensor]: ...
+
+    @outside_graphs
+    def drive(self, current: Tensor, dt: float, return_voltage: bool = False) -> Events | tuple[Events, Tensor]:
+        """Spikes for currents ``(T, B, in_features)`` that hold for ``dt`` seconds each, and the voltages at the ends of these
+        steps, ``(T, B, out_features)``: see ``lif_drive``."""
+        from eventnet.layers.drive import run_drive  # which needs this file
+
+        layer = as_layer(**self.arguments())
+        return run_drive(current, layer, dt, return_voltage, self.backend, watchers=self.watchers)
 
     def arguments(self) -> dict[str, Any]:
         """Those of ``lif``: the weights, delays, parameters and masks that this layer has, and its ``slope_floor``."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
+from eventnet.graphs import outside_graphs
 from eventnet.kernels.reference import Neuron, check_finite, decay_integral, synaptic_kernel
 from eventnet.layers.neuron import as_neuron, as_parameter, describe, register
 
@@ -47,6 +48,7 @@ class Voltage:
     def __repr__(self) -> str:
         return f"Voltage of {self.events.batch_size} samples, {self.weight.shape[1]} neurons"
 
+    @outside_graphs
     def max(self) -> Tensor:
         """``(B, N)`` largest voltage of the trial (for a neuron that spiked: its threshold).
 
@@ -57,6 +59,7 @@ class Voltage:
             return highest
         return torch.where(self.spikes.counts() > 0, self.neuron.threshold, highest)
 
+    @outside_graphs
     def mean(self) -> Tensor:
         """``(B, N)`` average over the trial, ``1/T integral_0^T V dt`` (at T = 0: the voltage at the start)."""
         duration = self.events.duration.to(self.weight.dtype)[:, None]
@@ -65,6 +68,7 @@ class Voltage:
         empty = duration == 0
         return torch.where(empty, self._linear.start(), self.integral() / torch.where(empty, 1.0, duration))
 
+    @outside_graphs
     def integral(self, decay: float | None = None) -> Tensor:
         """``(B, N)`` ``integral_0^T V(t) e^{-t/decay} dt`` in volt seconds; without ``decay`` the plain integral."""
         if decay is not None and not decay > 0:
@@ -73,11 +77,13 @@ class Voltage:
         total = kernels.li_integral(self.events, self.weight, self._linear, rate, self.backend)
         return total if self.spikes is None else total - self._sum_of_resets(rate)
 
+    @outside_graphs
     def last(self) -> Tensor:
         """``(B, N)`` voltage at the end of each sample; of ``at``, with K different durations."""
         ends, which = self.events.duration.unique(return_inverse=True)
         return self.at(ends)[torch.arange(len(which), device=which.device), which]
 
+    @outside_graphs
     def at(self, times: Tensor) -> Tensor:
         """``(B, K, N)`` voltage at ``times`` ``(K,)`` seconds (just after a spike at that very time).
 
@@ -122,9 +128,10 @@ class Voltage:
 
 def _carry(factor: Tensor, arrived: Tensor) -> Tensor:
     """Sum over earlier slots j of ``factor[k, j] arrived[:, j]``; factor is (K, K, 1) if shared, else (K, K, N)."""
-    if factor.shape[-1] == 1:
-        return factor[..., 0] @ arrived
-    return torch.einsum("kjn,bjn->bkn", factor, arrived)
+    with torch.autocast(arrived.device.type, enabled=False):  # whose products have too few digits
+        if factor.shape[-1] == 1:
+            return factor[..., 0] @ arrived
+        return torch.einsum("kjn,bjn->bkn", factor, arrived)
 
 
 class LI(nn.Module):
@@ -173,6 +180,7 @@ class LI(nn.Module):
             self.register_buffer(name, as_parameter(value, dtype), persistent=False)
         self._neuron()  # what is wrong is said here already
 
+    @outside_graphs
     def forward(self, events: Events) -> Voltage:
         """``Voltage`` of ``out_features`` units for events of ``in_features`` units."""
         kernels.check_layer_input("LI", events, self.weight)

@@ -19,6 +19,8 @@ def voltage_of(events: Events, spikes: Events, layer: Layer, backend: str) -> Vo
     """What ``lif`` returns with ``return_voltage``."""
     if layer.refractory is not None:
         raise NotImplementedError("lif: return_voltage is not possible with a refractory period yet")
+    if layer.branches is not None:
+        return _of_branches(events, spikes, layer, backend)
     delays = [synapses.delay for synapses in (layer.synapses, layer.recurrent) if synapses is not None]
     if all(delay is None or delay.shape[1] == 1 for delay in delays):
         return Voltage(*_heard(events, spikes, layer), layer.neuron, spikes, backend, layer.initial_voltage)
@@ -54,6 +56,46 @@ class VoltageByNeuron(Voltage):
         num = self.weight.shape[1]
         columns = [reading(_of_one(n, self.events, self.spikes, self.layer, self.backend)) for n in range(num)]
         return torch.cat(columns, -1) if columns else reading(Voltage(self.events, self.weight, self.neuron))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VoltageOfBranches(Voltage):
+    """The sum of the voltages that the currents of the branches make: all readings but the maximum are sums of theirs."""
+
+    parts: tuple[Voltage, ...] = ()
+
+    def max(self) -> Tensor:
+        """``(B, N)``, of neurons with one branch."""
+        if len(self.parts) > 1:
+            raise NotImplementedError(
+                "Voltage.max is not possible with two or more dendritic branches yet; .mean(), .integral() and .at() are"
+            )
+        return self.parts[0].max()
+
+    def mean(self) -> Tensor:
+        """``(B, N)``"""
+        return torch.stack([part.mean() for part in self.parts]).sum(0)
+
+    def integral(self, decay: float | None = None) -> Tensor:
+        """``(B, N)``"""
+        return torch.stack([part.integral(decay) for part in self.parts]).sum(0)
+
+    def at(self, times: Tensor) -> Tensor:
+        """``(B, T, N)``"""
+        return torch.stack([part.at(times) for part in self.parts]).sum(0)
+
+
+def _of_branches(events: Events, spikes: Events, layer: Layer, backend: str) -> VoltageOfBranches:
+    """Of the first branch is all that a neuron has once: its bias, its start and its resets."""
+    assert layer.branches is not None
+    none = torch.zeros_like(layer.neuron.bias)
+    parts = [voltage_of(events, spikes, layer.branch(0), backend)]
+    for k in range(1, layer.branches):
+        own = layer.branch(k)
+        passive = own.neuron._replace(threshold=none, reset=none, bias=none)
+        parts.append(voltage_of(events, spikes, own._replace(neuron=passive, initial_voltage=None), backend))
+    first = parts[0]
+    return VoltageOfBranches(first.events, first.weight, first.neuron, spikes, backend, first.initial, tuple(parts))
 
 
 def _of_one(n: int, events: Events, spikes: Events, layer: Layer, backend: str) -> Voltage:

@@ -35,16 +35,17 @@ struct Branches {
 };
 
 // One neuron, in double, from the start of a stretch without events on.
-template <class T>
 class BranchedNeuron {
 public:
-    explicit BranchedNeuron(const Branches<T>& branches) : branches_(branches), start_(branches.count()), now_(start_), own_(start_.size()) {}
+    explicit BranchedNeuron(int branches) : start_(branches), now_(start_), own_(branches) {}
 
     double voltage = 0;                                // u at the start
     std::vector<double>& currents() { return start_; }  // at the start
 
-    void be(int n) {
-        for (size_t k = 0; k < own_.size(); ++k) own_[k] = &branches_[static_cast<int>(k)].neurons[n];
+    // branch(k): a neuron with the synaptic time constant of branch k.
+    template <class F>
+    void be(const F& branch) {
+        for (size_t k = 0; k < own_.size(); ++k) own_[k] = branch(static_cast<int>(k));
     }
 
     // Seconds until u first reaches the threshold within h, or -1.
@@ -123,7 +124,6 @@ private:
         return rest > top ? -std::log1p(-(top - u) / (rest - u)) * own_[0]->tm : INFINITY;
     }
 
-    const Branches<T>& branches_;
     std::vector<double> start_, now_;
     std::vector<const Neuron*> own_;
 };

@@ -18,18 +18,18 @@ struct BranchPlan : Plan<T, Shared> {
 
     explicit BranchPlan(const Branches<T>& all) : Base(all.first()), branches(all), more(all.count() - 1) {}
 
-    void cut(double now, bool all, double duration, size_t most, double longest) {
-        Base::cut(branches.first(), now, all, duration, most, std::min(longest, Base::kWindowSpan * branches.shortest_tau));
+    void cut(double now, bool all, double duration, size_t most, double longest = INFINITY) {
+        Base::cut(now, all, duration, most, std::min(longest, Base::kWindowSpan * branches.shortest_tau));
         tabulate();
     }
 
     void cut_short(double limit) {
-        Base::cut_short(branches.first(), limit);
+        Base::cut_short(limit);
         tabulate();
     }
 
     void fill_steps(const Window& w) {
-        Base::fill_steps(w, branches.first());
+        Base::fill_steps(w);
         const size_t count = std::max(w.events(), 1);
         for (size_t k = 0; k < more.size(); ++k) copy(this->step, more[k].step, count, k + 1);
     }
@@ -61,132 +61,40 @@ template <class T, bool Shared>
 class BranchForward {
 public:
     BranchForward(const Batch<T>& batch, const Branches<T>& branches, int64_t max_spikes, const Recurrent<T>* recurrent = nullptr)
-        : batch_(batch), branches_(branches), layer_(branches.first()), max_spikes_(max_spikes), recurrent_(recurrent) {
+        : task_{batch, branches.first(), max_spikes, recurrent}, branches_(branches) {
         if constexpr (!Shared)
             for (int k = 0; k < branches.count(); ++k) decays_.emplace_back(branches[k]);
     }
 
     // Spikes of every sample, sorted.
     std::vector<std::vector<Spike>> run(int threads) {
-        if (recurrent_) threads = std::min(threads, batch_.size);  // its neurons can't be parted
-        const Split parts = split(batch_, layer_.columns, threads);
-        std::vector<std::vector<Spike>> found(static_cast<size_t>(batch_.size) * parts.groups());
-        parallel_for(parts.jobs(), threads, [&](int job) {
-            const int chunk = job / parts.groups(), group = job % parts.groups();
-            Worker worker(*this, parts.columns[group], parts.columns[group + 1]);
-            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b)
-                worker.sample(b, found[static_cast<size_t>(b) * parts.groups() + group]);
-        });
-        return merged(std::move(found), parts.groups());
+        return spikes_of(task_, threads, [&](int begin, int end) { return Worker(*this, begin, end); });
     }
 
 private:
     static constexpr int kTile = Shared ? 4 : 1;  // vectors in registers
     static constexpr double kClose = sizeof(T) == 4 ? 1e-8 : 1e-12;  // of the threshold, relative: from there it is one step of Newton's
 
-    struct Worker {
+    struct Worker : Windowed<Worker, T, BranchPlan<T, Shared>> {
+        using Base = Windowed<Worker, T, BranchPlan<T, Shared>>;
+        using Base::layer, Base::begin, Base::end, Base::plan, Base::u, Base::i, Base::next_u, Base::next_i, Base::loud, Base::num_loud;
+        using Base::current_sample, Base::foresight, Base::emit, Base::gather;
+
         BranchForward& all;
-        const Batch<T>& batch;
-        const Branches<T>& branches;
-        const Layer<T>& layer;  // of the first branch: what all branches share
-        const int begin, end, count, columns;
-        BranchPlan<T, Shared> plan;
-        Array<T> u, i, next_u, next_i;  // at the start and at the end of the window at hand; currents (K, columns)
-        struct Loud {
-            int column;
-            uint32_t lanes;
-        };
-        std::vector<Loud> loud;  // vectors with lanes whose bound reached the threshold in it
-        size_t num_loud = 0;
+        const Branches<T>& branches;  // layer is that of the first: what all branches share
+        const int count, columns;
         Array<T> packed, packed_next;  // currents (K, lanes) of neurons that are replayed
-        BranchedNeuron<T> neuron;
-        std::vector<Spike>* out = nullptr;
-        size_t expected = 0;  // spikes, from the sample before
-        int current_sample = 0;
-        int64_t uncounted = 0;
-        double foresight = INFINITY;  // where the window at hand has to end, for all that is known: a spike may come back there
-        double reach = INFINITY;      // how long a window is worth trying
+        BranchedNeuron neuron;
 
         Worker(BranchForward& parent, int from, int to)
-            : all(parent), batch(parent.batch_), branches(parent.branches_), layer(parent.layer_), begin(from), end(to),
-              count(branches.count()), columns(layer.columns), plan(branches), u(columns), i(static_cast<size_t>(count) * columns),
-              next_u(columns), next_i(i), loud(columns / kLanes<T> + 1), packed(static_cast<size_t>(count) * kLanes<T>),
-              packed_next(packed), neuron(branches) {}
+            : Base(parent.task_, parent.branches_, parent.branches_.count(), from, to), all(parent), branches(parent.branches_),
+              count(branches.count()), columns(layer.columns), packed(static_cast<size_t>(count) * kLanes<T>), packed_next(packed),
+              neuron(count) {}
 
-        void sample(int b, std::vector<Spike>& spikes) {
-            current_sample = b;
-            out = &spikes;
-            spikes.reserve(expected);
-            std::copy(layer.start.begin(), layer.start.end(), u.begin());
-            std::fill(i.begin(), i.end(), T(0));
-            Stream<T> stream(batch, layer, b);
-            const double duration = batch.duration[b];
-            double now = 0;
-            reach = INFINITY;
-            do {
-                now = all.recurrent_ ? one_window(stream, now, duration) : many_windows(stream, now, duration);
-            } while (plan.windows.back().events() || plan.windows.back().end < duration);
-            expected = spikes.size() + spikes.size() / 8;
-            total();
-            for (int n = begin; n < std::min(end, layer.num); ++n) {
-                bool finite = std::isfinite(u[n]);
-                for (int k = 0; k < count; ++k) finite = finite && std::isfinite(i[static_cast<size_t>(k) * columns + n]);
-                if (!finite) not_finite(current_sample, n);
-            }
-        }
-
-        double many_windows(Stream<T>& stream, double now, double duration) {
-            stream.look(plan.kArrivals, plan.arrivals);
-            stream.pass(plan.arrivals, plan.arrivals.count());
-            plan.cut(now, stream.empty(), duration, SIZE_MAX, INFINITY);
-            for (size_t w = 0; w < plan.windows.size(); ++w) {
-                run(w);
-                u.swap(next_u), i.swap(next_i);
-            }
-            return plan.windows.back().end;
-        }
-
-        // A window whose spikes may come back to the layer. If one does so within the window, the window ends there.
-        double one_window(Stream<T>& stream, double now, double duration) {
-            const Recurrent<T>& recurrent = *all.recurrent_;
-            std::vector<Spike>& spikes = *out;
-            const size_t before = spikes.size();
-            stream.look(plan.kWindowArrivals, plan.arrivals);
-            plan.cut(now, true, duration, 1, reach);
-            foresight = plan.windows[0].end;
-            run(0);
-            reach *= 2;
-            if (foresight < plan.windows[0].end) {
-                reach = 2 * (foresight - now);
-                const std::vector<Spike> seen(spikes.begin() + before, spikes.end());
-                spikes.resize(before);
-                uncounted -= static_cast<int64_t>(seen.size());
-                plan.cut_short(foresight);
-                run(0);
-                // without delay a spike may be at the very end, where rounding decides whether it is found again
-                for (const Spike& spike : seen) {
-                    const auto same = [&](const Spike& other) { return other.unit == spike.unit; };
-                    if (spike.time != plan.windows[0].end || std::any_of(spikes.begin() + before, spikes.end(), same)) continue;
-                    spikes.push_back(spike), ++uncounted;
-                    next_u[spike.unit] = layer.rise[spike.unit];
-                }
-            }
-            u.swap(next_u), i.swap(next_i);
-            const Window& window = plan.windows[0];
-            stream.pass(plan.arrivals, window.events());
-            for (size_t k = before; k < spikes.size(); ++k)
-                stream.add(std::max(spikes[k].time + recurrent.delay[spikes[k].unit], window.end), recurrent.weight[spikes[k].unit]);
-            return window.end;
-        }
-
-        // All neurons from the start to the end of window w.
-        void run(size_t w) {
-            const size_t before = out->size();
+        void tiles(size_t w) {
             int column = begin;
             for (; column + kTile * kLanes<T> <= end; column += kTile * kLanes<T>) tile<kTile>(w, column);
             for (; column < end; column += kLanes<T>) tile<1>(w, column);
-            if (num_loud) replay_loud(plan.windows[w]);
-            if (out->size() - before > 1) std::sort(out->begin() + before, out->end(), earlier);
         }
 
         // Factors y and k of branch k over the stretch from arrival e to the end of its window, which is short.
@@ -275,21 +183,6 @@ private:
             }
         }
 
-        // Packs the loud neurons of all vectors, so that few of them cost as little as one vector.
-        void replay_loud(const Window& window) {
-            plan.fill_steps(window);
-            int neurons[kLanes<T>], packed_count = 0;
-            for (size_t k = 0; k < num_loud; ++k)
-                for (uint32_t lanes = loud[k].lanes; lanes; lanes &= lanes - 1) {
-                    const int n = loud[k].column + __builtin_ctz(lanes);
-                    if (n >= layer.num) break;
-                    neurons[packed_count++] = n;
-                    if (packed_count == kLanes<T>) replay(window, neurons, packed_count), packed_count = 0;
-                }
-            if (packed_count) replay(window, neurons, packed_count);
-            num_loud = 0;
-        }
-
         // The same stretch by stretch, for up to a vector of neurons, wherever they are.
         __attribute__((noinline)) void replay(const Window& window, const int* neurons, int num) {
             const bool tail = window.first == window.last;
@@ -333,20 +226,12 @@ private:
             }
         }
 
-        static Vec<T> gather(const T* from, const int* places, int num, T rest = 0) {
-            T to[kLanes<T>];
-            store(to, splat(rest));
-#pragma GCC unroll 1
-            for (int l = 0; l < num; ++l) to[l] = from[places[l]];
-            return load(to);
-        }
-
         // Lanes that may cross the threshold in a stretch: with all their spikes u1, the voltages at its end without a spike, become
         // the true ones.
         __attribute__((noinline)) void cross(uint32_t lanes, const int* neurons, const Vec<T>& u0, Vec<T>& u1, double now, double until) {
             for (; lanes; lanes &= lanes - 1) {
                 const int l = __builtin_ctz(lanes), n = neurons[l];
-                neuron.be(n);
+                neuron.be([&](int k) { return &branches[k].neurons[n]; });
                 neuron.voltage = u0[l];
                 bool finite = std::isfinite(neuron.voltage), spikes = false;
                 for (int k = 0; k < count; ++k) {
@@ -364,27 +249,11 @@ private:
                 if (spikes) u1[l] = T(neuron.end(until - at));
             }
         }
-
-        void emit(const Spike& spike) {
-            out->push_back(spike);
-            if (all.recurrent_) foresight = std::min(foresight, spike.time + all.recurrent_->shortest);
-            if (++uncounted > 1 << 12) total();
-        }
-
-        // Keeps the total of all threads below the limit, also while a single stretch goes on and on.
-        void total() {
-            if ((all.total_ += uncounted) > all.max_spikes_) throw StormError(std::to_string(current_sample));
-            uncounted = 0;
-        }
     };
 
-    const Batch<T>& batch_;
+    Task<T> task_;
     const Branches<T>& branches_;
-    const Layer<T>& layer_;
-    const int64_t max_spikes_;
-    const Recurrent<T>* const recurrent_;
     std::vector<Decays<T>> decays_;  // of each branch, where neurons have time constants of their own
-    std::atomic<int64_t> total_{0};
 };
 
 }  // namespace eventnet

@@ -44,8 +44,10 @@ struct Options {
     Delayed<T> input, recurrent;  // recurrent.weight is null where there is none
     Parameter<T> refractory;
     Start<T> voltage, current, held;  // at time 0; seconds for which the voltage is still held
+    int branches = 1;                 // of each neuron: cell k N + n of the layer is branch k of neuron n
 
     double longest() const { return std::max(input.longest, recurrent.longest); }
+    int neurons(int cells) const { return cells / branches; }
 };
 
 // Synapses of a group of `width` neurons from each source, a vector of them after the other: an event reads a row in one go. Those with

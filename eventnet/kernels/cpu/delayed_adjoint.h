@@ -7,6 +7,7 @@
 //   own spike k: dL/dV before = -(dL/dt_k + its arrivals - v V' at the end of its refractory period) / V' before; after it v is 0
 // (Wunderlich & Pehle 2021, with delays and refractory periods.) The derivatives (c, a) of (r, v) in tau_mem and d of r in tau_syn
 // give the gradients of the time constants. At the end of a refractory period v and a become 0: nothing before it is seen after it.
+// A neuron's branches are cells with the same v, each with an r of its own. What is the neuron's, not a branch's, is counted at the first.
 #pragma once
 
 #include "delayed_traces.h"
@@ -26,7 +27,7 @@ struct Kept {
 template <class T>
 class DelayedAdjoint {
 public:
-    // Rows of the sums over the batch, after those of impulse.h.
+    // Rows of the sums over the batch, of each cell, after those of impulse.h.
     enum { kRefractory = kSums, kCurrent, kRows };
 
     // weight and delays (in, N), recurrent ones (N, N) or null, sums (kRows, N), times and values (E,) or null; all zero
@@ -135,6 +136,7 @@ private:
         const Layer<T>& layer;
         const Options<T>& options;
         const int group, begin, width, columns;
+        const int neurons;  // of the layer
 
         // of the sample at hand
         int window = 0;
@@ -160,7 +162,7 @@ private:
 
         Worker(DelayedAdjoint& parent, const Kept& spikes, const Out& out, Part& mine, int g)
             : all(parent), kept(spikes), result(out), part(mine), layer(parent.layer_), options(parent.options_), group(g),
-              begin(g * parent.width_), width(parent.width_), columns(parent.with_taus_ ? kAll : kA),
+              begin(g * parent.width_), width(parent.width_), columns(parent.with_taus_ ? kAll : kA), neurons(options.neurons(layer.num)),
               costates(static_cast<size_t>(columns) * width), x(width), y(width), k(width), x_tm(width), y_ts(width), k_tm(width), k_ts(width) {
             ring = ring_of(all.batch_, all.length_, all.by_impulse_ ? options.recurrent.longest : options.longest());
             if (all.by_impulse_) part.traces = DelayedTraces<T>(all.batch_, layer, options.input, begin, width);
@@ -175,7 +177,14 @@ private:
         T& costate(int column, int c) { return costates[static_cast<size_t>(column) * width + c]; }
         T* table_of(int column) { return &table[static_cast<size_t>(column - kA) * (ring + 1) * width]; }
         int slot(int w) const { return (w & (ring - 1)) * width; }
-        bool mine(int64_t s) const { return kept.units[s] >= begin && kept.units[s] < begin + width; }
+
+        // Calls f(c) for the cells of neuron n that are in the group.
+        template <class F>
+        void each_of(int n, const F& f) const {
+            for (int cell = n; cell < layer.num; cell += neurons)
+                if (cell >= begin && cell < begin + width) f(cell - begin);
+        }
+        bool is_first(int c) const { return begin + c < neurons; }  // branch of its neuron
 
         void sample(int b) {
             const Batch<T>& batch = all.batch_;
@@ -186,8 +195,10 @@ private:
             windows = Windows(batch.duration[b], all.length_);
             factors();
             releases.clear(), impulses.clear();
-            for (int64_t s = last; s-- > from;)
-                if (mine(s)) releases.push_back({kept.times[s] + double(options.refractory[kept.units[s]]), kept.units[s] - begin, s});
+            for (int64_t s = last; s-- > from;) {
+                const double free = kept.times[s] + double(options.refractory[kept.units[s]]);
+                each_of(kept.units[s], [&](int c) { releases.push_back({free, c, s}); });
+            }
             for (int c = 0; c < std::min(width, layer.num - begin); ++c)
                 if (options.held(b, begin + c) > 0) releases.push_back({options.held(b, begin + c), c, kNone});
             std::erase_if(releases, [&](const Release& r) { return r.time >= windows.duration; });
@@ -207,7 +218,7 @@ private:
                     const double time = kept.times[--s];
                     const auto is_next = [&](const Release& r) { return r.time > time || (r.time == time && (r.spike == kNone || r.spike >= s)); };
                     for (; next < releases.size() && is_next(releases[next]); ++next) release(releases[next], from);
-                    if (mine(s)) spike(s, from);
+                    spike(s, from);
                 }
                 for (; next < releases.size() && (releases[next].time >= start || window == 0); ++next) release(releases[next], from);
                 sent.clear();
@@ -230,9 +241,11 @@ private:
             }
             for (int c = 0; c < std::min(width, layer.num - begin); ++c) {
                 const double voltage = options.voltage(b, begin + c) - layer.neurons[begin + c].bias, current = options.current(b, begin + c);
-                sum(kStart, c) += costate(kV, c), sum(kCurrent, c) += costate(kR, c);
+                sum(kCurrent, c) += costate(kR, c);
+                if (is_first(c)) sum(kStart, c) += costate(kV, c);
                 if (!all.with_taus_) continue;
-                sum(kTauMem, c) += voltage * costate(kA, c) + current * costate(kC, c), sum(kTauSyn, c) += current * costate(kD, c);
+                sum(kTauMem, c) += current * costate(kC, c), sum(kTauSyn, c) += current * costate(kD, c);
+                if (is_first(c)) sum(kTauMem, c) += voltage * costate(kA, c);
             }
         }
 
@@ -304,7 +317,7 @@ private:
         }
 
         void spike(int64_t s, int64_t from) {
-            const int n = kept.units[s], c = n - begin;
+            const int n = kept.units[s];
             const double time = kept.times[s], current = kept.currents[s];
             double grad = kept.grads[s] + pulls[s - from];
             if (options.recurrent.weight) {
@@ -314,21 +327,20 @@ private:
             }
             const Neuron& neuron = layer.neurons[n];
             const double size = -grad * neuron.tm / rise_before<T>(neuron, current, kept.slope_floor);
-            sum(kBefore, c) += at(c, time).v + size;
-            impulse(c, time, size, 0);
+            each_of(n, [&](int c) {
+                if (is_first(c)) sum(kBefore, c) += at(c, time).v + size;
+                impulse(c, time, size, 0);
+            });
         }
 
         // The end of a refractory period: what comes after it sees the voltage from its reset on only.
         void release(const Release& one, int64_t from) {
             const Neuron& neuron = layer.neurons[begin + one.c];
             const Costate here = at(one.c, one.time);
-            sum(kAfter, one.c) += here.v;
-            sum(kTauMem, one.c) += neuron.rise * here.a;
             impulse(one.c, one.time, -here.v, -here.a);
-            if (one.spike == kNone) return;
-            const double by_time = -here.v * (kept.release_currents[one.spike] - neuron.rise) * neuron.p;
-            sum(kRefractory, one.c) += by_time;
-            pulls[one.spike - from] = by_time;
+            const double by_time = one.spike == kNone ? 0 : -here.v * (kept.release_currents[one.spike] - neuron.rise) * neuron.p;
+            if (one.spike != kNone) pulls[one.spike - from] = by_time;
+            if (is_first(one.c)) sum(kAfter, one.c) += here.v, sum(kTauMem, one.c) += neuron.rise * here.a, sum(kRefractory, one.c) += by_time;
         }
 
         // From the end of the window to its start.

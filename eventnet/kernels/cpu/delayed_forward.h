@@ -9,10 +9,15 @@
 // In a recurrent layer a spike may change what follows in its window. Each neuron goes up to its next spike; those no later than the
 // first of them plus the smallest delay are certain. They are sent, and their neurons and those that they reach within the window
 // go on from where they are certain, until none is left.
+//
+// Of neurons with K dendritic branches every branch is a cell with records and a current of its own: cell k N + n is branch k of
+// neuron n. The layer is one of K N cells; a neuron's threshold, reset and membrane are those of its first.
 #pragma once
 
 #include <atomic>
+#include <numeric>
 
+#include "branches.h"
 #include "delayed.h"
 #include "parallel.h"
 
@@ -24,18 +29,19 @@ struct Released {
     double release_current = 0;  // at the end of the refractory period
 };
 
-// The state of every sample and neuron at the end of the trial, (B, N) each, or null.
+// The state of every sample and cell at the end of the trial, (B, N) each, or null. Voltages are those of the first N cells.
 template <class T>
 struct Final {
     T *voltage = nullptr, *current = nullptr, *held = nullptr;
 };
 
-template <class T>
+template <class T, bool Branched>
 class DelayedForward {
 public:
     DelayedForward(const Batch<T>& batch, const Layer<T>& layer, const Options<T>& options, int64_t max_spikes, int threads, Final<T> final = {})
         : batch_(batch), layer_(layer), options_(options), max_spikes_(max_spikes), threads_(threads), final_(final),
-          width_(options.recurrent.weight ? layer.columns : group_width<T>(batch, layer.columns, options.input, layer.shared, threads)),
+          width_(Branched || options.recurrent.weight ? layer.columns
+                                                      : group_width<T>(batch, layer.columns, options.input, layer.shared, threads)),
           length_(window_length(batch, layer, options.longest())),
           input_(options.input, layer.columns, width_, layer.shared), recurrent_(options.recurrent, layer.columns, width_, layer.shared),
           decays_(layer) {}
@@ -63,12 +69,16 @@ public:
     }
 
 private:
-    static constexpr double kClose = sizeof(T) == 4 ? 1e-6 : 1e-12;
+    static constexpr double kClose = sizeof(T) == 8 ? 1e-12 : Branched ? 1e-8 : 1e-6;
     static constexpr int64_t kMostOnTheirWay = 1 << 24;  // whole numbers up to here are exact in float32
+
+    using Currents = std::conditional_t<Branched, std::vector<double>, double>;  // of a neuron
 
     // A neuron at a point in time.
     struct Cell {
-        double u, i, now;
+        double u;
+        Currents i;
+        double now;
         double free = -INFINITY;  // the voltage is held until then
         int64_t last = -1;        // spike: its place in the output
         int passed = 0;           // arrivals of the window that are behind it
@@ -91,13 +101,13 @@ private:
     struct Arrival {
         double time;
         T size;
+        int branch;
     };
 
     // Neurons that are not done with by the sums of the window.
     struct Replay {
         Cell from, to;                  // certain; as far as it is known
         std::vector<Arrival> arrivals;  // by their times, then in the order in which they were sent
-        int64_t newest = -1, newest_after = -1;  // of the arrivals that are among these: of the window, of those after the trial
         bool spikes = false;            // of a recurrent layer: `to` is just after a spike that is not certain yet
         Released spike{};
     };
@@ -107,6 +117,7 @@ private:
         const Layer<T>& layer;
         const Options<T>& options;
         const int group, begin, width;
+        const int num;  // of neurons
         const bool recurrent;
 
         // of the sample at hand
@@ -132,14 +143,32 @@ private:
         std::vector<char> is_replayed, is_reached;
         double certain = 0;  // no spike to come arrives before this
         int64_t uncounted = 0;
+        struct Seen {
+            int64_t newest = -1, after = -1;  // of a cell's arrivals in the window that are replayed, and of those after the trial
+        };
+        std::vector<Seen> seen;
+        BranchedNeuron soma;
+        Currents later{};  // room for those at the end of a stretch
 
         Worker(DelayedForward& parent, int g)
             : all(parent), layer(parent.layer_), options(parent.options_), group(g), begin(g * parent.width_), width(parent.width_),
-              recurrent(parent.options_.recurrent.weight), u(width), i(width), next_u(width), next_i(width), x(width), y(width), k(width),
-              cells(width), held(width / kLanes<T>), sent(64), before(64 * static_cast<size_t>(width)), replays(width),
-              is_replayed(width), is_reached(width) {
+              num(std::min(width, parent.options_.neurons(layer.num) - begin)), recurrent(parent.options_.recurrent.weight),
+              u(width + (Branched ? kLanes<T> : 0)), i(u), next_u(u), next_i(u), x(u), y(u), k(u), cells(width), held(width / kLanes<T>), sent(64),
+              before(64 * static_cast<size_t>(width)), replays(width), is_replayed(width),
+              is_reached(width), seen(width), soma(options.branches) {
             ring = ring_of(all.batch_, all.length_, options.longest());
             records.assign(static_cast<size_t>(ring + 1) * width + kLanes<T>, Record{0, 0, 0, -1});
+            if constexpr (Branched) later.resize(options.branches);
+        }
+
+        int branches() const { return Branched ? options.branches : 1; }
+        static double& of(Currents& currents, int k) {
+            if constexpr (Branched) return currents[k];
+            else return currents;
+        }
+        static double total(const Currents& currents) {
+            if constexpr (Branched) return std::accumulate(currents.begin(), currents.end(), 0.0);
+            else return currents;
         }
 
         void sample(int b, std::vector<Released>& spikes_of_sample) {
@@ -150,8 +179,9 @@ private:
             for (int c = 0; c < width; ++c) {
                 const int n = begin + c;
                 cells[c] = {}, u[c] = i[c] = 0;
-                if (n >= layer.num) continue;
-                u[c] = T(options.voltage(b, n) - layer.neurons[n].bias), i[c] = T(options.current(b, n));
+                if (n < layer.num) i[c] = T(options.current(b, n));
+                if (c >= num) continue;
+                u[c] = T(options.voltage(b, n) - layer.neurons[n].bias);
                 if (options.held(b, n) <= 0) continue;
                 u[c] = layer.rise[n], cells[c].free = options.held(b, n), held[c / kLanes<T>] |= 1u << c % kLanes<T>;
             }
@@ -169,9 +199,9 @@ private:
                 for (; e < stop && (batch.times[e] < end || window + 1 == windows.count); ++e)
                     send({batch.times[e], all.row(group, batch.units[e]), batch.value(e), shortest_to_come<T>(batch.times[e])});
                 scatter(from, newest, false);
-                for (int c = 0; c < width; c += kLanes<T>) settle(c);
+                for (int c = 0; c < num; c += kLanes<T>) settle(c);
                 if (all.final_.voltage && window + 1 == windows.count)  // the sums are a rounding away from the end
-                    for (int c = 0; c < std::min(width, layer.num - begin); ++c)
+                    for (int c = 0; c < num; ++c)
                         if (!is_replayed[c]) replay(c);
                 if (recurrent) make_certain();
                 finish();
@@ -179,14 +209,16 @@ private:
             std::fill_n(rest(), width, Record{0, 0, 0, -1});
             count();
             for (int c = 0; c < std::min(width, layer.num - begin); ++c)
-                if (!std::isfinite(u[c]) || !std::isfinite(i[c])) not_finite(sample_, begin + c);
+                if ((c < num && !std::isfinite(u[c])) || !std::isfinite(i[c])) not_finite(sample_, begin + c % num);
             if (all.final_.voltage) keep(static_cast<size_t>(b) * layer.num);
         }
 
         void keep(size_t at) {
             for (int c = 0; c < std::min(width, layer.num - begin); ++c) {
                 const int n = begin + c;
-                all.final_.voltage[at + n] = T(u[c] + layer.neurons[n].bias), all.final_.current[at + n] = i[c];
+                all.final_.current[at + n] = i[c];
+                if (c >= num) continue;
+                all.final_.voltage[at + n] = T(u[c] + layer.neurons[n].bias);
                 all.final_.held[at + n] = T(std::max(cells[c].free - windows.duration, 0.0));
             }
         }
@@ -238,7 +270,7 @@ private:
             if (num_chosen == kAtOnce) flush(note_reached);
         }
 
-        void flush(bool note_reached) {
+        __attribute__((noinline)) void flush(bool note_reached) {
             if (windows.length <= layer.brief) weigh<true>(note_reached);
             else weigh<false>(note_reached);
             add();
@@ -295,11 +327,15 @@ private:
                 std::memcpy(to_record[i], &index, sizeof index);
                 if (!note_reached) continue;
                 const bool to_the_end = all.final_.voltage && window + 1 == windows.count;  // rounding must not decide what counts
-                for (uint32_t lanes = to_the_end ? (uint32_t(1) << kLanes<T>) - 1 : bits<T>(counts & (whole == 0)); lanes; lanes &= lanes - 1) {
-                    const int n = static_cast<int>(neuron[__builtin_ctz(lanes)]);
-                    if (n < std::min(width, layer.num - begin) && !is_reached[n]) is_reached[n] = 1, reached.push_back(n);
-                }
+                for (uint32_t lanes = to_the_end ? (uint32_t(1) << kLanes<T>) - 1 : bits<T>(counts & (whole == 0)); lanes; lanes &= lanes - 1)
+                    note(static_cast<int>(neuron[__builtin_ctz(lanes)]));
             }
+        }
+
+        // That a spike reaches a cell within the window.
+        __attribute__((noinline)) void note(int cell) {
+            const int c = Branched ? cell % num : cell;
+            if (cell < std::min(width, layer.num - begin) && !is_reached[c]) is_reached[c] = 1, reached.push_back(c);
         }
 
         __attribute__((noinline)) void add() {
@@ -323,35 +359,48 @@ private:
 
         // A vector of neurons to the end of the window: by its sums where the bounds stay below the threshold.
         void settle(int c) {
-            Vec<T> current, voltage, bound;
-            part<T>(reinterpret_cast<const Four<T>*>(&record(c)), current, voltage, bound);
-            const Vec<T> u0 = load(&u[c]), i0 = load(&i[c]), fade = load(&x[c]);
-            // Without arrivals a voltage relaxes towards the current, so it stays below what the first one would make of it.
-            const Vec<T> most = u0 + max<T>(max<T>(i0, Vec<T>{}) - u0, Vec<T>{}) * (T(1) - fade) + bound;
-            store(&next_u[c], u0 * fade + i0 * load(&k[c]) + voltage);
-            store(&next_i[c], i0 * load(&y[c]) + current);
+            const Vec<T> u0 = load(&u[c]), fade = load(&x[c]);
+            Vec<T> u1, strongest, bound;
+            for (int b = 0, at = c; b < branches(); ++b, at += num) {
+                Vec<T> current, voltage, more;
+                part<T>(reinterpret_cast<const Four<T>*>(&record(at)), current, voltage, more);
+                const Vec<T> i0 = load(&i[at]), i1 = i0 * load(&y[at]), top = select<T>(i0 > T(0), i0, i1);
+                u1 = (b ? u1 : u0 * fade) + i0 * load(&k[at]) + voltage;
+                bound = b ? bound + more : more, strongest = b ? strongest + top : top;
+                store(&next_i[at], i1 + current);
+            }
+            // Without arrivals a voltage relaxes towards the current, so it stays below what the strongest one would make of it.
+            const Vec<T> most = u0 + max<T>(strongest - u0, Vec<T>{}) * (T(1) - fade) + bound;
+            store(&next_u[c], u1);
             for (uint32_t lanes = held[c / kLanes<T>] | not_less<T>(most, load(&layer.gap[begin + c])); lanes; lanes &= lanes - 1) {
                 const int n = c + __builtin_ctz(lanes);
-                if (begin + n < layer.num) replay(n);
+                if (n < num) replay(n);
             }
         }
 
         // The same for one neuron.
         void settle_one(int c) {
-            const Record& from = record(c);
-            const T u0 = u[c], i0 = i[c], most = u0 + std::max(std::max(i0, T(0)) - u0, T(0)) * (1 - x[c]) + from.bound;
-            if (is_replayed[c] || !(most < layer.gap[begin + c])) return replay(c);
-            next_u[c] = u0 * x[c] + i0 * k[c] + from.voltage;
-            next_i[c] = i0 * y[c] + from.current;
+            T u1 = u[c] * x[c], strongest = 0, bound = 0;
+            for (int b = 0, at = c; b < branches(); ++b, at += num) {
+                const Record& from = record(at);
+                const T i1 = i[at] * y[at];
+                u1 = u1 + i[at] * k[at] + from.voltage, bound += from.bound, strongest += i[at] > 0 ? i[at] : i1;
+                next_i[at] = i1 + from.current;
+            }
+            const T most = u[c] + std::max(strongest - u[c], T(0)) * (1 - x[c]) + bound;
+            next_u[c] = u1;
+            if (is_replayed[c] || !(most < layer.gap[begin + c])) replay(c);
         }
 
         // One neuron from arrival to arrival; in a recurrent layer up to its next spike.
-        void replay(int c) {
+        __attribute__((noinline)) void replay(int c) {
             Replay& one = replays[c];
             if (!is_replayed[c]) {
                 is_replayed[c] = 1, replayed.push_back(c);
-                one.from = cells[c], one.from.u = u[c], one.from.i = i[c], one.from.now = start, one.from.passed = 0;
-                one.newest = one.newest_after = -1, one.arrivals.clear();
+                one.from = cells[c], one.from.u = u[c], one.from.now = start, one.from.passed = 0;
+                one.from.i = later;  // as many as there are branches
+                for (int b = 0, at = c; b < branches(); ++b, at += num) of(one.from.i, b) = i[at], seen[at] = {};
+                one.arrivals.clear();
             }
             collect(c, one);
             one.spikes = false, one.to = one.from;
@@ -359,7 +408,7 @@ private:
                 const Arrival& arrival = one.arrivals[one.to.passed];
                 flow(one, begin + c, arrival.time);
                 if (one.spikes) return;
-                one.to.i += arrival.size, ++one.to.passed;
+                of(one.to.i, arrival.branch) += arrival.size, ++one.to.passed;
                 if (arrival.time <= certain) one.from = one.to;
             }
             flow(one, begin + c, end);
@@ -368,22 +417,25 @@ private:
         // Adds the arrivals of the window at neuron c that were sent since it was last replayed.
         void collect(int c, Replay& one) {
             const size_t known = one.arrivals.size();
-            one.newest = collect(record(c).newest, c, one.newest, one.arrivals);
-            if (all.final_.voltage && window + 1 == windows.count)  // rounding may have put some of them after the trial
-                one.newest_after = collect(rest()[c].newest, c, one.newest_after, one.arrivals);
-            std::reverse(one.arrivals.begin() + known, one.arrivals.end());
+            for (int b = 0, at = c; b < branches(); ++b, at += num) {
+                const size_t first = one.arrivals.size();
+                seen[at].newest = collect(record(at).newest, at, b, seen[at].newest, one.arrivals);
+                if (all.final_.voltage && window + 1 == windows.count)  // rounding may have put some of them after the trial
+                    seen[at].after = collect(rest()[at].newest, at, b, seen[at].after, one.arrivals);
+                std::reverse(one.arrivals.begin() + first, one.arrivals.end());
+            }
             sort(one.arrivals, known);
         }
 
-        // From the newest one on, up to one that is there already.
-        int64_t collect(T newest_of, int c, int64_t known, std::vector<Arrival>& list) {
+        // Those of a cell, from the newest one on, up to one that is there already.
+        int64_t collect(T newest_of, int c, int branch, int64_t known, std::vector<Arrival>& list) {
             for (T newer = newest_of; newer >= 0 && static_cast<int64_t>(newer) != known && is_kept(static_cast<int64_t>(newer));) {
                 const int64_t id = static_cast<int64_t>(newer);
                 const Sent& from = place(id);
                 const int synapse = all.input_.sparse || all.recurrent_.sparse ? from.row.find(c) : c;
                 const T delay = from.row.delay(synapse);
                 const double at = from.time + double(delay);
-                if (at < windows.duration && delay >= from.least) list.push_back({std::clamp(at, start, end), from.size * from.row.weight(synapse)});
+                if (at < windows.duration && delay >= from.least) list.push_back({std::clamp(at, start, end), from.size * from.row.weight(synapse), branch});
                 newer = before_of(id)[synapse];
             }
             return static_cast<int64_t>(newest_of);
@@ -427,21 +479,21 @@ private:
             while (cell.now < until) {
                 const bool is_held = cell.now < cell.free;
                 const double stop = is_held ? std::min(until, cell.free) : until, h = stop - cell.now;
-                const Decay<double> f = h < layer.brief ? layer.series[layer.shared ? 0 : n].factors(h) : neuron.decay(h);
-                const double u1 = cell.u * f.x + cell.i * f.k, i1 = cell.i * f.y;
+                double strongest = 0;
+                std::conditional_t<Branched, Currents&, Currents> i1 = later;
+                const double u1 = passed(cell, n, h, i1, strongest);
                 if (is_held) {
                     cell.i = i1, cell.now = stop;
-                    if (stop == cell.free && cell.last >= 0) (*out)[cell.last].release_current = i1;
+                    if (stop == cell.free && cell.last >= 0) (*out)[cell.last].release_current = total(cell.i);
                     continue;
                 }
-                // a voltage that rises is concave and stays below its tangent; towards rest it rises no faster than exponentially
-                const double reach = cell.u + std::max(std::max(cell.i, 0.0) - cell.u, 0.0) * neuron.p * h;
+                // it relaxes towards the current, so it stays below the tangent of what the strongest one would make of it
+                const double reach = cell.u + std::max(strongest - cell.u, 0.0) * neuron.p * h;
                 if (!(reach < neuron.gap)) {
-                    if (!std::isfinite(cell.u) || !std::isfinite(cell.i)) not_finite(sample_, n);
-                    double current = cell.i;
-                    const double wait = neuron.crossing(cell.u, current, u1, i1, h, kClose);
+                    if (!std::isfinite(cell.u) || !std::isfinite(total(cell.i))) not_finite(sample_, n);
+                    const double wait = crossing(cell, n, h, u1, i1);
                     if (wait >= 0) {
-                        fire(one, n, std::min(cell.now + wait, until), current);
+                        fire(one, n, std::min(cell.now + wait, until));
                         if (one.spikes) return;
                         continue;
                     }
@@ -450,9 +502,34 @@ private:
             }
         }
 
-        void fire(Replay& one, int n, double time, double current) {
-            const Neuron& neuron = layer.neurons[n];
-            one.to = {neuron.rise, current, time, time + double(options.refractory[n]), -1, one.to.passed};
+        // The voltage h seconds later without a spike, and the currents i1; their sum stays below `strongest` until then.
+        double passed(Cell& cell, int n, double h, Currents& i1, double& strongest) const {
+            double u1 = 0;
+            for (int b = 0, at = n; b < branches(); ++b, at += num) {
+                const Decay<double> f = h < layer.brief ? layer.series[layer.shared ? 0 : at].factors(h) : layer.neurons[at].decay(h);
+                const double i0 = of(cell.i, b);
+                of(i1, b) = i0 * f.y;
+                u1 = (b ? u1 : cell.u * f.x) + i0 * f.k, strongest += i0 > 0 ? i0 : of(i1, b);
+            }
+            return u1;
+        }
+
+        // Seconds until a neuron first reaches its threshold within h seconds, or -1; its currents become those there.
+        double crossing(Cell& cell, int n, double h, double u1, const Currents& i1) {
+            if constexpr (Branched) {
+                soma.be([&](int b) { return &layer.neurons[b * num + n]; });
+                soma.voltage = cell.u, soma.currents() = cell.i;
+                const double wait = soma.crossing(h, kClose);
+                if (wait >= 0) soma.flow(wait, cell.i);
+                return wait;
+            } else {
+                return layer.neurons[n].crossing(cell.u, cell.i, u1, i1, h, kClose);
+            }
+        }
+
+        void fire(Replay& one, int n, double time) {
+            const double current = total(one.to.i);
+            one.to.u = layer.neurons[n].rise, one.to.now = time, one.to.free = time + double(options.refractory[n]), one.to.last = -1;
             one.spike = {time, current, n, one.to.free == time ? current : 0};
             if (recurrent) one.spikes = true;
             else emit(one);
@@ -491,7 +568,8 @@ private:
         void finish() {
             for (const int c : replayed) {
                 const Cell& cell = replays[c].to;
-                next_u[c] = T(cell.u), next_i[c] = T(cell.i), cells[c] = cell;
+                next_u[c] = T(cell.u), cells[c] = cell;
+                for (int b = 0, at = c; b < branches(); ++b, at += num) next_i[at] = T(of(cells[c].i, b));
                 const uint32_t lane = 1u << c % kLanes<T>;
                 held[c / kLanes<T>] = cell.free > end ? held[c / kLanes<T>] | lane : held[c / kLanes<T>] & ~lane;
                 is_replayed[c] = 0;

@@ -3,8 +3,9 @@
 // Branches: a lane is a sample, and a few steps are taken at a time, so that what is read of the inputs stays in the cache. Nothing is
 // kept for the backward pass but inputs and outputs: the derivatives of a trace to its weight and decay are traces themselves, which
 // run forward in time beside it.
-// Memory: the two products of a step are those of torch's BLAS, for a group of samples at a time. Which samples are a group does not
-// depend on the number of threads, so neither do the results.
+// Memory: products are those of torch's BLAS, for a group of samples at a time. Those of the memory with itself are of one step; those
+// with the branches, and all gradients of weights, are of as many steps as stay in the cache. Which samples are a group does not depend on
+// the number of threads, so neither do the results.
 #pragma once
 
 #include "blas.h"
@@ -15,7 +16,9 @@
 namespace eventnet {
 
 constexpr int kMostSteps = 32, kStepBytes = 512 << 10;  // taken at a time, as many as fit
-constexpr int kSamplesTogether = 16;                     // in a product
+constexpr int kSamplesTogether = 16;                     // in a product of one step
+constexpr int kRowsTogether = 128;                       // in one of several steps: what it reads and writes stays in the cache
+constexpr int kGroupsAtOnce = 32;                        // whose gradients of weights wait to be added up
 
 // Calls job(group, first sample, samples) for each group of samples.
 inline void for_groups(int batch, int size, int threads, const std::function<void(int, int, int)>& job) {
@@ -48,16 +51,65 @@ struct Stretch {
     const T *x, *start;
 };
 
+// Of the lanes of two vectors, counted one after the other, those of these numbers.
+template <class T, int... lanes>
+inline Vec<T> lanes_of_both(Vec<T> a, Vec<T> b) {
+#if __has_builtin(__builtin_shufflevector)
+    return __builtin_shufflevector(a, b, lanes...);
+#else  // GCC before 12
+    return __builtin_shuffle(a, b, IntVec<T>{lanes...});
+#endif
+}
+
+// As many vectors as one has lanes: lane l of vector k changes places with lane k of vector l, for one bit of the numbers after the other.
+template <class T, int kBit, int... l>
+inline void turn_bit(Vec<T>* v, std::integer_sequence<int, l...>) {
+    constexpr int kL = kLanes<T>;
+#pragma GCC unroll 16
+    for (int k = 0; k < kL; ++k) {
+        if (k & kBit) continue;
+        const Vec<T> low = v[k], high = v[k + kBit];
+        v[k] = lanes_of_both<T, (l & kBit ? kL + l - kBit : l)...>(low, high);
+        v[k + kBit] = lanes_of_both<T, (l & kBit ? kL + l : l + kBit)...>(low, high);
+    }
+}
+template <class T, int kBit = kLanes<T> / 2>
+inline void turn(Vec<T>* v) {
+    turn_bit<T, kBit>(v, std::make_integer_sequence<int, kLanes<T>>{});
+    if constexpr (kBit > 1) turn<T, kBit / 2>(v);
+}
+
 // A vector for each of `num` numbers that samples have, and back.
 template <class T>
 void take(const T* from, size_t num, int samples, T* to) {
-    for (size_t n = 0; n < num; ++n)
-        for (int l = 0; l < kLanes<T>; ++l) to[n * kLanes<T> + l] = l < samples ? from[l * num + n] : T(0);
+    constexpr int kL = kLanes<T>;
+    size_t n = 0;
+    for (; n + kL <= num; n += kL) {
+        Vec<T> v[kL];
+#pragma GCC unroll 16
+        for (int l = 0; l < kL; ++l) v[l] = l < samples ? load(from + l * num + n) : Vec<T>{};
+        turn<T>(v);
+#pragma GCC unroll 16
+        for (int l = 0; l < kL; ++l) store(to + (n + l) * kL, v[l]);
+    }
+    for (; n < num; ++n)
+        for (int l = 0; l < kL; ++l) to[n * kL + l] = l < samples ? from[l * num + n] : T(0);
 }
 template <class T>
 void give(const T* from, size_t num, int samples, T* to) {
+    constexpr int kL = kLanes<T>;
+    size_t n = 0;
+    for (; n + kL <= num; n += kL) {
+        Vec<T> v[kL];
+#pragma GCC unroll 16
+        for (int l = 0; l < kL; ++l) v[l] = load(from + (n + l) * kL);
+        turn<T>(v);
+#pragma GCC unroll 16
+        for (int l = 0; l < kL; ++l)
+            if (l < samples) store(to + l * num + n, v[l]);
+    }
     for (int l = 0; l < samples; ++l)
-        for (size_t n = 0; n < num; ++n) to[l * num + n] = from[n * kLanes<T> + l];
+        for (size_t k = n; k < num; ++k) to[l * num + k] = from[k * kL + l];
 }
 
 // Branch values (steps, batch, branches), and the last traces (batch, branches, synapses) or (batch, branches).
@@ -242,84 +294,204 @@ void branches_backward(const Tree<T>& tree, const Stretch<T>& in, const T* of_ou
     for (const BranchesBackward<T>& part : parts) part.add_sums(to);
 }
 
-// Memory units and the hidden units that move them: back (hidden, memory) holds the decay already, forth (memory, hidden), the bias of
-// forth, keep and gain (memory).
+// Memory units and the hidden units that move them: inward (hidden, branches) and its bias, back (hidden, memory), which holds the decay
+// already, forth (memory, hidden) and its bias, keep and gain (memory).
 template <class T>
 struct MemoryLayer {
-    int hidden, memory;
-    const T *back, *forth, *bias, *keep, *gain;
+    int branches, hidden, memory;
+    const T *inward, *inward_bias, *back, *forth, *forth_bias, *keep, *gain;
+
+    size_t weights() const { return size_t(hidden) * (branches + memory + memory); }
 };
 
 constexpr double kHeight = 1.7159, kSlope = 2.0 / 3.0;  // of the tanh
 
-// c (m, n) += a (m, k) b (k, n); b (n, k) if `turned`.
+// c (m, n) += a (m, k) b (k, n); a (k, m) if `turned_a`, b (n, k) if `turned_b`.
 template <class T>
-void add_dense(int m, int n, int k, const T* a, const T* b, bool turned, T* c) {
-    if (Blas::there()) return Blas::add_product<T>(m, n, k, {a, size_t(k)}, false, {b, size_t(turned ? k : n)}, turned, c, n);
+void add_dense(int m, int n, int k, const T* a, bool turned_a, const T* b, bool turned_b, T* c) {
+    if (Blas::there())
+        return Blas::add_product<T>(m, n, k, {a, size_t(turned_a ? m : k)}, turned_a, {b, size_t(turned_b ? k : n)}, turned_b, c, n);
     for (int i = 0; i < m; ++i)
         for (int l = 0; l < k; ++l)
-            for (int j = 0; j < n; ++j) c[size_t(i) * n + j] += a[size_t(i) * k + l] * (turned ? b[size_t(j) * k + l] : b[size_t(l) * n + j]);
+            for (int j = 0; j < n; ++j)
+                c[size_t(i) * n + j] += a[turned_a ? size_t(l) * m + i : size_t(i) * k + l] * (turned_b ? b[size_t(j) * k + l] : b[size_t(l) * n + j]);
 }
 
-// Memory (steps, batch, memory) from what the branches tell the hidden units (steps, batch, hidden) and a start (batch, memory). Kept,
-// if not null, for the backward pass: hidden units, and the tanh of each step.
+// m = keep before + gain q.
 template <class T>
-void memory_forward(const MemoryLayer<T>& layer, int steps, int batch, const T* drive, const T* start, T* out, T* active, T* moved, int threads) {
+void remember(int all, const T* __restrict keep, const T* __restrict before, const T* __restrict gain, const T* __restrict q, T* __restrict m) {
+    for (int i = 0; i < all; ++i) m[i] = keep[i] * before[i] + gain[i] * q[i];
+}
+
+// `row`, for each of some samples.
+template <class T>
+Array<T> for_each_sample(const T* row, int size, int samples, double times = 1) {
+    Array<T> all(size_t(samples) * size);
+    for (size_t i = 0; i < all.size(); ++i) all[i] = row[i % size] * T(times);
+    return all;
+}
+
+// How many steps of some samples are in the products that are not of one step.
+inline int steps_together(int samples) { return std::max(1, kRowsTogether / samples); }
+
+// Memory (steps, batch, memory) from branch values (steps, batch, branches) and a start (batch, memory). Kept, if not null, for the
+// backward pass: hidden units, and the tanh of each step.
+template <class T>
+void memory_forward(const MemoryLayer<T>& layer, int steps, int batch, const T* branch, const T* start, T* out, T* active, T* moved, int threads) {
     for_groups(batch, kSamplesTogether, threads, [&](int, int from, int some) {
-        const int all = some * layer.memory;
-        Array<T> own(active ? 0 : size_t(some) * layer.hidden), move((all + kLanes<T> - 1) / kLanes<T> * kLanes<T>);
+        const int all = some * layer.memory, hidden = some * layer.hidden, at_once = steps_together(some);
+        const auto bias = for_each_sample(layer.forth_bias, layer.memory, some), keep = for_each_sample(layer.keep, layer.memory, some);
+        const auto gain = for_each_sample(layer.gain, layer.memory, some, kHeight);
+        const auto inward_bias = for_each_sample(layer.inward_bias, layer.hidden, some);
+        Array<T> branches(size_t(at_once) * some * layer.branches), drive(size_t(at_once) * hidden);
+        Array<T> move((all + kLanes<T> - 1) / kLanes<T> * kLanes<T>);
         const T* before = start + size_t(from) * layer.memory;
         for (int t = 0; t < steps; ++t) {
             const size_t first = size_t(t) * batch + from;
-            T* const h = active ? active + first * layer.hidden : own.data();
-            T* const m = out + first * layer.memory;
-            std::copy_n(drive + first * layer.hidden, size_t(some) * layer.hidden, h);
-            add_dense(some, layer.hidden, layer.memory, before, layer.back, true, h);
-            for (int i = 0; i < some * layer.hidden; ++i) h[i] = h[i] < 0 ? T(0) : h[i];  // NaN stays
-            for (int i = 0; i < some; ++i) std::copy_n(layer.bias, layer.memory, &move[i * layer.memory]);
-            add_dense(some, layer.memory, layer.hidden, h, layer.forth, true, move.data());
-            for (size_t i = 0; i < move.size(); i += kLanes<T>) store(&move[i], hyperbolic_tangent<T>(load(&move[i]) * T(kSlope)));
-            for (int i = 0; i < some; ++i)
-                for (int n = 0; n < layer.memory; ++n) {
-                    const int at = i * layer.memory + n;
-                    m[at] = layer.keep[n] * before[at] + layer.gain[n] * (T(kHeight) * move[at]);
+            if (t % at_once == 0) {
+                const int count = std::min(at_once, steps - t);
+                for (int i = 0; i < count; ++i) {
+                    std::copy_n(branch + (first + size_t(i) * batch) * layer.branches, some * layer.branches, &branches[size_t(i) * some * layer.branches]);
+                    std::copy(inward_bias.begin(), inward_bias.end(), &drive[size_t(i) * hidden]);
                 }
-            if (moved) std::copy_n(move.data(), all, moved + first * layer.memory);
+                add_dense(count * some, layer.hidden, layer.branches, branches.data(), false, layer.inward, true, drive.data());
+            }
+            T *const h = &drive[size_t(t % at_once) * hidden], *const m = out + first * layer.memory;
+            add_dense(some, layer.hidden, layer.memory, before, false, layer.back, true, h);
+            for (int i = 0; i < hidden; ++i) h[i] = h[i] < 0 ? T(0) : h[i];  // NaN stays
+            std::copy(bias.begin(), bias.end(), move.begin());
+            add_dense(some, layer.memory, layer.hidden, h, false, layer.forth, true, move.data());
+            for (size_t i = 0; i < move.size(); i += kLanes<T>) store(&move[i], hyperbolic_tangent<T>(load(&move[i]) * T(kSlope)));
+            remember(all, keep.data(), before, gain.data(), move.data(), m);
+            if (active) std::copy_n(h, hidden, active + first * layer.hidden), std::copy_n(move.data(), all, moved + first * layer.memory);
             before = m;
         }
     });
 }
 
-// Cotangents of the memory of each step, in all, of what went into its tanh, of the drive, and of the start.
+// What the forward pass took and gave.
 template <class T>
-struct MemoryGradients {
-    T *memory, *move, *drive, *start;
+struct MemoryRun {
+    int steps, batch;
+    const T *branch, *start, *memory, *active, *moved;
 };
 
+// Where gradients go: as large as branch and start, and as what the layer has.
 template <class T>
-void memory_backward(const MemoryLayer<T>& layer, int steps, int batch, const T* active, const T* moved, const T* of_out,
-                     const MemoryGradients<T>& to, int threads) {
-    for_groups(batch, kSamplesTogether, threads, [&](int, int from, int some) {
-        const int all = some * layer.memory;
-        T* const carried = to.start + size_t(from) * layer.memory;
+struct MemoryGradients {
+    T *branch, *start, *inward, *inward_bias, *back, *forth, *forth_bias, *keep, *gain;
+};
+
+// Back through a step's memory and its tanh, of slope 1 - q^2. What is carried to the memory before lacks the part that goes by the
+// hidden units.
+template <class T>
+void remember_backward(int all, const T* __restrict keep, const T* __restrict gain, const T* __restrict q, const T* __restrict of_out,
+                       T* __restrict of_m, T* __restrict of_move, T* __restrict carried) {
+    for (int i = 0; i < all; ++i) {
+        of_m[i] = of_out[i] + carried[i];
+        of_move[i] = of_m[i] * gain[i] * (T(1) - q[i] * q[i]);
+        carried[i] = keep[i] * of_m[i];
+    }
+}
+
+// sums += a b.
+template <class T>
+void add_products(int all, const T* __restrict a, const T* __restrict b, T* __restrict sums) {
+    for (int i = 0; i < all; ++i) sums[i] += a[i] * b[i];
+}
+
+// Cotangents of hidden units that are silent are zero; to the sums with the others.
+template <class T>
+void gate(int all, const T* __restrict h, T* __restrict of_h, T* __restrict sums) {
+    for (int i = 0; i < all; ++i) {
+        of_h[i] = h[i] > 0 ? of_h[i] : T(0);
+        sums[i] += of_h[i];
+    }
+}
+
+// The backward pass of a group of samples. Gradients of weights are products over several steps at once, while what they are of is in
+// the cache.
+template <class T>
+class MemoryBackward {
+public:
+    MemoryBackward(const MemoryLayer<T>& layer, const MemoryRun<T>& run, const T* of_out) : layer_(layer), run_(run), of_out_(of_out) {}
+
+    void run(int from, int some, const MemoryGradients<T>& to) {
+        const int all = some * layer_.memory, hidden = some * layer_.hidden, branches = some * layer_.branches, at_once = steps_together(some);
+        const auto keep = for_each_sample(layer_.keep, layer_.memory, some), gain = for_each_sample(layer_.gain, layer_.memory, some, kHeight * kSlope);
+        samples_ = some;
+        for (Array<T>* x : {&of_keep_, &of_gain_, &of_bias_}) x->assign(all, T(0));
+        of_inward_bias_.assign(hidden, T(0)), weights_.assign(layer_.weights(), T(0));
+        Array<T> of_m(all), before(size_t(at_once) * all), of_move(before.size()), h(size_t(at_once) * hidden), of_h(h.size());
+        Array<T> branch(size_t(at_once) * branches), of_branch(branch.size());
+        T* const carried = to.start + size_t(from) * layer_.memory;
         std::fill_n(carried, all, T(0));
-        for (int t = steps - 1; t >= 0; --t) {
-            const size_t first = size_t(t) * batch + from, at_memory = first * layer.memory, at_hidden = first * layer.hidden;
-            T *const of_m = to.memory + at_memory, *const of_move = to.move + at_memory, *const of_h = to.drive + at_hidden;
-            const T *const q = moved + at_memory, *const h = active + at_hidden;
-            for (int i = 0; i < some; ++i)
-                for (int n = 0; n < layer.memory; ++n) {
-                    const int at = i * layer.memory + n;
-                    of_m[at] = of_out[at_memory + at] + carried[at];
-                    of_move[at] = of_m[at] * layer.gain[n] * (T(kHeight * kSlope) * (T(1) - q[at] * q[at]));
-                    carried[at] = layer.keep[n] * of_m[at];
-                }
-            std::fill_n(of_h, size_t(some) * layer.hidden, T(0));
-            add_dense(some, layer.hidden, layer.memory, of_move, layer.forth, false, of_h);
-            for (int i = 0; i < some * layer.hidden; ++i) of_h[i] = h[i] > 0 ? of_h[i] : T(0);
-            add_dense(some, layer.memory, layer.hidden, of_h, layer.back, false, carried);
+        for (int count, end = run_.steps; end > 0; end -= count) {
+            count = std::min(end, at_once);
+            std::fill(of_h.begin(), of_h.end(), T(0)), std::fill(of_branch.begin(), of_branch.end(), T(0));
+            for (int i = count - 1; i >= 0; --i) {
+                const int t = end - count + i;
+                const size_t first = size_t(t) * run_.batch + from;
+                T *const my_before = &before[size_t(i) * all], *const my_move = &of_move[size_t(i) * all];
+                T *const my_h = &h[size_t(i) * hidden], *const my_of_h = &of_h[size_t(i) * hidden];
+                std::copy_n(t ? run_.memory + (first - run_.batch) * layer_.memory : run_.start + size_t(from) * layer_.memory, all, my_before);
+                std::copy_n(run_.active + first * layer_.hidden, hidden, my_h);
+                std::copy_n(run_.branch + first * layer_.branches, branches, &branch[size_t(i) * branches]);
+                const T* const q = run_.moved + first * layer_.memory;
+                remember_backward(all, keep.data(), gain.data(), q, of_out_ + first * layer_.memory, of_m.data(), my_move, carried);
+                add_products(all, of_m.data(), my_before, of_keep_.data()), add_products(all, of_m.data(), q, of_gain_.data());
+                for (int k = 0; k < all; ++k) of_bias_[k] += my_move[k];
+                add_dense(some, layer_.hidden, layer_.memory, my_move, false, layer_.forth, false, my_of_h);
+                gate(hidden, my_h, my_of_h, of_inward_bias_.data());
+                add_dense(some, layer_.memory, layer_.hidden, my_of_h, false, layer_.back, false, carried);
+            }
+            add_dense(layer_.hidden, layer_.branches, count * some, of_h.data(), true, branch.data(), false, of_inward());
+            add_dense(layer_.hidden, layer_.memory, count * some, of_h.data(), true, before.data(), false, of_back());
+            add_dense(layer_.memory, layer_.hidden, count * some, of_move.data(), true, h.data(), false, of_forth());
+            add_dense(count * some, layer_.branches, layer_.hidden, of_h.data(), false, layer_.inward, false, of_branch.data());
+            for (int i = 0; i < count; ++i)
+                std::copy_n(&of_branch[size_t(i) * branches], branches, to.branch + (size_t(end - count + i) * run_.batch + from) * layer_.branches);
         }
-    });
+    }
+
+    void add_sums(const MemoryGradients<T>& to) {
+        const auto add = [](const T* from, size_t num, T* sums) {
+            for (size_t i = 0; i < num; ++i) sums[i] += from[i];
+        };
+        add(of_inward(), size_t(layer_.hidden) * layer_.branches, to.inward), add(of_back(), size_t(layer_.hidden) * layer_.memory, to.back);
+        add(of_forth(), size_t(layer_.hidden) * layer_.memory, to.forth);
+        for (int i = 0; i < samples_; ++i) {
+            const size_t at = size_t(i) * layer_.memory;
+            add(&of_inward_bias_[size_t(i) * layer_.hidden], layer_.hidden, to.inward_bias), add(&of_bias_[at], layer_.memory, to.forth_bias);
+            add(&of_keep_[at], layer_.memory, to.keep);
+            for (int n = 0; n < layer_.memory; ++n) to.gain[n] += T(kHeight) * of_gain_[at + n];
+        }
+    }
+
+private:
+    const MemoryLayer<T>& layer_;
+    const MemoryRun<T>& run_;
+    const T* const of_out_;
+    int samples_ = 0;
+    Array<T> weights_, of_inward_bias_, of_bias_, of_keep_, of_gain_;
+
+    T* of_inward() { return weights_.data(); }
+    T* of_back() { return of_inward() + size_t(layer_.hidden) * layer_.branches; }
+    T* of_forth() { return of_back() + size_t(layer_.hidden) * layer_.memory; }
+};
+
+// Gradients of what samples share are added to, the others set.
+template <class T>
+void memory_backward(const MemoryLayer<T>& layer, const MemoryRun<T>& run, const T* of_out, const MemoryGradients<T>& to, int threads) {
+    const int groups = (run.batch + kSamplesTogether - 1) / kSamplesTogether;
+    for (int first = 0; first < groups; first += kGroupsAtOnce) {
+        std::vector<MemoryBackward<T>> parts(std::min(kGroupsAtOnce, groups - first), MemoryBackward<T>(layer, run, of_out));
+        parallel_for(int(parts.size()), threads, [&](int g) {
+            const int from = (first + g) * kSamplesTogether;
+            parts[g].run(from, std::min(kSamplesTogether, run.batch - from), to);
+        });
+        for (MemoryBackward<T>& part : parts) part.add_sums(to);
+    }
 }
 
 }  // namespace eventnet

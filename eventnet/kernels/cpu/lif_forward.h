@@ -123,10 +123,10 @@ struct Plan {
     Table<T, Shared> to_end;  // arrival e to the end of its window
     Table<T, Shared> step;    // from arrival to arrival, or to the end, in one window: see fill_steps
 
-    explicit Plan(const Layer<T>& layer) : longest_(kWindowSpan * layer.shortest_tau()) {}
+    explicit Plan(const Layer<T>& layer) : layer_(layer), longest_(kWindowSpan * layer.shortest_tau()) {}
 
     // Cuts windows, at most `most`, from `now` on; the last is that to the end of the trial if no arrival is left but these.
-    void cut(const Layer<T>& layer, double now, bool all, double duration, size_t most, double longest = INFINITY) {
+    void cut(double now, bool all, double duration, size_t most, double longest = INFINITY) {
         windows.clear();
         longest = std::min(longest, longest_);
         const int count = arrivals.count();
@@ -140,29 +140,29 @@ struct Plan {
             e = last;
         }
         if (all && windows.size() < most) windows.push_back({count, count, now, duration});
-        tabulate(layer);
+        tabulate();
     }
 
     // The one window there is, up to its last arrival at or before `limit`, or to there if there is none.
-    void cut_short(const Layer<T>& layer, double limit) {
+    void cut_short(double limit) {
         Window& window = windows.front();
         while (window.last > window.first && arrivals.times[window.last - 1] > limit) --window.last;
         window.end = window.events() ? arrivals.times[window.last - 1] : limit;
-        tabulate(layer);
+        tabulate();
     }
 
     // Factors of the steps within window w: only where some neuron is near its threshold.
-    void fill_steps(const Window& w, const Layer<T>& layer) {
+    void fill_steps(const Window& w) {
         const int num = w.events();
         const double* const times = arrivals.times.data() + w.first;
         step.make_room(num + 1);
         for (int k = 0; k < num; ++k) step.s[k] = T(times[k] - (k ? times[k - 1] : w.start));
         if (!num) step.s[0] = T(w.end - w.start);
-        step.fill(std::max(num, 1), layer);
+        step.fill(std::max(num, 1), layer_);
     }
 
 private:
-    void tabulate(const Layer<T>& layer) {
+    void tabulate() {
         span.make_room(windows.size());
         to_end.make_room(arrivals.count());
         const double* const times = arrivals.times.data();
@@ -171,31 +171,188 @@ private:
             span.s[w] = T(window.end - window.start);
             for (int e = window.first; e < window.last; ++e) to_end.s[e] = T(window.end - times[e]);
         }
-        span.fill(windows.size(), layer);
-        to_end.fill(windows.back().last, layer);
+        span.fill(windows.size(), layer_);
+        to_end.fill(windows.back().last, layer_);
     }
 
+    const Layer<T>& layer_;
     const double longest_;
 };
+
+// What the workers of a layer share.
+template <class T>
+struct Task {
+    const Batch<T>& batch;
+    const Layer<T>& layer;
+    const int64_t max_spikes;
+    const Recurrent<T>* const recurrent;
+    std::atomic<int64_t> spikes{0};  // of all threads
+};
+
+// Neurons of the columns [begin, end) through a sample, window by window. A worker adds how it gets them to the end of a window:
+//   run(w)           all of them by the sums of window w; those whose bound reaches the threshold it puts on the list of the loud
+//   replay(w, n, k)  the k neurons n stretch by stretch
+template <class Worker, class T, class Plan>
+struct Windowed {
+    Task<T>& task;
+    const Layer<T>& layer;
+    const int begin, end;
+    Plan plan;
+    Array<T> u, i, next_u, next_i;  // at the start and at the end of the window at hand; currents of each branch, (K, columns)
+    struct Loud {
+        int column;
+        uint32_t lanes;
+    };
+    std::vector<Loud> loud;  // vectors with lanes whose bound reached the threshold in it
+    size_t num_loud = 0;
+    std::vector<Spike>* out = nullptr;
+    size_t expected = 0;  // spikes, from the sample before
+    int current_sample = 0;
+    int64_t uncounted = 0;
+    double foresight = INFINITY;  // where the window at hand has to end, for all that is known: a spike may come back there
+    double reach = INFINITY;      // how long a window is worth trying
+
+    template <class Planned>
+    Windowed(Task<T>& all, const Planned& planned, int branches, int from, int to)
+        : task(all), layer(all.layer), begin(from), end(to), plan(planned), u(layer.columns), i(static_cast<size_t>(branches) * layer.columns),
+          next_u(u), next_i(i), loud(layer.columns / kLanes<T> + 1) {}
+
+    void sample(int b, std::vector<Spike>& spikes) {
+        current_sample = b;
+        out = &spikes;
+        spikes.reserve(expected);
+        std::copy(layer.start.begin(), layer.start.end(), u.begin());
+        std::fill(i.begin(), i.end(), T(0));
+        Stream<T> stream(task.batch, layer, b);
+        const double duration = task.batch.duration[b];
+        double now = 0;
+        reach = INFINITY;
+        do {
+            now = task.recurrent ? one_window(stream, now, duration) : many_windows(stream, now, duration);
+        } while (plan.windows.back().events() || plan.windows.back().end < duration);
+        expected = spikes.size() + spikes.size() / 8;
+        count();
+        for (int n = begin; n < std::min(end, layer.num); ++n) {
+            bool finite = std::isfinite(u[n]);
+            for (size_t at = n; at < i.size(); at += layer.columns) finite = finite && std::isfinite(i[at]);
+            if (!finite) not_finite(current_sample, n);
+        }
+    }
+
+    double many_windows(Stream<T>& stream, double now, double duration) {
+        stream.look(plan.kArrivals, plan.arrivals);
+        stream.pass(plan.arrivals, plan.arrivals.count());
+        plan.cut(now, stream.empty(), duration, SIZE_MAX);
+        for (size_t w = 0; w < plan.windows.size(); ++w) {
+            run(w);
+            u.swap(next_u), i.swap(next_i);
+        }
+        return plan.windows.back().end;
+    }
+
+    // A window whose spikes may come back to the layer. If one does so within the window, the window ends there.
+    double one_window(Stream<T>& stream, double now, double duration) {
+        const Recurrent<T>& recurrent = *task.recurrent;
+        std::vector<Spike>& spikes = *out;
+        const size_t before = spikes.size();
+        stream.look(plan.kWindowArrivals, plan.arrivals);
+        plan.cut(now, true, duration, 1, reach);
+        foresight = plan.windows[0].end;
+        run(0);
+        reach *= 2;
+        if (foresight < plan.windows[0].end) {
+            const double limit = foresight;
+            reach = 2 * (limit - now);
+            const std::vector<Spike> seen(spikes.begin() + before, spikes.end());
+            spikes.resize(before);
+            uncounted -= static_cast<int64_t>(seen.size());
+            plan.cut_short(limit);
+            run(0);
+            // without delay a spike may be at the very end, where rounding decides whether it is found again
+            for (const Spike& spike : seen) {
+                const auto same = [&](const Spike& other) { return other.unit == spike.unit; };
+                if (spike.time != plan.windows[0].end || std::any_of(spikes.begin() + before, spikes.end(), same)) continue;
+                spikes.push_back(spike), ++uncounted;
+                next_u[spike.unit] = layer.rise[spike.unit];
+            }
+        }
+        u.swap(next_u), i.swap(next_i);
+        const Window& window = plan.windows[0];
+        stream.pass(plan.arrivals, window.events());
+        for (size_t k = before; k < spikes.size(); ++k)
+            stream.add(std::max(spikes[k].time + recurrent.delay[spikes[k].unit], window.end), recurrent.weight[spikes[k].unit]);
+        return window.end;
+    }
+
+    // All neurons from the start to the end of window w.
+    void run(size_t w) {
+        const size_t before = out->size();
+        static_cast<Worker*>(this)->tiles(w);
+        if (num_loud) replay_loud(plan.windows[w]);
+        if (out->size() - before > 1) std::sort(out->begin() + before, out->end(), earlier);
+    }
+
+    // Packs the loud neurons of all vectors, so that few of them cost as little as one vector.
+    void replay_loud(const Window& window) {
+        plan.fill_steps(window);
+        int neurons[kLanes<T>], packed = 0;
+        for (size_t k = 0; k < num_loud; ++k)
+            for (uint32_t lanes = loud[k].lanes; lanes; lanes &= lanes - 1) {
+                const int n = loud[k].column + __builtin_ctz(lanes);
+                if (n >= layer.num) break;
+                neurons[packed++] = n;
+                if (packed == kLanes<T>) static_cast<Worker*>(this)->replay(window, neurons, packed), packed = 0;
+            }
+        if (packed) static_cast<Worker*>(this)->replay(window, neurons, packed);
+        num_loud = 0;
+    }
+
+    static Vec<T> gather(const T* from, const int* places, int num, T rest = 0) {
+        T to[kLanes<T>];
+        store(to, splat(rest));
+#pragma GCC unroll 1
+        for (int l = 0; l < num; ++l) to[l] = from[places[l]];
+        return load(to);
+    }
+
+    void emit(const Spike& spike) {
+        out->push_back(spike);
+        if (task.recurrent) foresight = std::min(foresight, spike.time + task.recurrent->shortest);
+        if (++uncounted > 1 << 12) count();
+    }
+
+    // Keeps the total of all threads below the limit, also while a single stretch goes on and on.
+    void count() {
+        if ((task.spikes += uncounted) > task.max_spikes) throw StormError(std::to_string(current_sample));
+        uncounted = 0;
+    }
+};
+
+// Spikes of every sample, sorted, by workers made for ranges of columns.
+template <class T, class Make>
+std::vector<std::vector<Spike>> spikes_of(const Task<T>& task, int threads, const Make& make) {
+    const Batch<T>& batch = task.batch;
+    if (task.recurrent) threads = std::min(threads, batch.size);  // its neurons can't be parted
+    const Split parts = split(batch, task.layer.columns, threads);
+    std::vector<std::vector<Spike>> found(static_cast<size_t>(batch.size) * parts.groups());
+    parallel_for(parts.jobs(), threads, [&](int job) {
+        const int chunk = job / parts.groups(), group = job % parts.groups();
+        auto worker = make(parts.columns[group], parts.columns[group + 1]);
+        for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b)
+            worker.sample(b, found[static_cast<size_t>(b) * parts.groups() + group]);
+    });
+    return merged(std::move(found), parts.groups());
+}
 
 template <class T, bool Shared>
 class LifForward {
 public:
     LifForward(const Batch<T>& batch, const Layer<T>& layer, int64_t max_spikes, const Recurrent<T>* recurrent = nullptr)
-        : batch_(batch), layer_(layer), max_spikes_(max_spikes), recurrent_(recurrent) {}
+        : task_{batch, layer, max_spikes, recurrent} {}
 
     // Spikes of every sample, sorted.
     std::vector<std::vector<Spike>> run(int threads) {
-        if (recurrent_) threads = std::min(threads, batch_.size);  // its neurons can't be parted
-        const Split parts = split(batch_, layer_.columns, threads);
-        std::vector<std::vector<Spike>> found(static_cast<size_t>(batch_.size) * parts.groups());
-        parallel_for(parts.jobs(), threads, [&](int job) {
-            const int chunk = job / parts.groups(), group = job % parts.groups();
-            Worker worker(*this, parts.columns[group], parts.columns[group + 1]);
-            for (int b = parts.samples[chunk]; b < parts.samples[chunk + 1]; ++b)
-                worker.sample(b, found[static_cast<size_t>(b) * parts.groups() + group]);
-        });
-        return merged(std::move(found), parts.groups());
+        return spikes_of(task_, threads, [&](int begin, int end) { return Worker(task_, begin, end); });
     }
 
 private:
@@ -204,103 +361,18 @@ private:
     // Newton's method stops one step after the voltage is this close to the threshold, relative: then rounding is left.
     static constexpr double kClose = sizeof(T) == 4 ? 1e-6 : 1e-12;
 
-    struct Worker {
-        LifForward& all;
-        const Batch<T>& batch;
-        const Layer<T>& layer;
-        const int begin, end;
-        Plan<T, Shared> plan;
-        Array<T> u, i, next_u, next_i;  // at the start and at the end of the window at hand
-        struct Loud {
-            int column;
-            uint32_t lanes;
-        };
-        std::vector<Loud> loud;               // vectors with lanes whose bound reached the threshold in it
-        size_t num_loud = 0;
-        std::vector<Spike>* out = nullptr;
-        size_t expected = 0;                  // spikes, from the sample before
-        int current_sample = 0;
-        int64_t uncounted = 0;
-        double foresight = INFINITY;  // where the window at hand has to end, for all that is known: a spike may come back there
-        double reach = INFINITY;      // how long a window is worth trying
+    struct Worker : Windowed<Worker, T, Plan<T, Shared>> {
+        using Base = Windowed<Worker, T, Plan<T, Shared>>;
+        using Base::layer, Base::begin, Base::end, Base::plan, Base::u, Base::i, Base::next_u, Base::next_i, Base::loud, Base::num_loud;
+        using Base::current_sample, Base::foresight, Base::emit, Base::gather;
 
-        Worker(LifForward& parent, int from, int to)
-            : all(parent), batch(parent.batch_), layer(parent.layer_), begin(from), end(to), plan(parent.layer_), u(parent.layer_.columns),
-              i(parent.layer_.columns), next_u(i), next_i(i), loud(parent.layer_.columns / kLanes<T> + 1) {}
+        Worker(Task<T>& task, int from, int to) : Base(task, task.layer, 1, from, to) {}
 
-        void sample(int b, std::vector<Spike>& spikes) {
-            current_sample = b;
-            out = &spikes;
-            spikes.reserve(expected);
-            std::copy(layer.start.begin(), layer.start.end(), u.begin());
-            std::fill(i.begin(), i.end(), T(0));
-            Stream<T> stream(batch, layer, b);
-            const double duration = batch.duration[b];
-            double now = 0;
-            reach = INFINITY;
-            do {
-                if (all.recurrent_) now = one_window(stream, now, duration, spikes);
-                else now = many_windows(stream, now, duration, spikes);
-            } while (plan.windows.back().events() || plan.windows.back().end < duration);
-            expected = spikes.size() + spikes.size() / 8;
-            count();
-            for (int n = begin; n < std::min(end, layer.num); ++n)
-                if (!std::isfinite(u[n]) || !std::isfinite(i[n])) not_finite(current_sample, n);
-        }
-
-        double many_windows(Stream<T>& stream, double now, double duration, std::vector<Spike>& spikes) {
-            stream.look(plan.kArrivals, plan.arrivals);
-            stream.pass(plan.arrivals, plan.arrivals.count());
-            plan.cut(layer, now, stream.empty(), duration, SIZE_MAX);
-            for (size_t w = 0; w < plan.windows.size(); ++w) {
-                run(w, spikes);
-                u.swap(next_u), i.swap(next_i);
-            }
-            return plan.windows.back().end;
-        }
-
-        // A window whose spikes may come back to the layer. If one does so within the window, the window ends there.
-        double one_window(Stream<T>& stream, double now, double duration, std::vector<Spike>& spikes) {
-            const Recurrent<T>& recurrent = *all.recurrent_;
-            const size_t before = spikes.size();
-            stream.look(plan.kWindowArrivals, plan.arrivals);
-            plan.cut(layer, now, true, duration, 1, reach);
-            foresight = plan.windows[0].end;
-            run(0, spikes);
-            reach *= 2;
-            if (foresight < plan.windows[0].end) {
-                const double limit = foresight;
-                reach = 2 * (limit - now);
-                const std::vector<Spike> seen(spikes.begin() + before, spikes.end());
-                spikes.resize(before);
-                uncounted -= static_cast<int64_t>(seen.size());
-                plan.cut_short(layer, limit);
-                run(0, spikes);
-                // without delay a spike may be at the very end, where rounding decides whether it is found again
-                for (const Spike& spike : seen) {
-                    const auto same = [&](const Spike& other) { return other.unit == spike.unit; };
-                    if (spike.time != plan.windows[0].end || std::any_of(spikes.begin() + before, spikes.end(), same)) continue;
-                    spikes.push_back(spike), ++uncounted;
-                    next_u[spike.unit] = layer.rise[spike.unit];
-                }
-            }
-            u.swap(next_u), i.swap(next_i);
-            const Window& window = plan.windows[0];
-            stream.pass(plan.arrivals, window.events());
-            for (size_t k = before; k < spikes.size(); ++k)
-                stream.add(std::max(spikes[k].time + recurrent.delay[spikes[k].unit], window.end), recurrent.weight[spikes[k].unit]);
-            return window.end;
-        }
-
-        // All neurons from the start to the end of window w.
-        void run(size_t w, std::vector<Spike>& spikes) {
-            const size_t before = spikes.size();
+        void tiles(size_t w) {
             int column = begin;
             for (; column + kTile * kLanes<T> <= end; column += kTile * kLanes<T>) tile<kTile>(w, column);
             for (; column + 2 * kLanes<T> <= end; column += 2 * kLanes<T>) tile<2>(w, column);
             for (; column < end; column += kLanes<T>) tile<1>(w, column);
-            if (num_loud) replay_loud(plan.windows[w]);
-            if (spikes.size() - before > 1) std::sort(spikes.begin() + before, spikes.end(), earlier);
         }
 
         // All events of window w on N vectors of neurons. The sums live in registers: hence local arrays and unrolling.
@@ -332,7 +404,7 @@ private:
             // the last event arrives at the end; without one, nothing (0 times numbers that are finite)
             const T size = arrives ? drives[window.last - 1].size : T(0);
             const T* const row = arrives ? drives[window.last - 1].row : u0s;
-            Loud* const list = loud.data();
+            typename Base::Loud* const list = loud.data();
             size_t count = num_loud;
             Decay<Vec<T>> f = plan.span.at(w, load(ps), load(qs));
             Vec<T> growth = plan.span.growth(w, f.y);
@@ -358,21 +430,6 @@ private:
             num_loud = count;
         }
 
-        // Packs the loud neurons of all vectors, so that few of them cost as little as one vector.
-        void replay_loud(const Window& window) {
-            plan.fill_steps(window, layer);
-            int neurons[kLanes<T>], count = 0;
-            for (size_t k = 0; k < num_loud; ++k)
-                for (uint32_t lanes = loud[k].lanes; lanes; lanes &= lanes - 1) {
-                    const int n = loud[k].column + __builtin_ctz(lanes);
-                    if (n >= layer.num) break;
-                    neurons[count++] = n;
-                    if (count == kLanes<T>) replay(window, neurons, count), count = 0;
-                }
-            if (count) replay(window, neurons, count);
-            num_loud = 0;
-        }
-
         // The same stretch by stretch, for up to a vector of neurons, wherever they are.
         __attribute__((noinline)) void replay(const Window& window, const int* neurons, int count) {
             const bool tail = window.first == window.last;
@@ -385,10 +442,10 @@ private:
 #pragma GCC unroll 1
                 for (int l = 0; l < count; ++l) drive[k][l] = size * row[neurons[l]];
             }
-            Vec<T> u0 = gather(u, neurons, count), i0 = gather(i, neurons, count);
-            const Vec<T> gap = gather(layer.gap, neurons, count);
-            const Vec<T> p = Shared ? splat(layer.p[0]) : gather(layer.p, neurons, count, T(1));
-            const Vec<T> q = Shared ? splat(layer.q[0]) : gather(layer.q, neurons, count, T(1));
+            Vec<T> u0 = gather(u.data(), neurons, count), i0 = gather(i.data(), neurons, count);
+            const Vec<T> gap = gather(layer.gap.data(), neurons, count);
+            const Vec<T> p = Shared ? splat(layer.p[0]) : gather(layer.p.data(), neurons, count, T(1));
+            const Vec<T> q = Shared ? splat(layer.q[0]) : gather(layer.q.data(), neurons, count, T(1));
             const uint32_t all_lanes = (1u << count) - 1;
             for (int k = 0; k < stretches; ++k) {
                 const T span = plan.step.s[k];
@@ -408,14 +465,6 @@ private:
             store(end_u, u0), store(end_i, i0);
 #pragma GCC unroll 1
             for (int l = 0; l < count; ++l) next_u[neurons[l]] = end_u[l], next_i[neurons[l]] = end_i[l];
-        }
-
-        static Vec<T> gather(const Array<T>& from, const int* places, int count, T rest = 0) {
-            T to[kLanes<T>];
-            store(to, splat(rest));
-#pragma GCC unroll 1
-            for (int l = 0; l < count; ++l) to[l] = from[places[l]];
-            return load(to);
         }
 
         // Lanes that may cross the threshold in a stretch so short that a few terms of the voltage's series are exact: with all
@@ -443,9 +492,9 @@ private:
         // The same in a stretch of any length.
         __attribute__((noinline)) void cross(uint32_t lanes, const int* neurons, Vec<T> u0, Vec<T> i0, Vec<T>& u1, double now, double until) {
             const int num = 32 - __builtin_clz(lanes);
-            const Vec<T> gap = gather(layer.gap, neurons, num), rise = gather(layer.rise, neurons, num);
-            const Vec<T> p = gather(layer.p, neurons, num, T(1)), q = gather(layer.q, neurons, num, T(1));
-            const Vec<T> s_peak = gather(layer.s_peak, neurons, num), k_peak = gather(layer.k_peak, neurons, num);
+            const Vec<T> gap = gather(layer.gap.data(), neurons, num), rise = gather(layer.rise.data(), neurons, num);
+            const Vec<T> p = gather(layer.p.data(), neurons, num, T(1)), q = gather(layer.q.data(), neurons, num, T(1));
+            const Vec<T> s_peak = gather(layer.s_peak.data(), neurons, num), k_peak = gather(layer.k_peak.data(), neurons, num);
             double at[kLanes<T>];
             std::fill_n(at, kLanes<T>, now);
             Vec<T> left = splat(T(until - now));
@@ -518,25 +567,9 @@ private:
             i_at = select<T>(mask<T>(found), i * exp(-s * q), i_at);
             return found;
         }
-
-        void emit(const Spike& spike) {
-            out->push_back(spike);
-            if (all.recurrent_) foresight = std::min(foresight, spike.time + all.recurrent_->shortest);
-            if (++uncounted > 1 << 12) count();
-        }
-
-        // Keeps the total of all threads below the limit, also while a single stretch goes on and on.
-        void count() {
-            if ((all.total_ += uncounted) > all.max_spikes_) throw StormError(std::to_string(current_sample));
-            uncounted = 0;
-        }
     };
 
-    const Batch<T>& batch_;
-    const Layer<T>& layer_;
-    const int64_t max_spikes_;
-    const Recurrent<T>* const recurrent_;
-    std::atomic<int64_t> total_{0};
+    Task<T> task_;
 };
 
 }  // namespace eventnet

@@ -15,6 +15,7 @@
 #include "chip_adjoint.h"
 #include "delayed_adjoint.h"
 #include "delayed_forward.h"
+#include "drive.h"
 #include "egru.h"
 #include "elm.h"
 #include "li_integral.h"
@@ -66,7 +67,7 @@ Out<T> make_unset(std::initializer_list<size_t> shape) {
     const In<T> sizes = values.is_none() ? In<T>() : nb::cast<In<T>>(values);                                             \
     const Batch<T> batch{reals(times),    units.data(),         values.is_none() ? nullptr : sizes.data(), offsets.data(),   \
                          reals(duration), int(duration.size()), int(weight.shape(0))};                                    \
-    const Layer<T> layer(weight.data(), batch.inputs, int(weight.shape(1)), as(tau_mem), as(tau_syn), as(threshold),      \
+    const Layer<T> layer(weight.data(), batch.inputs, targets(weight), as(tau_mem), as(tau_syn), as(threshold),           \
                          as(reset), as(bias))
 
 Reals reals(const InReals& x) {
@@ -78,6 +79,12 @@ Reals reals(const InReals& x) {
 template <class T>
 Parameter<T> as(const In<T>& x) {
     return {x.data(), x.size() == 1};
+}
+
+// Neurons, or with weights (in, K, N) all their branches.
+template <class T>
+int targets(const In<T>& weight) {
+    return int(weight.ndim() == 3 ? weight.shape(1) * weight.shape(2) : weight.shape(1));
 }
 
 template <class T>
@@ -284,7 +291,8 @@ nb::tuple lif_branches_backward(EVENTNET_COMMON, nb::object recurrent_weight, nb
     return nb::make_tuple(of_weight, sums, of_times, of_values, of_recurrent, of_tau_syn);
 }
 
-// What the kernels of neurons with orders of arrivals of their own take besides.
+// What the kernels of neurons with orders of arrivals of their own take besides. With K branches weight is (in, K, N) and all that differs
+// from neuron to neuron is given for each of the K N cells; recurrent weights are (N, K N).
 #define EVENTNET_OPTIONS \
     In<T> delay, nb::object recurrent_weight, nb::object recurrent_delay, In<T> refractory, In<T> voltage, In<T> current, In<T> held
 
@@ -301,9 +309,10 @@ Options<T> options(const Layer<T>& layer, int batch, int inputs, const In<T>& we
             throw Error("expected a state of (samples, neurons) = (" + std::to_string(batch) + ", " + std::to_string(n) + ")");
         return Start<T>{x.data(), x.ndim() == 2 ? n : 0, x.size() > 1 || x.ndim() == 2};
     };
-    Options<T> found{delayed(weight, inputs, delay), {}, as(refractory), start(voltage), start(current), start(held)};
+    Options<T> found{delayed(weight, inputs, delay), {}, as(refractory), start(voltage), start(current), start(held),
+                     weight.ndim() == 3 ? int(weight.shape(1)) : 1};
     if (!recurrent_weight.is_none())
-        found.recurrent = delayed(nb::cast<In<T>>(recurrent_weight), n, nb::cast<In<T>>(recurrent_delay));
+        found.recurrent = delayed(nb::cast<In<T>>(recurrent_weight), found.neurons(n), nb::cast<In<T>>(recurrent_delay));
     return found;
 }
 
@@ -318,7 +327,9 @@ nb::tuple lif_each(EVENTNET_COMMON, EVENTNET_OPTIONS, bool final, int64_t max_sp
     if (layer.num > 0) {
         nb::gil_scoped_release release;
         T* const at = state.data();
-        spikes = DelayedForward<T>(batch, layer, given, max_spikes, threads, final ? Final<T>{at, at + cells, at + 2 * cells} : Final<T>{}).run();
+        const Final<T> end = final ? Final<T>{at, at + cells, at + 2 * cells} : Final<T>{};
+        spikes = given.branches > 1 ? DelayedForward<T, true>(batch, layer, given, max_spikes, threads, end).run()
+                              : DelayedForward<T, false>(batch, layer, given, max_spikes, threads, end).run();
     }
     Out<int64_t> out_offsets = make<int64_t>({batch_size + 1});
     for (size_t b = 0; b < batch_size; ++b) out_offsets.data()[b + 1] = out_offsets.data()[b] + int64_t(spikes[b].size());
@@ -340,10 +351,10 @@ nb::tuple lif_each_backward(EVENTNET_COMMON, EVENTNET_OPTIONS, In<double> spike_
                             bool taus, int threads) {
     EVENTNET_BATCH_AND_LAYER;
     const auto given = options<T>(layer, batch.size, batch.inputs, weight, delay, recurrent_weight, recurrent_delay, refractory, voltage, current, held);
-    const size_t n = layer.num, in = batch.inputs, own = given.recurrent.weight ? n : 0, total = spike_times.size();
+    const size_t n = layer.num, in = batch.inputs, own = given.recurrent.sources, total = spike_times.size();
     const size_t rows = DelayedAdjoint<T>::kRows, events = inputs ? batch.offsets[batch.size] : 0;
     Out<double> sums = make<double>({rows, n}), of_times = make<double>({events}), of_values = make<double>({events});
-    Out<T> of_weight = make<T>({in, n}), of_delay = make<T>({in, n});
+    Out<T> of_weight = weight.ndim() == 3 ? make<T>({in, weight.shape(1), weight.shape(2)}) : make<T>({in, n}), of_delay = make<T>({in, n});
     Out<T> of_recurrent = make<T>({own, n}), of_recurrent_delay = make<T>({own, n});
     if (n > 0) {
         nb::gil_scoped_release release;
@@ -543,36 +554,87 @@ nb::tuple elm_branches_backward(EVENTNET_TREE, In<T> out, In<T> of_out, In<T> of
     return nb::make_tuple(of_x, of_weight, of_decay, of_start);
 }
 
-// back (hidden, memory) with the decay in it, forth (memory, hidden), its bias, keep and gain (memory,).
-#define EVENTNET_MEMORY In<T> back, In<T> forth, In<T> bias, In<T> keep, In<T> gain
-#define EVENTNET_MEMORY_LAYER(of)                                                                                           \
-    const size_t steps = of.shape(0), batch = of.shape(1), hidden = back.shape(0), memory = back.shape(1);                 \
-    const MemoryLayer<T> layer{int(hidden), int(memory), back.data(), forth.data(), bias.data(), keep.data(), gain.data()}
+// inward (hidden, branches) and its bias, back (hidden, memory) with the decay in it, forth (memory, hidden), its bias, keep, gain (memory,).
+#define EVENTNET_MEMORY In<T> branch, In<T> inward, In<T> inward_bias, In<T> back, In<T> forth, In<T> bias, In<T> keep, In<T> gain, In<T> start
+#define EVENTNET_MEMORY_LAYER                                                                                               \
+    const size_t steps = branch.shape(0), batch = branch.shape(1), branches = branch.shape(2);                             \
+    const size_t hidden = back.shape(0), memory = back.shape(1);                                                           \
+    const MemoryLayer<T> layer{int(branches), int(hidden), int(memory), inward.data(), inward_bias.data(), back.data(), forth.data(), bias.data(), \
+                               keep.data(), gain.data()}
 
 template <class T>
-nb::tuple elm_memory(In<T> drive, EVENTNET_MEMORY, In<T> start, bool for_backward, int threads) {
-    EVENTNET_MEMORY_LAYER(drive);
+nb::tuple elm_memory(EVENTNET_MEMORY, bool for_backward, int threads) {
+    EVENTNET_MEMORY_LAYER;
     const size_t kept = for_backward ? steps : 0;
     Out<T> out = make_unset<T>({steps, batch, memory}), active = make_unset<T>({kept, batch, hidden}), moved = make_unset<T>({kept, batch, memory});
     {
         nb::gil_scoped_release release;
-        memory_forward(layer, int(steps), int(batch), drive.data(), start.data(), out.data(), for_backward ? active.data() : nullptr,
+        memory_forward(layer, int(steps), int(batch), branch.data(), start.data(), out.data(), for_backward ? active.data() : nullptr,
                        for_backward ? moved.data() : nullptr, threads);
     }
     return nb::make_tuple(out, active, moved);
 }
 
 template <class T>
-nb::tuple elm_memory_backward(In<T> of_out, EVENTNET_MEMORY, In<T> active, In<T> moved, int threads) {
-    EVENTNET_MEMORY_LAYER(of_out);
-    Out<T> of_memory = make_unset<T>({steps, batch, memory}), of_move = make_unset<T>({steps, batch, memory});
-    Out<T> of_drive = make_unset<T>({steps, batch, hidden}), of_start = make_unset<T>({batch, memory});
+nb::tuple elm_memory_backward(EVENTNET_MEMORY, In<T> out, In<T> active, In<T> moved, In<T> of_out, int threads) {
+    EVENTNET_MEMORY_LAYER;
+    const MemoryRun<T> run{int(steps), int(batch), branch.data(), start.data(), out.data(), active.data(), moved.data()};
+    Out<T> of_branch = make_unset<T>({steps, batch, branches}), of_start = make_unset<T>({batch, memory});
+    Out<T> of_inward = make<T>({hidden, branches}), of_inward_bias = make<T>({hidden}), of_back = make<T>({hidden, memory});
+    Out<T> of_forth = make<T>({memory, hidden}), of_bias = make<T>({memory}), of_keep = make<T>({memory}), of_gain = make<T>({memory});
     {
         nb::gil_scoped_release release;
-        memory_backward(layer, int(steps), int(batch), active.data(), moved.data(), of_out.data(),
-                        MemoryGradients<T>{of_memory.data(), of_move.data(), of_drive.data(), of_start.data()}, threads);
+        memory_backward(layer, run, of_out.data(),
+                        MemoryGradients<T>{of_branch.data(), of_start.data(), of_inward.data(), of_inward_bias.data(), of_back.data(), of_forth.data(),
+                                           of_bias.data(), of_keep.data(), of_gain.data()},
+                        threads);
     }
-    return nb::make_tuple(of_memory, of_move, of_drive, of_start);
+    return nb::make_tuple(of_branch, of_inward, of_inward_bias, of_back, of_forth, of_bias, of_keep, of_gain, of_start);
+}
+
+// Neurons under targets (T, B, N): times, units, offsets, steps of the spikes, and the voltages (T, B, N) if they are kept.
+#define EVENTNET_DRIVE In<T> target, In<T> tau_mem, In<T> threshold, In<T> reset, In<T> refractory, In<T> start, double dt
+#define EVENTNET_DRIVEN                                                                                                        \
+    const size_t steps = target.shape(0), batch = target.shape(1), num = target.shape(2);                                      \
+    const Driven<T> layer{int64_t(steps), int(batch),       int(num),  target.data(), as(tau_mem), as(threshold), as(reset),   \
+                          as(refractory), as(start),        dt}
+
+template <class T>
+nb::tuple lif_drive(EVENTNET_DRIVE, bool kept, int64_t max_spikes, int threads) {
+    EVENTNET_DRIVEN;
+    Out<T> voltage = make_unset<T>({kept ? steps : 0, batch, num});
+    std::vector<std::vector<Fired>> found(batch);
+    {
+        nb::gil_scoped_release release;
+        found = DriveForward<T>(layer, max_spikes).run(kept ? voltage.data() : nullptr, threads);
+    }
+    Out<int64_t> offsets = make<int64_t>({batch + 1});
+    for (size_t b = 0; b < batch; ++b) offsets.data()[b + 1] = offsets.data()[b] + int64_t(found[b].size());
+    const size_t total = offsets.data()[batch];
+    Out<double> times = make_unset<double>({total});
+    Out<int32_t> units = make_unset<int32_t>({total});
+    Out<int64_t> places = make_unset<int64_t>({total});
+    size_t i = 0;
+    for (const auto& sample : found)
+        for (const Fired& spike : sample) times.data()[i] = spike.time, units.data()[i] = spike.unit, places.data()[i++] = spike.step;
+    return nb::make_tuple(times, units, offsets, places, voltage);
+}
+
+// Gradients of the targets, and the sums of drive.h.
+template <class T>
+nb::tuple lif_drive_backward(EVENTNET_DRIVE, In<double> times, In<int32_t> units, In<int64_t> offsets, In<int64_t> places, In<T> voltage,
+                             InReals of_times, nb::object of_voltage, double slope_floor, int threads) {
+    EVENTNET_DRIVEN;
+    Out<T> of_target = make_unset<T>({steps, batch, num});
+    Out<double> sums = make<double>({kDriveSums, num});
+    const In<T> readings = of_voltage.is_none() ? In<T>() : nb::cast<In<T>>(of_voltage);
+    const DriveRun<T> run{times.data(), units.data(), offsets.data(), places.data(), voltage.size() ? voltage.data() : nullptr,
+                          reals(of_times), of_voltage.is_none() ? nullptr : readings.data(), slope_floor};
+    {
+        nb::gil_scoped_release release;
+        DriveAdjoint<T>(layer, run).run(of_target.data(), sums.data(), threads);
+    }
+    return nb::make_tuple(of_target, sums);
 }
 
 using Integers = nb::ndarray<int32_t, nb::c_contig, nb::device::cpu>;
@@ -713,9 +775,13 @@ void bind(nb::module_& m) {
     m.def("elm_branches_backward", &elm_branches_backward<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg());
     m.def("elm_memory", &elm_memory<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-          nb::arg());
+          nb::arg(), nb::arg(), nb::arg());
     m.def("elm_memory_backward", &elm_memory_backward<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+    m.def("lif_drive", &lif_drive<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());
+    m.def("lif_drive_backward", &lif_drive_backward<T>, nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
     m.def("li_max", &li_max<T>, EVENTNET_COMMON_ARGS, nb::arg());
     m.def("li_max_backward", &li_max_backward<T>, EVENTNET_COMMON_ARGS, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg());
