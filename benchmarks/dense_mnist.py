@@ -144,6 +144,18 @@ def train(coding: str, parts: dict[str, Images], epochs: int, seed: int) -> dict
     }
 
 
+def table(kept: dict[str, dict[str, Any]]) -> str:
+    """A line for each run."""
+    lines = [
+        "| coding, epochs, seed | test accuracy | best validation accuracy | spikes per image | seconds per epoch |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in kept.items():
+        cells = (name.replace("-", ", "), f"{found['test_accuracy']:.2%}", f"{max(found['validation_accuracy']):.2%}")
+        lines.append(f"| {' | '.join(cells)} | {found['spikes_per_image']:.0f} | {found['seconds_per_epoch']:.1f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True, help="folder with mnist/")

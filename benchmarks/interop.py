@@ -285,6 +285,53 @@ def save(part: str, rows: list[dict[str, Any]]) -> None:
     write_files({RESULT: (json.dumps(kept, indent=1) + "\n").encode()})
 
 
+def table(found: dict[str, Any]) -> str:
+    """What was kept: spikes against the step, networks before and after training on."""
+    parts = [error_table(found["error"]["rows"])] if "error" in found else []
+    parts += [finetune_table(found["finetune"]["rows"])] if "finetune" in found else []
+    return "\n\n".join(parts)
+
+
+def error_table(rows: list[dict[str, Any]]) -> str:
+    """Of the last layer of each conversion, at some steps."""
+    last = {row["conversion"]: row["layer"] for row in rows}
+    rows = [row for row in rows if row["layer"] == last[row["conversion"]]]
+    steps = [dt for dt in (1e-3, 1e-4, 1e-5) if any(row["dt"] == dt for row in rows)]
+    lines = [
+        "| converted | layer | median error, spikes there / here: "
+        + " | ".join(f"{1e3 * dt:g} ms" for dt in steps)
+        + " |",
+        "|---|---|" + "---|" * len(steps),
+    ]
+    for conversion, layer in last.items():
+        of = {row["dt"]: row for row in rows if row["conversion"] == conversion}
+        cells = [
+            f"{1e6 * of[dt]['median_error']:.0f} us, {of[dt]['spikes_there']} / {of[dt]['spikes_here']}"
+            if dt in of
+            else ""
+            for dt in steps
+        ]
+        lines.append(f"| {conversion} | {layer} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def finetune_table(rows: list[dict[str, Any]]) -> str:
+    """Means over seeds."""
+    lines = [
+        "| data, step | network | test accuracy | hidden spikes per sample | seconds per epoch | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["data"], row["dt"], row["row"]), []).append(row)
+    for (name, dt, what), found in groups.items():
+        accuracy, spikes = (statistics.mean(row[key] for row in found) for key in ("accuracy", "spikes"))
+        taken = [row["seconds"] for row in found if row["seconds"] is not None]
+        seconds = f"{statistics.mean(taken):.2f}" if taken else ""
+        lines.append(f"| {name}, {1e3 * dt:g} ms | {what} | {accuracy:.1%} | {spikes:.0f} | {seconds} | {len(found)} |")
+    return "\n".join(lines)
+
+
 def _run_of(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in ("data", "dt", "seed"))
 

@@ -421,6 +421,26 @@ def dendrites_table(results: Path) -> str | None:
     return dendrites.table(results)
 
 
+def interop_table(results: Path) -> str | None:
+    """Networks of snnTorch and Norse."""
+    path = results / "interop.json"
+    if not path.exists():
+        return None
+    import interop
+
+    return interop.table(json.loads(path.read_text()))
+
+
+def dense_mnist_table(results: Path) -> str | None:
+    """A spiking layer in a convolutional network."""
+    path = results / "dense_mnist.json"
+    if not path.exists():
+        return None
+    import dense_mnist
+
+    return dense_mnist.table(json.loads(path.read_text()))
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "brief-speed": brief_speed_table,
     "speed": speed_table,
@@ -436,6 +456,8 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "mackey-glass": mackey_glass_table,
     "resistive": resistive_table,
     "dendrites": dendrites_table,
+    "interop": interop_table,
+    "dense-mnist": dense_mnist_table,
 }
 
 

@@ -21,8 +21,8 @@ T, B, I, O, M = 9, 3, 10, 2, 5
 BOTH = ("tau_mem", "tau_syn")
 F64 = torch.float64
 on_both_versions = pytest.mark.parametrize("version", [1, 2])
-# inputs, memory, branches, synapses, hidden; steps, batch: one of all, odd sizes, more steps than are taken at a time, by branches
-# and by products, more samples than wait for their sums, more than a group of them, more inputs than fit the cache
+# inputs, memory, branches, synapses, hidden; steps, batch: one of all, odd sizes, more steps than are taken at a time, by
+# branches and by products, more samples than wait for their sums, more than a group of them, more inputs than fit the cache
 SHAPES = [
     (1, 1, 1, 1, 1, 1, 1),
     (10, 5, 4, 3, 7, 9, 3),
