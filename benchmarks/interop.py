@@ -91,7 +91,7 @@ def conversions() -> dict[str, Callable[[float, Events], Report]]:
         "snnTorch Synaptic, subtract, at once": snntorch(False, reset_delay=False),
         "snnTorch Synaptic, zero, a step late": snntorch(False, reset_mechanism="zero"),
         "snnTorch RSynaptic": snntorch(True),
-        "snnTorch Leaky, tau_syn = dt": lambda dt, probe: from_snntorch(a_leaky(dt), dt, probe=probe)[1],
+        "snnTorch Leaky, tau_syn = dt": lambda dt, probe: from_snntorch(a_leaky(dt), dt, tau_syn=dt, probe=probe)[1],
         "Norse LIF": norse(False),
         "Norse LIFRecurrent": norse(True),
     }

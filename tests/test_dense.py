@@ -11,6 +11,7 @@ from helpers import F64, on_both_backends
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from eventnet import LI, LIF, Events, lif
 from eventnet.layers.dense import Dense, mean_trace
@@ -98,7 +99,9 @@ REFUSED = {
         TypeError,
         "Sequential returned Events; outputs='voltage' is for",
     ),
-    "counts": (lambda: Dense(layer(), DT)(raster() / 2), ValueError, "must hold spike counts"),
+    "counts": (lambda: Dense(layer(), DT)(raster() / 2), ValueError, "takes counts.*inputs='currents'"),
+    "no number": (lambda: Dense(layer(), "1 ms"), ValueError, "dt must be a positive number of seconds, got '1 ms'"),
+    "no tensor": (lambda: Dense(layer(), DT)([[[1.0]]]), TypeError, r"expected a tensor of shape \(T, B, N\), got list"),
 }
 
 
@@ -243,6 +246,15 @@ def test_a_dense_model_learns_through_spikes():
     x = torch.rand(500, 2)
     right = model(4 * x.expand(3, 500, 2)).mean(0).argmax(1) == (x[:, 1] > x[:, 0])
     assert right.float().mean() > 0.9 and (model[0].weight - first).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("outputs", ["trace", "voltage"])
+def test_checkpoints_take_currents(outputs):
+    """The way back runs the layer again instead of keeping what it needs."""
+    dense, x = Dense(layer(), DT, inputs="currents", outputs=outputs), (1 + draw(12, 2, 3)).requires_grad_()
+    (expected,) = torch.autograd.grad(dense(x).sum(), x)
+    (found,) = torch.autograd.grad(checkpoint(dense, x, use_reentrant=False).sum(), x)
+    assert expected.any() and torch.equal(found, expected)
 
 
 def test_latencies_take_any_float():

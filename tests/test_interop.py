@@ -158,10 +158,12 @@ def test_spikes_are_paired_by_number():
     assert sorted(round(float(x), 3) for x in left) == [0.2, 0.4]
 
 
-@pytest.mark.parametrize("given", [torch.zeros(5, 3), torch.zeros(0, 1, 3), torch.zeros(5, 1, 4)])
+@pytest.mark.parametrize("given", [torch.zeros(5, 3), torch.zeros(0, 1, 3), torch.zeros(5, 0, 3), torch.zeros(5, 1, 4)])
 def test_a_probe_that_does_not_fit_is_refused(given):
     with pytest.raises(ValueError, match=r"probe: expected Events of 3 units or a raster \(T, B, 3\)"):
         probe.probe_of(given, [a_grid()])
+    with pytest.raises(TypeError, match="probe: expected Events of 3 units .* got list"):
+        probe.probe_of([1, 0, 1], [a_grid()])
 
 
 def test_a_readout_starts_where_it_is_told():

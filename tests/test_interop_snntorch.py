@@ -169,7 +169,7 @@ def test_neurons_that_do_not_graze_have_the_same_counts():
 
 
 def test_leaky_tends_to_its_equal_with_the_step():
-    """A Leaky at steps of dt, with tau_syn = dt: the jump is met as dt -> 0."""
+    """A Leaky at steps of dt, with tau_syn just below dt: the jump is met as dt -> 0."""
     torch.manual_seed(2)
     events, errors = a_probe(12, 0.05), []
     for dt in (1e-3, 2.5e-4, 6.25e-5):
@@ -180,6 +180,74 @@ def test_leaky_tends_to_its_equal_with_the_step():
         errors.append(report.layers[0].error[0])
     assert report.layers[0].spikes[0] > 100
     assert errors[0] > 2.5 * errors[1] > 6 * errors[2] > 0
+
+
+def test_currents_into_a_leaky_are_the_same_at_the_steps():
+    """Numbers in every step, as of images that stand still: ``LIF.drive`` makes the very voltages; weights come back."""
+    torch.manual_seed(0)
+    beta = torch.tensor([0.95, 0.6, 0.8])
+    linear, neuron = nn.Linear(7, 3).double(), snn.Leaky(beta=beta, threshold=1e3)
+    x = torch.rand(20, 4, 7, dtype=F64)
+    network, report = from_snntorch([linear, neuron], 1e-3, probe=x)
+    mem, expected = torch.zeros(4, 3, dtype=F64), []
+    for row in x:
+        _, mem = neuron(linear(row), mem)
+        expected.append(mem)
+    found = network[0].drive(x, 1e-3, return_voltage=True)[1]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-6, atol=1e-6)  # beta is float32
+    assert "560 events" in report.probe and not report.notes[:-1]  # the last: no spikes
+    back, _ = to_snntorch(network, 1e-3, leaky=True)
+    torch.testing.assert_close(back[0].weight, linear.weight, rtol=1e-12, atol=0)
+    torch.testing.assert_close(back[0].bias, linear.bias, rtol=1e-12, atol=0)
+
+
+def test_after_a_spike_of_input_a_leaky_is_met_again():
+    """A short synaptic current leaves the voltage that a jump leaves, once it is gone."""
+    linear, neuron = nn.Linear(1, 1, bias=False).double(), snn.Leaky(beta=torch.tensor(0.9, dtype=F64), threshold=1e3)
+    network, _ = from_snntorch([linear, neuron], 1e-3)
+    raster = torch.zeros(40, 1, 1, dtype=F64)
+    raster[2] = 1.0
+    voltage = network[0](Events.from_dense(raster, 1e-3), return_voltage=True)[1].at(torch.tensor([0.035], dtype=F64))
+    assert voltage.item() == pytest.approx(linear.weight.item() * 0.9**32, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_with_the_graph_of_its_last_step_is_converted(kind):
+    """As after a step of training: its neurons still hold voltages with gradients."""
+    model = a_model(kind, init_hidden=True)
+    model(torch.ones(2, 12))
+    held = model[1].mem
+    from_snntorch(model, 1e-3)
+    assert held.requires_grad and model[1].mem is held
+
+
+def not_finite(linear):
+    nn.init.constant_(linear.weight[1:2, 2:3], float("nan"))
+    return linear
+
+
+@pytest.mark.parametrize(
+    ("layers", "named"),
+    [
+        ([nn.Linear(5, 4), snn.Leaky(0.9), nn.Linear(3, 2), snn.Leaky(0.9)], "takes 3 inputs, but 0 Linear, 1 Leaky has 4"),
+        ([nn.Linear(5, 4), snn.Leaky(torch.rand(3))], r"0 Linear, 1 Leaky: tau_mem of shape \(3,\) for 4 neurons"),
+        ([not_finite(nn.Linear(5, 4)), snn.Leaky(0.9)], "0 Linear, 1 Leaky: weight holds NaN or inf"),
+    ],
+)
+def test_layers_that_do_not_fit_are_named(layers, named):
+    with pytest.raises(ValueError, match=named):
+        from_snntorch(layers, 1e-3)
+
+
+@pytest.mark.parametrize("model", [None, lambda x: x])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(TypeError, match="expected a model of snnTorch"):
+        from_snntorch(model, 1e-3)
+
+
+def test_a_model_in_half_precision_becomes_one_of_float32():
+    network, _ = from_snntorch([nn.Linear(5, 4).half(), snn.Leaky(0.9)], 1e-3)
+    assert network[0].weight.dtype == torch.float32
 
 
 def test_learnable_parameters_stay_learnable():

@@ -16,13 +16,16 @@ hence I(0).) Only spikes differ: a grid tells one at the start of the step in wh
 resets a voltage that is above it. Both differences vanish with dt.
 
 A neuron without a synaptic current (snnTorch's Leaky: ``tau_syn`` None, alpha 0) jumps by the weight. What comes closest is a
-short tau_syn and the same charge, weight tau_mem / tau_syn, which tends to the jump as tau_syn -> 0.
+short tau_syn and the same charge, weight tau_mem / tau_syn, which tends to the jump as tau_syn -> 0. With tau_syn =
+tau_mem (1 - beta), just below dt, V is the grid's again once the current is gone, and ``LIF.drive`` with x as currents gives the
+very V[n].
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import inf
 from typing import Any, Literal
 
@@ -34,7 +37,7 @@ from eventnet.kernels.reference import synaptic_kernel
 from eventnet.layers.lif import LIF
 from eventnet.layers.readout import LI
 
-__all__ = ["GridLayer", "Mapped", "check_step", "from_layer", "mapping", "note_on_start", "refused", "said", "to_layer"]
+__all__ = ["GridLayer", "Mapped", "check_row", "check_step", "from_layer", "mapping", "note_on_start", "refused", "said", "to_layer"]
 
 Gain = Literal["1", "1 - beta"]
 WEIGHTS = (("weight", "mask"), ("recurrent_weight", "recurrent_mask"))
@@ -82,6 +85,17 @@ class GridLayer:
     learn: tuple[str, ...] = ()
     told: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        num = self.weight.shape[1]
+        given = {key: getattr(self, key) for key in ("tau_mem", "tau_syn", "leak", "threshold", "reset_value", "bias")}
+        for key, value in given.items():
+            if value is not None and value.dim() and value.shape != (num,):
+                raise ValueError(f"{self.name}: {key} of shape {tuple(value.shape)} for {num} neurons; expected one or ({num},)")
+        for key in ("weight", "bias", "recurrent_weight"):
+            value = getattr(self, key)
+            if value is not None and not bool(value.isfinite().all()):
+                raise ValueError(f"{self.name}: {key} holds NaN or inf; expected finite numbers")
+
     def reset_error(self) -> float:
         """By what share of the threshold V is too low after a spike, at most: what is subtracted late would have decayed since.
         0 where V is set to a value: what is lost there is the charge of the step."""
@@ -110,20 +124,32 @@ def check_step(dt: float) -> None:
         raise ValueError(f"dt: expected the seconds of a step, a number > 0, got {dt!r}")
 
 
-def to_layer(grid: GridLayer, tau_syn: float, dtype: torch.dtype) -> LIF | LI:
-    """The layer in continuous time; ``tau_syn`` in seconds is for neurons that have no synaptic current.
+def check_row(grids: Sequence[GridLayer]) -> None:
+    """Raise unless each layer takes as many inputs as the one before it has neurons."""
+    for before, grid in pairwise(grids):
+        if before.weight.shape[1] != grid.weight.shape[0]:
+            raise ValueError(
+                f"{grid.name}: takes {grid.weight.shape[0]} inputs, but {before.name} has {before.weight.shape[1]} neurons; are "
+                "the layers in the order of the forward pass?"
+            )
+
+
+def to_layer(grid: GridLayer, tau_syn: float | None, dtype: torch.dtype) -> LIF | LI:
+    """The layer in continuous time; ``tau_syn`` in seconds is for neurons that have no synaptic current, see the module.
 
     It is computed in float64, from the time constants as ``dtype`` keeps them, and rounded once.
     """
     tau_mem = grid.tau_mem.to(dtype).double()
-    kept = (torch.tensor(tau_syn, dtype=torch.float64) if grid.tau_syn is None else grid.tau_syn).to(dtype).double()
+    short = tau_mem * _lost(grid.dt, tau_mem) if tau_syn is None else torch.tensor(tau_syn, dtype=torch.float64)
+    kept = (short if grid.tau_syn is None else grid.tau_syn).to(dtype).double()
     factor = _factor(grid, tau_mem, kept)
     given: dict[str, Any] = {"tau_mem": tau_mem, "tau_syn": kept, "bias": grid.leak}
     given |= {"learn": grid.learn, "dtype": dtype}
     if grid.bias is not None:
         given["bias"] = grid.leak + grid.bias * _risen(grid, tau_mem, kept)
         given["initial_voltage"] = grid.leak
-        given["initial_current"] = _started(grid, grid.bias, tau_mem, kept)
+        if grid.tau_syn is not None or grid.threshold is None:  # else none, which LIF.drive's compiled kernel has not
+            given["initial_current"] = _started(grid, grid.bias, tau_mem, kept)
     layer: LIF | LI
     if grid.threshold is None:
         kind = StartedLI if "initial_voltage" in given else LI
@@ -174,7 +200,7 @@ def from_layer(
     if gain == "1" and bool(grid.reset_value.any()):
         raise refused(f"{name}: reset={said(grid.reset_value)}", "take it off threshold, reset, bias and start first")
     factor, above = _factor(grid, tau_mem, tau_syn), own["bias"] - grid.leak
-    biased = bool(above.any()) or "initial_current" in own
+    biased = bool(above.any()) or "initial_current" in own or (gain == "1" and "initial_voltage" in own)
     bias = (above / _risen(grid, tau_mem, tau_syn)).expand(layer.out_features) if biased else None
     weight, recurrent = (_there(own.get(key), getattr(layer, mask, None)) for key, mask in WEIGHTS)
     assert weight is not None
@@ -241,10 +267,10 @@ def _refuse_extras(layer: LIF | LI, name: str, dt: float) -> None:
 
 
 def note_on_start(grids: Iterable[GridLayer]) -> list[str]:
-    """What training a bias does not do, for the layers that learn one."""
-    learning = [grid.name for grid in grids if "bias" in grid.learn and grid.bias is not None]
+    """What training a bias does not do, for the layers that learn one and start with a current that depends on it."""
+    learning = [g.name for g in grids if "bias" in g.learn and g.bias is not None and g.tau_syn is not None]
     names = "; ".join(learning)
-    return [f"training changes bias, and not initial_voltage and initial_current: {names}"] if learning else []
+    return [f"training changes bias, and not initial_current, which made it rise as there: {names}"] if learning else []
 
 
 def _notes(grid: GridLayer, layer: LIF | LI, start: tuple[Tensor, Tensor], expected: Tensor) -> Iterator[str]:

@@ -15,7 +15,6 @@ once; then the current decays. v starts at v_leak.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from eventnet.events import Events
-from eventnet.interop.grid import GridLayer, check_step, from_layer, note_on_start, refused, said, to_layer
+from eventnet.interop.grid import GridLayer, check_row, check_step, from_layer, note_on_start, refused, said, to_layer
 from eventnet.interop.probe import Report, Trace, probe_of, report_on
-from eventnet.interop.stages import Stage, dtype_of, layers_of, linear_of, stages_of
+from eventnet.interop.stages import Stage, copied, dtype_of, layers_of, linear_of, stages_of
 from eventnet.packages import need
 
 __all__ = ["from_norse", "to_norse"]
@@ -64,9 +63,10 @@ def from_norse(
         model: a ``SequentialState`` (or ``nn.Sequential``) of ``nn.Linear`` and neurons, or these layers in the order in which
             the model's ``forward`` calls them.
         dt: seconds of a step; the one that the neurons were made with if not given, and an error if it is another.
-        probe: events or a raster (T, B, in) for the check; drawn if not given. Best a batch of your data.
-        dtype: of the new parameters; the model's if not given. In float64 ``to_norse`` returns the weights of a float32 model bit
-            for bit, in float32 within a rounding.
+        probe: events or a raster (T, B, in), of spikes or of any numbers, for the check; drawn if not given. Best a batch of
+            your data.
+        dtype: of the new parameters; the model's if not given, float32 for one in half precision. In float64 ``to_norse`` returns
+            the weights of a float32 model bit for bit, in float32 within a rounding.
 
     Returns:
         ``nn.Sequential`` of ``LIF`` layers, the last one ``LI`` if the model's is; and the ``Report``.
@@ -91,8 +91,9 @@ def from_norse(
             f"dt: the neurons were made with {sorted(steps)} s, not all of them with {dt}; give them one dt"
         )
     grids = [_read(stage, dt, stage is stages[-1]) for stage in stages]
+    check_row(grids)
     dtype = dtype or dtype_of(stages)
-    network = [to_layer(grid, dt, dtype) for grid in grids]
+    network = [to_layer(grid, None, dtype) for grid in grids]
     raster = probe_of(probe, grids)
     report = report_on("Norse -> eventnet", grids, network, raster, _run(stages, raster), note_on_start(grids))
     return nn.Sequential(*network).to(stages[0].device), report
@@ -284,13 +285,13 @@ def _run(stages: Sequence[Stage], raster: Tensor) -> list[Trace]:
     """What each layer does with an input ``(T, B, N)``, by Norse's own steps, in float64."""
     found = []
     for stage in stages:
-        neuron: Any = copy.deepcopy(stage.neuron).double().cpu()
+        neuron: Any = copied(stage.neuron)
         kind = KINDS[type(neuron).__name__]
         own = [neuron.input_weights, neuron.recurrent_weights] if kind.recurrent else []
         p = type(neuron.p)(*(x.detach().double().cpu() if isinstance(x, Tensor) else x for x in neuron.p))
         spikes, voltages = [], []
         with torch.no_grad():
-            drive = raster if stage.linear is None else copy.deepcopy(stage.linear).double().cpu()(raster)
+            drive = stage.drive(raster)
             state = neuron.state_fallback(drive if kind.sequence else drive[0])
             state = type(state)(*(x.double() for x in state))
             for x in drive:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from eventnet.events import Events
 from eventnet.interop.grid import GridLayer, Mapped, mapping
+from eventnet.interop.steps import from_steps
 from eventnet.layers.lif import LIF
 from eventnet.layers.readout import LI
 
@@ -116,18 +117,18 @@ def probe_of(given: Events | Tensor | None, layers: Sequence[GridLayer]) -> Tens
     """The raster ``(T, B, N)`` that both networks hear: given, or drawn so that a unit fires about once per membrane time
     constant; float64."""
     dt, num_in = layers[0].dt, layers[0].weight.shape[0]
+    expected = f"probe: expected Events of {num_in} units or a raster (T, B, {num_in}) with T and B >= 1, got "
     if given is None:
         tau = max(float(layer.tau_mem.max()) for layer in layers)
         steps = min(max(round(TAUS * tau / dt), 20), MOST_STEPS)
         generator = torch.Generator().manual_seed(0)
         drawn = torch.rand(steps, BATCH, num_in, generator=generator) < min(dt / tau, 0.5)
         return drawn.double()
+    if not isinstance(given, Events | Tensor):
+        raise TypeError(expected + type(given).__name__)
     raster = given.detach().to("cpu").to_dense(dt) if isinstance(given, Events) else given.detach().cpu()
-    if raster.dim() != 3 or raster.shape[0] == 0 or raster.shape[2] != num_in:
-        raise ValueError(
-            f"probe: expected Events of {num_in} units or a raster (T, B, {num_in}) with T >= 1, "
-            f"got {given if isinstance(given, Events) else tuple(raster.shape)}"
-        )
+    if raster.dim() != 3 or raster.numel() == 0 or raster.shape[2] != num_in:
+        raise ValueError(f"{expected}{given if isinstance(given, Events) else tuple(raster.shape)}")
     return raster.double()
 
 
@@ -135,7 +136,7 @@ def traces_of(
     network: Sequence[nn.Module], raster: Tensor, dt: float, steps: Tensor
 ) -> list[tuple[Tensor, Events | None]]:
     """Voltages ``(K, B, N)`` at the end of ``steps`` ``(K,)``, and the spikes, of each layer of ours; in float64."""
-    events = Events.from_dense(raster, dt)
+    events = from_steps(raster, dt)
     found: list[tuple[Tensor, Events | None]] = []
     times = ((steps.double() + 1) * dt).clamp(max=events.duration.max().item())
     for layer in network:
@@ -167,7 +168,7 @@ def report_on(
     ):
         expected += dt + (0.0 if grid.tau_syn is not None else float(layer.tau_syn.max()))
         layers.append(_compared(grid, layer, trace, voltage, spikes, steps, expected))
-    events, (length, batch, _) = int(raster.sum()), raster.shape
+    events, (length, batch, _) = int(raster.count_nonzero()), raster.shape
     probe = f"{events:,} events in {batch} x {_time(length * dt)}"
     silent = [layer.name for layer in layers if layer.spikes is not None and not any(layer.spikes)]
     said = [f"{name}: no spikes on this probe, so they are not checked: pass one like your data" for name in silent]

@@ -13,17 +13,16 @@ reset (unless ``reset_delay=False``) comes with the next step. mem starts at 0.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from eventnet.events import Events
-from eventnet.interop.grid import GridLayer, check_step, from_layer, note_on_start, refused, said, to_layer
+from eventnet.interop.grid import GridLayer, check_row, check_step, from_layer, note_on_start, refused, said, to_layer
 from eventnet.interop.probe import Report, Trace, probe_of, report_on
-from eventnet.interop.stages import Stage, dtype_of, layers_of, linear_of, stages_of
+from eventnet.interop.stages import Stage, copied, dtype_of, layers_of, linear_of, stages_of
 from eventnet.packages import need
 
 __all__ = ["from_snntorch", "to_snntorch"]
@@ -61,11 +60,13 @@ def from_snntorch(
         model: an ``nn.Sequential`` of ``nn.Linear`` and neurons, or these layers in the order in which the model's ``forward``
             calls them: ``[net.fc1, net.lif1, net.fc2, net.lif2]``.
         dt: seconds that a step stands for. snnTorch has none: choose what your data has.
-        tau_syn: seconds, for Leaky and RLeaky, which have no synaptic current; one step if not given. A shorter one is closer to
-            the original and gives weaker and less even gradients: a spike then hardly moves with a weight.
-        probe: events or a raster (T, B, in) for the check; drawn if not given. Best a batch of your data.
-        dtype: of the new parameters; the model's if not given. In float64 ``to_snntorch`` returns every parameter of a float32
-            model bit for bit, in float32 within a rounding.
+        tau_syn: seconds, for Leaky and RLeaky, which have no synaptic current; tau_mem (1 - beta), just below one step, if not
+            given. A shorter one is closer to the jumps of the original and gives weaker and less even gradients: a spike then
+            hardly moves with a weight.
+        probe: events or a raster (T, B, in), of spikes or of any numbers, for the check; drawn if not given. Best a batch of
+            your data.
+        dtype: of the new parameters; the model's if not given, float32 for one in half precision. In float64 ``to_snntorch``
+            returns every parameter of a float32 model bit for bit, in float32 within a rounding.
 
     Returns:
         ``nn.Sequential`` of ``LIF`` layers, the last one ``LI`` if the model's never resets; and the ``Report``.
@@ -85,8 +86,9 @@ def from_snntorch(
     check_step(dt)
     stages = stages_of(model, _is_neuron, "snnTorch")
     grids = [_read(stage, dt, stage is stages[-1]) for stage in stages]
+    check_row(grids)
     dtype = dtype or dtype_of(stages)
-    network = [to_layer(grid, dt if tau_syn is None else tau_syn, dtype) for grid in grids]
+    network = [to_layer(grid, tau_syn, dtype) for grid in grids]
     raster = probe_of(probe, grids)
     notes = [*note_on_start(grids), *_notes(stages, grids)]
     report = report_on("snnTorch -> eventnet", grids, network, raster, _run(stages, raster), notes)
@@ -302,9 +304,7 @@ def _run(stages: Sequence[Stage], raster: Tensor) -> list[Trace]:
     found = []
     with torch.no_grad():
         for stage in stages:
-            assert stage.linear is not None
-            drive = copy.deepcopy(stage.linear).double().cpu()(raster)
-            neuron: Any = copy.deepcopy(stage.neuron).double().cpu()
+            drive, neuron = stage.drive(raster), cast(Any, copied(stage.neuron))
             neuron.init_hidden = neuron.output = False
             kind = KINDS[type(neuron).__name__]
             state = [torch.zeros_like(drive[0])] * (1 + kind.synaptic + kind.recurrent)

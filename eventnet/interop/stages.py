@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from eventnet.interop.grid import refused
 from eventnet.layers.lif import LIF
 from eventnet.layers.readout import LI
 
-__all__ = ["Stage", "dtype_of", "layers_of", "linear_of", "stages_of"]
+__all__ = ["Stage", "copied", "dtype_of", "layers_of", "linear_of", "stages_of"]
 
 REMEDIES = {
     "Conv": "put it before the first spiking layer and drive that with its output",
@@ -33,6 +34,29 @@ class Stage(NamedTuple):
         """Where its weights are."""
         tensors = [*(self.linear or self.neuron).parameters(), *self.neuron.buffers()]
         return tensors[0].device if tensors else torch.device("cpu")
+
+    def drive(self, raster: Tensor) -> Tensor:
+        """What the neurons get for a raster in float64."""
+        if self.linear is None:
+            return raster
+        weight, bias = (None if x is None else x.detach().double().cpu() for x in (self.linear.weight, self.linear.bias))
+        assert weight is not None
+        return nn.functional.linear(raster, weight, bias)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy, in float64 on the CPU, also of neurons that still have the voltage and the graph of their last step."""
+    held = [x for value in vars(module).values() for x in _tensors(value)]
+    memo: dict[int, Any] = {id(x): x.detach() for x in held if not x.is_leaf}  # which copy.deepcopy refuses
+    return copy.deepcopy(module, memo).double().cpu()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Those in an attribute of a module, its buffers for example."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | tuple):
+        yield from (x for x in (value.values() if isinstance(value, dict) else value) if isinstance(x, Tensor))
 
 
 def stages_of(
@@ -65,10 +89,10 @@ def stages_of(
                 (text for start, text in REMEDIES.items() if kind.startswith(start)), "convert the part around it"
             )
             raise refused(f"{name} {kind}", remedy)
-    if waiting is not None:
-        raise refused(f"{waiting[0]} Linear at the end", "apply it to the output of the converted network")
     if not found:
         raise ValueError(f"there are no {library} neurons in {type(model).__name__}")
+    if waiting is not None:
+        raise refused(f"{waiting[0]} Linear at the end", "apply it to the output of the converted network")
     return found
 
 
@@ -84,6 +108,8 @@ def _flat(
             )
         yield "0", model
         return
+    if not isinstance(model, Iterable):
+        raise TypeError(f"expected a model of {library} or its layers in order, got {type(model).__name__}")
     named = model.named_children() if isinstance(model, nn.Module) else ((str(i), m) for i, m in enumerate(model))
     for name, module in named:
         if isinstance(module, nn.Sequential):
@@ -93,9 +119,9 @@ def _flat(
 
 
 def dtype_of(stages: Iterable[Stage]) -> torch.dtype:
-    """Of the first weights."""
+    """Of the first weights, float32 at least: layers of events compute in no less."""
     tensors: list[Tensor] = [p for stage in stages for m in (stage.linear, stage.neuron) if m for p in m.parameters()]
-    return tensors[0].dtype if tensors else torch.get_default_dtype()
+    return torch.promote_types(tensors[0].dtype, torch.float32) if tensors else torch.get_default_dtype()
 
 
 def layers_of(network: nn.Module | Iterable[nn.Module]) -> list[LIF | LI]:

@@ -1,7 +1,7 @@
 """eventnet's layers among layers of a time grid: rasters ``(T, B, N)`` in and out, with gradients through both.
 
-In, a spike of step n is an event at n dt; its size carries the gradient, so the layer before learns from the spikes that it had,
-and nothing from those that it had not. Out, a spike at t is a 1 in the step that holds t. As a spike moves by dt, what follows
+In, x at step n is an event of size x at n dt, none where x is 0; the size carries the gradient, so the layer before learns from
+the spikes that it had, and nothing from those that it had not. Out, a spike at t is a 1 in the step that holds t. As a spike moves by dt, what follows
 sees it a step later, so the gradient of its time is the difference of the gradients of two steps,
 
     dL/dt = (dL/dy[n + 1] - dL/dy[n]) / dt,
@@ -53,6 +53,8 @@ class _Steps(torch.autograd.Function):
 def to_steps(events: Events, dt: float) -> Tensor:
     """``(T, B, N)`` spike counts per step as ``Events.to_dense``, with the gradient of the events' times; see the module.
 
+    T is that of the longest sample, 0 of an empty batch.
+
     Example:
         >>> times = torch.tensor([0.0012], requires_grad=True)
         >>> raster = to_steps(Events(times, torch.tensor([0]), torch.tensor([0, 1]), 1, 0.004), dt=1e-3)
@@ -65,7 +67,10 @@ def to_steps(events: Events, dt: float) -> Tensor:
 
 
 def from_steps(raster: Tensor, dt: float) -> Events:
-    """``Events.from_dense`` with the gradient of the raster at its spikes, as sizes of the events.
+    """The numbers of a raster ``(T, B, N)`` as sizes of events at the starts of its steps, with its gradient where it is not 0.
+
+    Spikes are events of size 1. Any other number x, a pixel say, is an event of size x: one for each step and unit, so a raster
+    without zeros is much slower than one of spikes, or than currents into ``LIF.drive``.
 
     Example:
         >>> raster = torch.eye(3).reshape(3, 1, 3).requires_grad_()
@@ -73,11 +78,12 @@ def from_steps(raster: Tensor, dt: float) -> Events:
         >>> raster.grad.sum().item()
         3.0
     """
-    events = Events.from_dense(raster.detach(), dt)
-    if not raster.requires_grad:
+    if raster.dim() != 3:
+        raise ValueError(f"expected all steps at once, (T, B, N), got {tuple(raster.shape)}: there is no loop over steps here")
+    there = raster.detach() != 0
+    events = Events.from_dense(there.to(raster.dtype), dt)
+    if not raster.requires_grad and bool((raster == there).all()):
         return events
-    if bool((raster.detach() > 1).any()):
-        raise ValueError("a raster with gradients may hold one spike per step and unit; it has more")
     step = (events.times.double() / dt).round().long()
     return replace_unchecked(events, values=raster[step, events.samples, events.units.long()].to(events.dtype))
 
@@ -108,13 +114,13 @@ class StateSteps(nn.Module):
 
     def forward(self, raster: Tensor, state: LIFState | Ended | None = None) -> tuple[Tensor, LIFState | Ended]:
         """Output ``(T, B, out)`` and state for a raster ``(T, B, in)`` of spikes."""
-        events = from_steps(raster, self.dt)
+        events = _input(raster, self.layer, self.dt)
         if isinstance(self.layer, LI):
             if state is not None:
                 raise NotImplementedError("a readout LI has no state to go on from: give it the whole sequence at once")
             return _voltage(self.layer(events), events, len(raster), self.dt), Ended(len(raster))
         spikes, after = self.layer(events, state=state, return_state=True)
-        return to_steps(spikes, self.dt), after
+        return _output(spikes, len(raster), self.dt), after
 
     def extra_repr(self) -> str:
         return f"dt={self.dt:g}"
@@ -145,12 +151,12 @@ class SpkMem(nn.Module):
 
     def forward(self, raster: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes and voltages ``(T, B, out)`` for a raster ``(T, B, in)`` of spikes."""
-        events = from_steps(raster, self.dt)
+        events = _input(raster, self.layer, self.dt)
         if isinstance(self.layer, LI):
             mem = _voltage(self.layer(events), events, len(raster), self.dt)
             return torch.zeros_like(mem), mem
         spikes, voltage = self.layer(events, return_voltage=True)
-        return to_steps(spikes, self.dt), _voltage(voltage, events, len(raster), self.dt)
+        return _output(spikes, len(raster), self.dt), _voltage(voltage, events, len(raster), self.dt)
 
     def extra_repr(self) -> str:
         return f"dt={self.dt:g}"
@@ -160,6 +166,17 @@ def _checked(layer: LIF | LI) -> LIF | LI:
     if not isinstance(layer, LIF | LI):
         raise TypeError(f"layer: expected an LIF or an LI, got {type(layer).__name__}")
     return layer
+
+
+def _input(raster: Tensor, layer: LIF | LI, dt: float) -> Events:
+    """In the dtype of the layer."""
+    return from_steps(raster.to(layer.weight.dtype), dt)
+
+
+def _output(spikes: Events, steps: int, dt: float) -> Tensor:
+    """Spikes ``(T, B, N)``, with all steps also where there are no samples to tell how many."""
+    raster = to_steps(spikes, dt)
+    return raster if len(raster) == steps else raster.new_zeros(steps, *raster.shape[1:])
 
 
 def _voltage(voltage: Any, events: Events, steps: int, dt: float) -> Tensor:

@@ -117,7 +117,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 def _gradients(ctx: Any, of_times: Tensor | None, of_voltage: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if of_times is None and of_voltage is None:
         return (None,) * 10
-    tensors, spikes, voltage = ctx.saved_tensors[:6], ctx.saved_tensors[6:10], ctx.saved_tensors[10]
+    saved = ctx.saved_tensors  # asked for once: checkpoints allow no more
+    tensors, spikes, voltage = saved[:6], saved[6:10], saved[10]
     of_times = torch.zeros_like(spikes[0]) if of_times is None else of_times
     if len(voltage) != len(tensors[0]):  # not kept
         if ctx.needs_input_grad[1]:

@@ -76,8 +76,8 @@ class Dense(nn.Module):
             if value not in known:
                 raise ValueError(f"Dense: {name} must be one of {', '.join(known)}, got {value!r}")
         for name, seconds in (("dt", dt), ("tau", tau)):
-            if not 0 < seconds < inf:
-                raise ValueError(f"Dense: {name} must be a positive number of seconds, got {seconds}")
+            if not isinstance(seconds, int | float) or not 0 < seconds < inf:
+                raise ValueError(f"Dense: {name} must be a positive number of seconds, got {seconds!r}")
         if inputs == "currents" and not isinstance(layer, LIF):
             raise TypeError(f"Dense: inputs='currents' drive a LIF layer; {type(layer).__name__} takes events only")
         self.layer, self.dt, self.inputs, self.outputs, self.tau = layer, float(dt), inputs, outputs, float(tau)
@@ -85,8 +85,12 @@ class Dense(nn.Module):
     @outside_graphs
     def forward(self, x: Tensor) -> Tensor:
         """``(T, B, out)`` for ``x`` (T, B, in)."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"Dense: expected a tensor of shape (T, B, N), got {type(x).__name__}")
         if x.dim() != 3:
-            raise ValueError(f"Dense: expected a tensor of shape (T, B, N), got {tuple(x.shape)}")
+            raise ValueError(
+                f"Dense: expected a tensor of shape (T, B, N), got {tuple(x.shape)}; what stands still is one step: x.flatten(1)[None]"
+            )
         if self.outputs == "voltage":
             return self._voltage(x)
         spikes = self._driven().drive(x, self.dt) if self.inputs == "currents" else self.layer(self._events(x))
@@ -116,6 +120,8 @@ class Dense(nn.Module):
         return self.layer
 
     def _events(self, x: Tensor) -> Events:
+        if x.is_floating_point() and bool((x != x.round()).any()):
+            raise ValueError("Dense: inputs='spikes' takes counts, 0, 1, 2, ...; numbers of any size: inputs='currents'")
         return Events.from_dense(x, self.dt)
 
     def extra_repr(self) -> str:
