@@ -22,10 +22,10 @@ demo: $(VENV)/.stamp ## train on real events, check the gradient, draw what was 
 	@$(BIN)/eventnet demo
 
 test: $(VENV)/.stamp ## the test suite (at most ten minutes on two cores)
-	@$(BIN)/python -m pytest -n $(JOBS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(VENV)/.stamp ## the test suite with the long grids
-	@$(BIN)/python -m pytest -n $(JOBS) $(ANY_TEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ANY_TEST)
 
 lint: $(VENV)/.stamp ## ruff, then mypy on what a user would install
 	@echo "lint: ruff check"

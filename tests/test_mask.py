@@ -63,7 +63,7 @@ def run(given: dict[str, Tensor], events: Events, **options) -> tuple[Events, di
 
 
 @on_both_backends
-@pytest.mark.parametrize("density", [0.1, 0.4, 0.9])
+@pytest.mark.parametrize("density", [0.1, 0.4, pytest.param(0.9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_synapse_that_is_not_there_is_one_of_weight_zero_without_gradient(kind, density, backend):
     given, masks, events = network(kind, density)
@@ -84,7 +84,7 @@ def test_a_synapse_that_is_not_there_is_one_of_weight_zero_without_gradient(kind
 
 @needs_compiled
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("density", [0.1, 0.4, 0.9])
+@pytest.mark.parametrize("density", [0.1, 0.4, pytest.param(0.9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["dendritic", "synaptic", "recurrent synaptic"])
 def test_compiled_sparse_rows_are_the_reference(kind, density, shared):
     """Time constants of their own and learnt ones take other ways through the kernels."""
@@ -153,7 +153,7 @@ def test_voltages_do_not_see_what_is_not_there(kind, backend):
 
 @needs_compiled
 @pytest.mark.parametrize("masked", ["mask", "recurrent_mask"])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_one_of_both_may_be_sparse(masked, batch):
     given, masks, events = network("recurrent synaptic", 0.2)
     masks = {masked: masks[masked]}

@@ -104,8 +104,7 @@ def test_spikes_are_those_of_the_second_implementation(seed, backend):
 
 @pytest.mark.parametrize(
     ("seed", "backend"),
-    [(0, "cpu"), (1, "cpu"), (2, "cpu"), (0, "reference")]
-    + [pytest.param(seed, "reference", marks=pytest.mark.slow) for seed in (1, 2)],
+    [(0, "cpu"), (0, "reference")] + [pytest.param(seed, "reference", marks=pytest.mark.slow) for seed in (1, 2)],
 )
 def test_gradients_are_the_differences_of_the_second_implementation(seed, backend):
     check_gradients(*draw(seed), backend, entries=3, seed=seed)
@@ -117,7 +116,7 @@ def test_gradients_are_the_differences_of_the_second_implementation_everywhere(s
     check_gradients(*draw(seed), "cpu", entries=None, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 20))])
 def test_compiled_kernel_is_the_reference_with_everything_in_use(seed):
     net, samples = draw(seed)
     results = []
@@ -311,7 +310,7 @@ def common(seed: int, delays: str, shared: bool) -> tuple[dict[str, Tensor], Eve
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
 @pytest.mark.parametrize("delays", ["none", "one", "axonal"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_compiled_recurrence_is_the_reference(seed, delays, shared):
     results = {}
     for backend in ("cpu", "reference"):
@@ -442,8 +441,8 @@ def test_a_storm_is_an_error(kind):
     given, events = large(kind)
     with torch.no_grad():
         given["recurrent_weight"].fill_(1.0)
-    with pytest.raises(RuntimeError, match="more than max_spikes = 100000 spikes in one call"):
-        lif(events, **given, max_spikes=100_000)
+    with pytest.raises(RuntimeError, match="more than max_spikes = 20000 spikes in one call"):
+        lif(events, **given, max_spikes=20_000)
 
 
 def test_recurrent_operator_passes_opcheck():

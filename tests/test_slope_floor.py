@@ -41,7 +41,7 @@ def gradients(kind: str, seed: int, floor: float | None, backend: str):
 
 @needs_compiled
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 11))])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 11))])
 def test_compiled_kernel_is_the_reference(seed, kind):
     acts = False
     for floor in (60.0, 200.0):
