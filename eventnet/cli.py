@@ -37,7 +37,8 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(
         "--data-root",
-        help="Folder with the recordings; digits and yinyang need none. " + escape("[env: EVENTNET_DATA]"),
+        help="Folder with the recordings; digits, yinyang, xor, mackey_glass need none. "
+        + escape("[env: EVENTNET_DATA]"),
         show_default=False,
     ),
 ]
@@ -316,13 +317,15 @@ def _add(recipe: Recipe) -> None:
             raise UserError(f"{resume} is a run of the recipe {stored.name}, not of {recipe.name}")
         _run(stored.changed(**changes), resume, resume=True, **options)
 
+    compiled = any(setting.name == "backend" and "reference" in setting.choices for setting in own)
+    where = f"cpu, gpu or auto{'; gpu needs --backend reference' if compiled else ''}."
     parameters = [_parameter(setting, panel) for setting, panel in _with_panels(own)]
     path, text = Path | None, str
     parameters += [
         _keyword("data_root", DataRoot, None),
         _keyword("out", Annotated[path, _option(f"New folder for the run. [default: runs/{recipe.name}]")], None),
         _keyword("resume", Annotated[path, _option("Go on with the run in this folder.")], None),
-        _keyword("accelerator", Annotated[text, _option("cpu, gpu or auto; gpu needs --backend reference.")], "cpu"),
+        _keyword("accelerator", Annotated[text, _option(where)], "cpu"),
     ]  # fmt: skip
     signature = inspect.Signature(parameters)
     command.__signature__ = signature  # type: ignore[attr-defined]
@@ -419,12 +422,11 @@ def _best(result: Result) -> dict[str, str]:
 
 
 def _of_each_task(found: Evaluation) -> dict[str, str]:
-    """The accuracy of each task, if there are some, from the first to the last, and of their contexts."""
-    tasks = {"of each task": " ".join(f"{x:.2%}" for x in found.of_each_task)} if found.of_each_task else {}
+    """The accuracy of each task, if there are some, from the first to the last, and that of their contexts."""
+    tasks = {"accuracy of each task": " ".join(f"{x:.2%}" for x in found.of_each_task)} if found.of_each_task else {}
     share = found.contexts_right
-    return (
-        tasks if share is None else tasks | {"contexts": f"{share:.2%} of the samples are taken for one of their task"}
-    )
+    contexts = {} if share is None else {"contexts": f"{share:.2%} of the samples are given that of their own task"}
+    return tasks | contexts
 
 
 def _activity(found: Evaluation) -> dict[str, str]:

@@ -805,10 +805,14 @@ def test_module_has_a_weight_and_a_time_constant_per_branch():
 
 
 def test_module_refuses_what_makes_no_branches():
-    with pytest.raises(ValueError, match="branches must be at least 1"):
-        LIF(3, 2, branches=0)
+    for layer in (LIF, PlateauLIF):
+        for branches in (0, 2.0):
+            with pytest.raises(ValueError, match=f"branches must be a whole number, at least 1.* got {branches}"):
+                layer(3, 2, branches=branches)
     with pytest.raises(ValueError, match=r"spreads it over branches=K"):
         LIF(3, 2, tau_syn=(1e-3, 1e-2))
+    with pytest.raises(ValueError, match=r"tau_syn=\(low, high\) spreads it .* got \(0\.001, 0\.002, 0\.003\)"):
+        LIF(3, 2, branches=3, tau_syn=(1e-3, 2e-3, 3e-3))
 
 
 def test_a_mask_leaves_weights_without_effect_and_gradient():
@@ -899,7 +903,7 @@ def test_constrain_brings_plateaus_back():
 def test_plateau_layer_refuses_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"jump must be one number or \(branches, out\) = \(2, 3\), got shape \(3,\)"):
         PlateauLIF(4, 3, jump=torch.ones(3))
-    with pytest.raises(ValueError, match="branches must be at least 1"):
+    with pytest.raises(ValueError, match="branches must be a whole number, at least 1"):
         PlateauLIF(4, 3, branches=0)
     with pytest.raises(ValueError, match=r"mask must be bool \(4, 2, 3\)"):
         PlateauLIF(4, 3, mask=torch.ones(4, 3, dtype=torch.bool))

@@ -61,9 +61,15 @@ def test_a_loader_takes_batches_from_it():
 
 
 def test_what_is_no_permutation_is_refused(tmp_path):
-    for orders in (torch.tensor([[0, 1, 1]]), torch.tensor([0, 1, 2]), torch.tensor([[0, 1]])):
+    wrong = [[0, 1, 1]], [0, 1, 2], [[0, 1]], [[0.5, 1.0, 2.0]]
+    for orders in wrong:
         with pytest.raises(ValueError, match=r"expected orders of shape \(tasks, 3\)"):
-            TaskDataset(some().data, orders)
+            TaskDataset(some().data, torch.tensor(orders))
+    for numbers in ([0], [0, 0], [0, 1, 2]):
+        with pytest.raises(ValueError, match="expected 2 different numbers of tasks"):
+            TaskDataset(some().data, some().orders, numbers)
+    with pytest.raises(ValueError, match=r"expected some of the tasks \(0, 1\), got \[2\]"):
+        some().only([1, 2])
     with pytest.raises(ValueError, match="tasks: expected at least one, got 0"):
         permuted.load(tmp_path, tasks=0)
     with pytest.raises(FileNotFoundError, match="mnist"):

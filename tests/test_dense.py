@@ -101,7 +101,11 @@ REFUSED = {
     ),
     "counts": (lambda: Dense(layer(), DT)(raster() / 2), ValueError, "takes counts.*inputs='currents'"),
     "no number": (lambda: Dense(layer(), "1 ms"), ValueError, "dt must be a positive number of seconds, got '1 ms'"),
-    "no tensor": (lambda: Dense(layer(), DT)([[[1.0]]]), TypeError, r"expected a tensor of shape \(T, B, N\), got list"),
+    "no tensor": (
+        lambda: Dense(layer(), DT)([[[1.0]]]),
+        TypeError,
+        r"expected a tensor of shape \(T, B, N\), got list",
+    ),
 }
 
 

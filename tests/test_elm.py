@@ -420,6 +420,8 @@ def test_what_is_wrong_with_a_call_is_said():
         made(x[..., 1:])
     with pytest.raises(ValueError, match="at least one step"):
         made(x[:0])
+    with pytest.raises(TypeError, match=r"expected a tensor, got list; events\.to_dense\(step\)"):
+        made(x.tolist())
     with pytest.raises(TypeError, match=r"input is torch.float32 on cpu, weights are torch.float64"):
         made(x.float())
     with pytest.raises(TypeError, match=r"ELMState\(trace, memory\), got Tensor"):

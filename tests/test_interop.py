@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import eventnet
-from eventnet import LI, LIF, Events
+from eventnet import LI, LIF, Events, interop
 from eventnet.interop import grid, probe
 from eventnet.interop.grid import GridLayer, from_layer, to_layer
 from eventnet.interop.readout import StartedLI
@@ -162,8 +162,15 @@ def test_spikes_are_paired_by_number():
 def test_a_probe_that_does_not_fit_is_refused(given):
     with pytest.raises(ValueError, match=r"probe: expected Events of 3 units or a raster \(T, B, 3\)"):
         probe.probe_of(given, [a_grid()])
-    with pytest.raises(TypeError, match="probe: expected Events of 3 units .* got list"):
+    with pytest.raises(TypeError, match=r"probe: expected Events of 3 units .* got list"):
         probe.probe_of([1, 0, 1], [a_grid()])
+
+
+@pytest.mark.parametrize("convert", ["to_snntorch", "to_norse"])
+def test_layers_of_ours_that_do_not_fit_are_named(convert):
+    pytest.importorskip(convert.removeprefix("to_"))
+    with pytest.raises(ValueError, match="1: takes 3 inputs, but 0 has 4 neurons"):
+        getattr(interop, convert)([LIF(5, 4), LIF(3, 2)], 1e-3)
 
 
 def test_a_readout_starts_where_it_is_told():
@@ -190,8 +197,12 @@ def test_layers_are_taken_in_order():
         layers_of([readout, hidden])
     with pytest.raises(NotImplementedError, match="0 Linear"):
         layers_of([nn.Linear(3, 4)])
-    with pytest.raises(TypeError, match="in the order of its forward"):
+    with pytest.raises(NotImplementedError, match="GRU has no equal"):
         layers_of(nn.GRU(3, 4))
+    with pytest.raises(TypeError, match="in the order of its forward"):
+        layers_of(nn.ModuleDict({"hidden": hidden}))
+    with pytest.raises(TypeError, match="layers of eventnet in order, got NoneType"):
+        layers_of(None)
     with pytest.raises(ValueError, match="no layers"):
         layers_of([])
 

@@ -229,7 +229,10 @@ def not_finite(linear):
 @pytest.mark.parametrize(
     ("layers", "named"),
     [
-        ([nn.Linear(5, 4), snn.Leaky(0.9), nn.Linear(3, 2), snn.Leaky(0.9)], "takes 3 inputs, but 0 Linear, 1 Leaky has 4"),
+        (
+            [nn.Linear(5, 4), snn.Leaky(0.9), nn.Linear(3, 2), snn.Leaky(0.9)],
+            "takes 3 inputs, but 0 Linear, 1 Leaky has 4",
+        ),
         ([nn.Linear(5, 4), snn.Leaky(torch.rand(3))], r"0 Linear, 1 Leaky: tau_mem of shape \(3,\) for 4 neurons"),
         ([not_finite(nn.Linear(5, 4)), snn.Leaky(0.9)], "0 Linear, 1 Leaky: weight holds NaN or inf"),
     ],
@@ -250,10 +253,22 @@ def test_a_model_in_half_precision_becomes_one_of_float32():
     assert network[0].weight.dtype == torch.float32
 
 
+def test_recurrent_excitation_that_runs_away_is_an_error():
+    """A grid bounds it by a spike per step and neuron."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), snn.RSynaptic(alpha=0.8, beta=0.9, linear_features=4))
+    nn.init.constant_(model[0].bias, 1.0)
+    nn.init.constant_(model[1].recurrent.weight, 1.0)
+    with pytest.raises(RuntimeError, match="20 spikes per step and neuron here, where a grid has one"):
+        from_snntorch(model, 1e-3)
+
+
 def test_learnable_parameters_stay_learnable():
+    torch.manual_seed(0)
     model = nn.Sequential(
         nn.Linear(5, 4), snn.RSynaptic(alpha=0.8, beta=0.9, linear_features=4, learn_beta=True, learn_threshold=True)
     )
+    nn.init.uniform_(model[1].recurrent.weight, -0.1, 0.1)
     model[0].bias.requires_grad_(False)
     model[1].recurrent.bias.requires_grad_(False)
     network, _ = from_snntorch(model, 1e-3)

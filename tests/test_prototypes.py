@@ -63,6 +63,13 @@ def test_a_batch_without_spread_is_of_its_prototype_or_of_none():
     assert [prototypes.assign(torch.full((8, FEATURES), value)) for value in (1.0, 0.0, 2.0)] == [1, 0, 2]
 
 
+def test_batches_alike_in_all_directions_are_told_apart():
+    for features in (4, 8, 9, 50):  # the estimate of tr(S^2) is 0, or what rounding makes of it
+        prototypes, one_hot = Prototypes(features), torch.eye(features)
+        assert [prototypes.assign(one_hot + shift) for shift in (0.0, 3.0, 0.0, 3.0)] == [0, 1, 0, 1]
+        assert prototypes.p_values(one_hot).isfinite().all()
+
+
 def test_spread_is_estimated_without_bias():
     """tr(S) and tr(S^2), by fewer samples than features."""
     from eventnet.layers.prototypes import _spread

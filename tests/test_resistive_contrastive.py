@@ -146,6 +146,9 @@ def test_errors():
         fit_contrastive(model, Labelled(first.features, first.labels[1:]), second, (first, second))
     with pytest.raises(ValueError, match="not finite"):
         zero_shot(model, Labelled(first.features * math.nan, first.labels), second)
+    for part, kind in ((first.features, "Tensor"), ((first.features,), "tuple")):
+        with pytest.raises(TypeError, match=rf"expected a pair of features .*, got {kind}"):
+            zero_shot(model, part, second)
     with pytest.raises(ValueError, match=r"classes \[1\] have no prototype"):
         zero_shot(model, first, second, prototypes=(first, shared((0,), 3, 0)[1]))
     with pytest.raises(ValueError, match=r"expected features \(B, 25\)"):

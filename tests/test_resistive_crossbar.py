@@ -66,6 +66,7 @@ def test_a_scale_is_kept():
         (lambda: Crossbar(to_pair(torch.ones(3))), "conductances \\(out, in\\), got \\(3,\\)"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2)), tile=(0, 4)), "tile"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2)), tile=128), r"tile: expected \(rows, columns\) .* got 128"),
+        (lambda: Crossbar(to_pair(torch.ones(3, 2)), tile=(1.5, 2)), r"tile: expected .* whole, .* got \(1\.5, 2\)"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2))).product(torch.ones(3)), "shape \\(..., 2\\), got \\(3,\\)"),
         (lambda: Crossbar(to_pair(torch.ones(3, 2)), adc=ADC(noise=0.1)).product(torch.ones(2)), "needs a generator"),
     ],

@@ -152,6 +152,8 @@ def test_the_reads_of_a_reservoir():
     assert "ADC share" in str(array_energy(found))
     with pytest.raises(ValueError, match="at least one sample, got none"):
         reads_of_reservoir(reservoir, Events.from_list([], 3, 0.01))
+    with pytest.raises(TypeError, match=r"events: expected eventnet\.Events, got Tensor"):
+        reads_of_reservoir(reservoir, torch.ones(2, 3))
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,8 @@ def test_errors_say_what_came():
         ({"age": 1e9, "cell": HFOX}, ValueError, "measured up to"),
         ({"age": -1.0, "cell": HFOX}, ValueError, "age"),
         ({"forming": Forming(0.0, 20e-6, 5e-6), "radius": 1.0}, ValueError, "spectral radius 0"),
+        ({"radius": -1.0}, ValueError, "radius: expected a number >= 0, finite, or None, got -1.0"),
+        ({"dtype": torch.int64}, TypeError, "dtype: expected torch.float32 or torch.float64, got torch.int64"),
         ({"decay": 1.0}, ValueError, "decay must be"),
     ]:
         with pytest.raises(error, match=said):

@@ -56,5 +56,8 @@ def test_errors():
     with pytest.raises(ValueError, match="radius 0"):
         random_weights(3, 4, 0, recurrent_density=0.0, radius=1.0)
     assert random_weights(3, 4, 0, recurrent_density=0.0, radius=0.0)[1].eq(0).all()
+    for radius in (-0.5, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"radius: expected a number >= 0, finite, or None, got {radius}"):
+            random_weights(3, 4, 0, radius=radius)
     with pytest.raises(TypeError, match="one dtype on one device"):
         check_weights("net", torch.zeros(2, 3), torch.zeros(3, 3, dtype=F64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -336,6 +337,13 @@ def test_bad_learning_is_refused():
         with pytest.raises(ValueError, match="threshold must be a whole number, at least 1"):
             pool.active([[1]], threshold)
     assert pool.sizes().tolist() == [0, 0, 0]
+
+
+def test_whole_numbers_may_be_of_numpy_or_of_a_tensor():
+    pool = SegmentPool(1, 10, 4)
+    for kind in (int, np.int64, torch.tensor):
+        pool.learn([0], [[1, 2]], kind(2))
+        assert pool.active([[1, 2], [2]], kind(2)).to_list() == [[0], []]
 
 
 @pytest.mark.parametrize(

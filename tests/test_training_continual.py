@@ -315,8 +315,8 @@ def test_the_command_line(capsys, root, tmp_path, monkeypatch):
     lines = err.splitlines()
     assert lines[0].startswith("task 1/2, epoch 1/2: loss ") and lines[1].startswith("task 2/2, epoch 2/2: loss ")
     assert all("20.0% of units active, validation accuracy" in line for line in lines)
-    shown = re.search(r"of each task +(\S+%) (\S+%)\n", out)
-    assert shown and "(epoch 2, the last)" in out and "of the samples are taken for one of their task" in out
+    shown = re.search(r"accuracy of each task +(\S+%) (\S+%)\n", out)
+    assert shown and "(epoch 2, the last)" in out and "of the samples are given that of their own task" in out
     code, out, _ = run(capsys, "evaluate", "a")
     assert code == 0 and shown[0] in out
     code, out, _ = run(capsys, "benchmark", "a", "--limit", "40")

@@ -30,6 +30,9 @@ class TaskDataset(Dataset[Sample]):
         orders: ``(tasks, units)``, a permutation of the units for each task.
         numbers: of the tasks; 0, 1, ... if not given.
 
+    Raises:
+        ValueError: a row that is no permutation; numbers that are not one for each task.
+
     The samples are permuted when they are taken, so that tasks cost no memory.
 
     Example:
@@ -42,13 +45,15 @@ class TaskDataset(Dataset[Sample]):
 
     def __init__(self, data: EventDataset, orders: Tensor, numbers: Sequence[int] | None = None) -> None:
         units = data.events.num_units
-        if orders.dim() != 2 or not orders.long().sort(1).values.equal(torch.arange(units).expand(len(orders), -1)):
+        if orders.dim() != 2 or not orders.sort(1).values.equal(torch.arange(units).expand(len(orders), -1)):
             raise ValueError(
                 f"TaskDataset: expected orders of shape (tasks, {units}), each row a permutation of the units, "
                 f"got {tuple(orders.shape)}"
             )
         self.data, self.orders = data, orders
         self.numbers = tuple(range(len(orders)) if numbers is None else numbers)
+        if not len(set(self.numbers)) == len(self.numbers) == len(orders):
+            raise ValueError(f"TaskDataset: expected {len(orders)} different numbers of tasks, got {self.numbers}")
         self._places = orders.argsort(1).to(torch.int32)  # of the data's units in each task
 
     @property
@@ -68,6 +73,8 @@ class TaskDataset(Dataset[Sample]):
 
     def only(self, tasks: Sequence[int]) -> TaskDataset:
         """The data set of these tasks, which keep their numbers."""
+        if unknown := set(tasks) - set(self.numbers):
+            raise ValueError(f"TaskDataset: expected some of the tasks {self.numbers}, got {sorted(unknown)}")
         return TaskDataset(self.data, self.orders[[self.numbers.index(task) for task in tasks]], tasks)
 
     def __len__(self) -> int:

@@ -37,7 +37,10 @@ from eventnet.kernels.reference import synaptic_kernel
 from eventnet.layers.lif import LIF
 from eventnet.layers.readout import LI
 
-__all__ = ["GridLayer", "Mapped", "check_row", "check_step", "from_layer", "mapping", "note_on_start", "refused", "said", "to_layer"]
+__all__ = [
+    *("GridLayer", "Mapped", "check_row", "check_step", "from_layer", "mapping"),
+    *("note_on_start", "refused", "said", "to_layer"),
+]
 
 Gain = Literal["1", "1 - beta"]
 WEIGHTS = (("weight", "mask"), ("recurrent_weight", "recurrent_mask"))
@@ -90,7 +93,9 @@ class GridLayer:
         given = {key: getattr(self, key) for key in ("tau_mem", "tau_syn", "leak", "threshold", "reset_value", "bias")}
         for key, value in given.items():
             if value is not None and value.dim() and value.shape != (num,):
-                raise ValueError(f"{self.name}: {key} of shape {tuple(value.shape)} for {num} neurons; expected one or ({num},)")
+                raise ValueError(
+                    f"{self.name}: {key} of shape {tuple(value.shape)} for {num} neurons; expected one or ({num},)"
+                )
         for key in ("weight", "bias", "recurrent_weight"):
             value = getattr(self, key)
             if value is not None and not bool(value.isfinite().all()):

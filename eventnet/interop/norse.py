@@ -132,6 +132,7 @@ def to_norse(
     check_step(dt)
     layers = layers_of(network)
     pairs = [from_layer(layer, str(i), dt, "1 - beta") for i, layer in enumerate(layers)]
+    check_row([grid for grid, _ in pairs])
     dtype = dtype or layers[0].weight.dtype
     model = norse.SequentialState(*(part for grid, _ in pairs for part in _written(grid, dtype)))
     stages = _stages(model)

@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from eventnet.events import Events
 from eventnet.interop.grid import GridLayer, Mapped, mapping
 from eventnet.interop.steps import from_steps
-from eventnet.layers.lif import LIF
+from eventnet.kernels.reference import SpikeStorm
+from eventnet.layers.lif import LIF, lif
 from eventnet.layers.readout import LI
 
 __all__ = ["LayerReport", "Report", "Trace", "probe_of", "report_on", "traces_of"]
 
 BATCH, TAUS, MOST_STEPS = 4, 6.0, 4000  # of a probe that is drawn: samples, membrane time constants, steps
 SAMPLES = 64  # of the voltage, in time
+MOST_PER_STEP = 20  # spikes of a neuron here, on average
 
 
 class Trace(NamedTuple):
@@ -135,7 +137,11 @@ def probe_of(given: Events | Tensor | None, layers: Sequence[GridLayer]) -> Tens
 def traces_of(
     network: Sequence[nn.Module], raster: Tensor, dt: float, steps: Tensor
 ) -> list[tuple[Tensor, Events | None]]:
-    """Voltages ``(K, B, N)`` at the end of ``steps`` ``(K,)``, and the spikes, of each layer of ours; in float64."""
+    """Voltages ``(K, B, N)`` at the end of ``steps`` ``(K,)``, and the spikes, of each layer of ours; in float64.
+
+    Raises:
+        SpikeStorm: recurrent excitation without bounds, which a grid has: a spike per step and neuron.
+    """
     events = from_steps(raster, dt)
     found: list[tuple[Tensor, Events | None]] = []
     times = ((steps.double() + 1) * dt).clamp(max=events.duration.max().item())
@@ -146,7 +152,14 @@ def traces_of(
                 found.append((layer(events).at(times).transpose(0, 1), None))
             else:
                 assert isinstance(layer, LIF)
-                events, voltage = layer(events, return_voltage=True)
+                most = MOST_PER_STEP * len(raster) * events.batch_size * layer.out_features
+                try:
+                    events, voltage = lif(events, **layer.arguments(), return_voltage=True, max_spikes=most)
+                except SpikeStorm:
+                    raise SpikeStorm(
+                        f"the probe makes more than {MOST_PER_STEP} spikes per step and neuron here, where a grid has one at "
+                        "most: lower the weights, the recurrent ones above all, or pass a weaker probe=, such as your data"
+                    ) from None
                 found.append((voltage.at(times).transpose(0, 1), events))
     return found
 

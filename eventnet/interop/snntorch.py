@@ -132,6 +132,7 @@ def to_snntorch(
     check_step(dt)
     layers = layers_of(network)
     pairs = [from_layer(layer, str(i), dt, "1", leaky) for i, layer in enumerate(layers)]
+    check_row([grid for grid, _ in pairs])
     dtype = dtype or layers[0].weight.dtype
     if reset_mechanism not in ("subtract", "zero"):
         raise ValueError(f"reset_mechanism: expected 'subtract' or 'zero', got {reset_mechanism!r}")

@@ -39,7 +39,9 @@ class Stage(NamedTuple):
         """What the neurons get for a raster in float64."""
         if self.linear is None:
             return raster
-        weight, bias = (None if x is None else x.detach().double().cpu() for x in (self.linear.weight, self.linear.bias))
+        weight, bias = (
+            None if x is None else x.detach().double().cpu() for x in (self.linear.weight, self.linear.bias)
+        )
         assert weight is not None
         return nn.functional.linear(raster, weight, bias)
 
@@ -131,7 +133,11 @@ def layers_of(network: nn.Module | Iterable[nn.Module]) -> list[LIF | LI]:
         NotImplementedError: other layers, or an ``LI`` before the end.
     """
     modules = [network] if isinstance(network, LIF | LI) else network
+    if not isinstance(modules, nn.Module | Iterable):
+        raise TypeError(f"expected layers of eventnet in order, got {type(network).__name__}")
     if isinstance(modules, nn.Module) and not isinstance(modules, nn.Sequential | nn.ModuleList):
+        if not any(isinstance(part, LIF | LI) for part in modules.modules()):
+            raise refused(type(network).__name__, "convert LIF layers, the last one possibly an LI")
         raise TypeError(
             f"{type(network).__name__}: pass its layers in the order of its forward: [net.hidden, net.readout]"
         )

@@ -1,8 +1,8 @@
 """eventnet's layers among layers of a time grid: rasters ``(T, B, N)`` in and out, with gradients through both.
 
 In, x at step n is an event of size x at n dt, none where x is 0; the size carries the gradient, so the layer before learns from
-the spikes that it had, and nothing from those that it had not. Out, a spike at t is a 1 in the step that holds t. As a spike moves by dt, what follows
-sees it a step later, so the gradient of its time is the difference of the gradients of two steps,
+the spikes that it had, and nothing from those that it had not. Out, a spike at t is a 1 in the step that holds t. As a spike
+moves by dt, what follows sees it a step later, so the gradient of its time is the difference of the gradients of two steps,
 
     dL/dt = (dL/dy[n + 1] - dL/dy[n]) / dt,
 
@@ -79,7 +79,9 @@ def from_steps(raster: Tensor, dt: float) -> Events:
         3.0
     """
     if raster.dim() != 3:
-        raise ValueError(f"expected all steps at once, (T, B, N), got {tuple(raster.shape)}: there is no loop over steps here")
+        raise ValueError(
+            f"expected all steps at once, (T, B, N), got {tuple(raster.shape)}: there is no loop over steps here"
+        )
     there = raster.detach() != 0
     events = Events.from_dense(there.to(raster.dtype), dt)
     if not raster.requires_grad and bool((raster == there).all()):
@@ -176,7 +178,7 @@ def _input(raster: Tensor, layer: LIF | LI, dt: float) -> Events:
 def _output(spikes: Events, steps: int, dt: float) -> Tensor:
     """Spikes ``(T, B, N)``, with all steps also where there are no samples to tell how many."""
     raster = to_steps(spikes, dt)
-    return raster if len(raster) == steps else raster.new_zeros(steps, *raster.shape[1:])
+    return nn.functional.pad(raster, (0, 0, 0, 0, 0, steps - len(raster)))
 
 
 def _voltage(voltage: Any, events: Events, steps: int, dt: float) -> Tensor:

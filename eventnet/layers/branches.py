@@ -95,8 +95,8 @@ class PlateauLIF(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if branches < 1:
-            raise ValueError(f"branches must be at least 1, got {branches}")
+        if not (isinstance(branches, int) and branches >= 1):
+            raise ValueError(f"branches must be a whole number, at least 1, got {branches}")
         self.in_features, self.out_features, self.branches = in_features, out_features, branches
         self.branch_refractory, self.backend = branch_refractory, backend
         given = {

@@ -5,6 +5,7 @@ Ahmad and Hawkins, How do neurons operate on sparse distributed representations?
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Codes", "offsets_of"]
+__all__ = ["Codes", "offsets_of", "whole"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +48,10 @@ class Codes:
                     f"Codes: {name} must be a one-dimensional tensor of integers, got {got}; from_list takes lists"
                 )
             object.__setattr__(self, name, x.to(torch.int64))
-        if not isinstance(self.num_units, int) or self.num_units < 0:
+        num_units = whole(self.num_units)
+        if num_units is None or num_units < 0:
             raise ValueError(f"Codes: num_units must be a whole number, 0 or more, got {self.num_units!r}")
+        object.__setattr__(self, "num_units", num_units)
         units, offsets = self.units, self.offsets
         if not offsets.numel() or offsets[0] != 0 or offsets[-1] != units.numel() or bool((offsets.diff() < 0).any()):
             raise ValueError(
@@ -132,6 +135,19 @@ class Codes:
 
 def _of_integers(x: Tensor) -> bool:
     return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
+
+
+def whole(x: Any) -> int | None:
+    """A whole number as an int, also one of NumPy's or of a tensor, as ``optimal_threshold`` gives it; None if it is none.
+
+    Example:
+        >>> whole(torch.tensor(3)), whole(3.0)
+        (3, None)
+    """
+    try:
+        return operator.index(x)
+    except TypeError:
+        return None
 
 
 def offsets_of(sizes: Tensor) -> Tensor:

@@ -89,7 +89,8 @@ class Dense(nn.Module):
             raise TypeError(f"Dense: expected a tensor of shape (T, B, N), got {type(x).__name__}")
         if x.dim() != 3:
             raise ValueError(
-                f"Dense: expected a tensor of shape (T, B, N), got {tuple(x.shape)}; what stands still is one step: x.flatten(1)[None]"
+                f"Dense: expected a tensor of shape (T, B, N), got {tuple(x.shape)}; what stands still is one step: "
+                "x.flatten(1)[None]"
             )
         if self.outputs == "voltage":
             return self._voltage(x)
@@ -121,7 +122,9 @@ class Dense(nn.Module):
 
     def _events(self, x: Tensor) -> Events:
         if x.is_floating_point() and bool((x != x.round()).any()):
-            raise ValueError("Dense: inputs='spikes' takes counts, 0, 1, 2, ...; numbers of any size: inputs='currents'")
+            raise ValueError(
+                "Dense: inputs='spikes' takes counts, 0, 1, 2, ...; numbers of any size: inputs='currents'"
+            )
         return Events.from_dense(x, self.dt)
 
     def extra_repr(self) -> str:

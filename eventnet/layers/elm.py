@@ -231,6 +231,10 @@ class ELM(nn.Module):
 
     def _time_first(self, input: Tensor) -> Tensor:
         """The input as ``(T, B, in)``."""
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"ELM: expected a tensor, got {type(input).__name__}; events.to_dense(step) makes one of Events"
+            )
         if input.dim() not in (2, 3) or input.shape[-1] != self.in_features:
             form = "(B, T, in)" if self.batch_first else "(T, B, in)"
             raise ValueError(

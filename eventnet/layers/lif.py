@@ -364,8 +364,10 @@ class LIF(nn.Module):
         super().__init__()
         self.in_features, self.out_features, self.backend = in_features, out_features, backend
         self.slope_floor, self.branches = slope_floor, branches
-        if branches is not None and branches < 1:
-            raise ValueError(f"branches must be at least 1, or None for neurons without, got {branches}")
+        if branches is not None and not (isinstance(branches, int) and branches >= 1):
+            raise ValueError(
+                f"branches must be a whole number, at least 1, or None for neurons without, got {branches}"
+            )
         targets = (out_features,) if branches is None else (branches, out_features)
         own: dict[str, Tensor] = {"weight": normal_weight(in_features, *targets, dtype=dtype)}
         if recurrent:

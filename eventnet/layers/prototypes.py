@@ -99,6 +99,7 @@ class Prototypes(nn.Module):
         distance = (mean - self.contexts).square().sum(1)
         if not trace > 0:  # all inputs are the same: of a task only if they are its prototype
             return (distance == 0).double()
+        square = square.clamp(min=trace.square() / len(mean))  # as tr(S)^2 <= C tr(S^2); the estimate can be 0
         freedom = trace.square() / square
         return torch.special.gammaincc((freedom / 2).expand_as(distance), freedom * distance / (2 * variance))
 

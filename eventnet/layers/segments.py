@@ -15,13 +15,13 @@ Hawkins and Ahmad, Why neurons have thousands of synapses, Frontiers in Neural C
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
 from eventnet.events import Events
-from eventnet.layers.codes import Codes, offsets_of
+from eventnet.layers.codes import Codes, offsets_of, whole
 
 __all__ = ["SegmentPool"]
 
@@ -105,12 +105,13 @@ class SegmentPool(nn.Module):
             self._count(packed, start, stop, counts[start:stop])
         return counts
 
-    def active(self, codes: Codes | Events | Sequence[Any], threshold: int) -> Codes:
+    def active(self, codes: Codes | Events | Sequence[Any], threshold: SupportsIndex) -> Codes:
         """The segments that recognise each code, ascending: ``overlap >= threshold``, as codes over the segments.
 
         Memory is proportional to the answer and to a bounded part of the batch, not to batch times segments.
         """
-        if not isinstance(threshold, int) or threshold < 1:
+        least = whole(threshold)
+        if least is None or least < 1:
             raise ValueError(
                 f"SegmentPool.active: threshold must be a whole number, at least 1 (0 is every segment), got {threshold}"
             )
@@ -120,7 +121,7 @@ class SegmentPool(nn.Module):
         for start, stop in self._chunks(packed):
             counts = torch.zeros(stop - start, self.num_segments, dtype=torch.int32, device=self.units.device)
             self._count(packed, start, stop, counts)
-            row, segment = (counts >= threshold).nonzero(as_tuple=True)
+            row, segment = (counts >= least).nonzero(as_tuple=True)
             found.append(segment)
             sizes.append(torch.bincount(row, minlength=stop - start))
         return Codes.trusted(torch.cat(found), offsets_of(torch.cat(sizes)), self.num_segments)
@@ -172,7 +173,7 @@ class SegmentPool(nn.Module):
         self,
         segments: Sequence[int] | Tensor,
         codes: Codes | Events | Sequence[Any],
-        synapses: int | None = None,
+        synapses: SupportsIndex | None = None,
         *,
         permanence: float = 1.0,
         generator: torch.Generator | None = None,
@@ -324,12 +325,12 @@ class _Listeners:
         counts.view(-1).index_add_(0, target, one.expand(total))
 
 
-def _sampled(codes: Codes, size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """``size`` random active units of each code, and the codes to which they belong."""
-    sizes = codes.sizes()
-    if not isinstance(size, int) or size < 1:
+def _sampled(codes: Codes, synapses: SupportsIndex, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """``synapses`` random active units of each code, and the codes to which they belong."""
+    sizes, size = codes.sizes(), whole(synapses)
+    if size is None or size < 1:
         raise ValueError(
-            f"SegmentPool.learn: synapses must be a whole number, at least 1, or None for all active units, got {size}"
+            f"SegmentPool.learn: synapses must be a whole number, at least 1, or None for all active units, got {synapses}"
         )
     if bool((sizes < size).any()):
         i = int((sizes < size).nonzero()[0])

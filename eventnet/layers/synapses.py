@@ -115,10 +115,10 @@ def initial_tau_syn(
     """What is given, or log-spaced from the first branch to the last, ``(branches, num)``."""
     if not isinstance(given, tuple):
         return given
-    low, high = given
-    if branches is None or not 0 < low <= high < float("inf"):
+    if branches is None or len(given) != 2 or not 0 < given[0] <= given[1] < float("inf"):
         raise ValueError(
             f"{name}=(low, high) spreads it over branches=K, with 0 < low <= high in seconds; got {given}, branches={branches}"
         )
+    low, high = given
     spread = torch.logspace(math.log10(low), math.log10(high), branches, dtype=torch.float64)
     return (spread if branches > 1 else spread.new_full((1,), (low * high) ** 0.5))[:, None].repeat(1, num)

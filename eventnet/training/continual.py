@@ -47,7 +47,8 @@ class ContinualRecipe(Recipe):
 
     The data's units, normalised -> layers of the sizes in ``hidden`` -> one output per class, the same for all tasks. What is
     learnt last is kept: the validation part measures the tasks seen so far, nothing is chosen by it. A copy (``changed``) with
-    another ``row`` or number of ``tasks`` has the published epochs and learning rate for them, unless these are given too.
+    another ``row`` or number of ``tasks`` has the published epochs and learning rate for them, unless these are given too; a
+    recipe that is made anew has those of 10 tasks with both.
 
     Example:
         >>> recipe = ContinualRecipe(name="mine").changed(tasks=25)
@@ -80,7 +81,7 @@ class ContinualRecipe(Recipe):
         "row of the published table: units with dendrites and winners, one of them, or neither, with dense weights (mlp)",
         choices=tuple(SCHEDULES),
     )
-    share: float = setting(0.05, "winners among the units of a layer", bound="in (0, 1]")
+    share: float = setting(0.05, "share of the units of a layer that win", bound="in (0, 1]")
     density: float = setting(0.5, "share of the weights that are there; of an mlp all", bound="in (0, 1]")
     input_mean: float = setting(0.13062755, "inputs are in units of their deviation from this: of MNIST's pixels")
     input_deviation: float = setting(0.30810780, "standard deviation of the inputs: of MNIST's pixels", bound="> 0")

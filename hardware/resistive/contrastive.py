@@ -282,6 +282,11 @@ def zero_shot(
 
 
 def _checked(name: str, *parts: Samples) -> list[Labelled]:
+    for part in parts:
+        if not isinstance(part, tuple) or len(part) != 2:
+            raise TypeError(
+                f"{name}: expected a pair of features (B, F) and class numbers (B,), got {type(part).__name__}"
+            )
     found = [Labelled(*part) for part in parts]
     for each in found:
         checked_features(name, each.features, each.labels)

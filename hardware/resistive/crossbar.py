@@ -248,8 +248,9 @@ def check_arrays(cell: Any, tile: Any, dac: Any, adc: Any) -> None:
     """An error unless arrays can be of these cells, of this size, and have these converters."""
     check_cell(cell)
     check_converters(dac, adc)
-    if tile is not None and (not isinstance(tile, tuple | list) or len(tile) != 2 or min(tile) < 1):
-        raise ValueError(f"tile: expected (rows, columns) >= 1, or None, got {tile!r}")
+    whole = isinstance(tile, tuple | list) and len(tile) == 2 and all(isinstance(each, int) for each in tile)
+    if tile is not None and not (whole and min(tile) >= 1):
+        raise ValueError(f"tile: expected (rows, columns) >= 1, whole, or None, got {tile!r}")
 
 
 def _with_wires(conductance: Tensor, tile: tuple[int, int], resistance: float) -> Tensor:

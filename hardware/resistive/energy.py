@@ -263,7 +263,7 @@ def reads_of_reservoir(
         tile, adc_bits: of the arrays; ``dac_bits`` where events are graded.
 
     Raises:
-        ValueError: no sample.
+        TypeError: what is no ``Events``. ValueError: no sample.
 
     Example:
         >>> reservoir = Reservoir.formed(64, 200, seed=0, radius=1.0)
@@ -271,6 +271,8 @@ def reads_of_reservoir(
         >>> print(str(array_energy(reads_of_reservoir(reservoir, events))).splitlines()[0])
         410 nJ - 2.5 uJ per sample (estimate, not measurement); ADC share 3.4-74 %
     """
+    if not isinstance(events, Events):
+        raise TypeError(f"events: expected eventnet.Events, got {type(events).__name__}")
     if not events.batch_size:
         raise ValueError("events: expected at least one sample, got none")
     (inputs, units), dt = reservoir.weight.shape, reservoir.dt

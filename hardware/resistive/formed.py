@@ -18,7 +18,7 @@ from eventnet.hardware.resistive.crossbar import IDEAL, Pair
 from eventnet.hardware.resistive.devices import Cell, check_cell
 from eventnet.hardware.resistive.draws import seeded
 from eventnet.hardware.resistive.effects import Forming
-from eventnet.hardware.resistive.weights import spectral_radius
+from eventnet.hardware.resistive.weights import radius_to_scale
 
 __all__ = ["HALF_FORMED", "formed_pairs"]
 
@@ -47,11 +47,12 @@ def formed_pairs(
         radius: spectral radius of the recurrent weights as formed; None: k is 1 / G_max as of the input weights.
 
     Raises:
-        TypeError: a ``forming`` or a ``cell`` that is none.
-        ValueError: a mean of ``forming`` beyond G_max; recurrent weights of spectral radius 0, which no scale gives another; an
-            age beyond what was measured.
+        TypeError: a ``forming`` or a ``cell`` that is none; another dtype than float32 and float64.
+        ValueError: a mean of ``forming`` beyond G_max; a radius below 0; recurrent weights of spectral radius 0, which no scale
+            gives another; an age beyond what was measured.
 
     Example:
+        >>> from eventnet.hardware.resistive.weights import spectral_radius
         >>> pair, recurrent = formed_pairs(4, 3, seed=0, radius=0.9)
         >>> pair.weight().shape, f"{spectral_radius(recurrent.weight()):.3f}"
         (torch.Size([3, 4]), '0.900')
@@ -59,6 +60,8 @@ def formed_pairs(
     if not isinstance(forming, Forming):
         raise TypeError(f"forming: expected a Forming, as Forming(formed=0.5, mean=20e-6, std=5e-6), got {forming!r}")
     check_cell(cell)
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
     if forming.mean > cell.g_max:
         raise ValueError(f"forming: expected a mean up to the cell's G_max, {cell.g_max:g} S, got {forming.mean:g} S")
     cells, found = seeded(seed), []
@@ -66,9 +69,7 @@ def formed_pairs(
         formed = forming.draw((2, out_features, inputs), cells, dtype).clamp(cell.g_min, cell.g_max)
         scale = 1 / cell.g_max
         if stream == 1 and radius is not None:
-            own = spectral_radius(scale * (formed[0] - formed[1]))
-            if own == 0 and radius != 0:
-                raise ValueError("formed_pairs: the recurrent weights have spectral radius 0: no scale gives another")
+            own = radius_to_scale("formed_pairs", scale * (formed[0] - formed[1]), radius)
             scale = scale * radius / own if own else 0.0
         positive, negative = cell.program(formed, seeded(seed, stream)).at(age)
         found.append(Pair(positive, negative, scale))

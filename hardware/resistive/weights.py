@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["check_weights", "random_weights", "spectral_radius"]
+__all__ = ["check_weights", "radius_to_scale", "random_weights", "spectral_radius"]
 
 SQUARINGS = 24  # of a matrix, for its spectral radius
 
@@ -31,7 +31,7 @@ def random_weights(
         radius: the recurrent weights are scaled to this spectral radius; None: as drawn.
 
     Raises:
-        ValueError: a density is no share; recurrent weights of spectral radius 0, which no scale gives another.
+        ValueError: a density is no share; a radius below 0; recurrent weights of spectral radius 0, which no scale gives another.
 
     Example:
         >>> weight, recurrent_weight = random_weights(4, 3, seed=0, density=0.5)
@@ -48,9 +48,7 @@ def random_weights(
         found.append((weight * present).to(dtype))
     weight, recurrent = found
     if radius is not None:
-        own = spectral_radius(recurrent)
-        if own == 0 and radius != 0:
-            raise ValueError("random_weights: the recurrent weights have spectral radius 0: no scale gives another")
+        own = radius_to_scale("random_weights", recurrent, radius)
         recurrent = recurrent * (radius / own if own else 0.0)
     return weight, recurrent
 
@@ -81,6 +79,16 @@ def spectral_radius(weight: Tensor) -> float:
         if k < SQUARINGS:
             power = (power / norm) @ (power / norm)
     return float(f"{math.exp(log):.6g}")
+
+
+def radius_to_scale(name: str, recurrent: Tensor, radius: float) -> float:
+    """The spectral radius of recurrent weights that are to be scaled to another one; an error if that cannot be."""
+    if not 0 <= radius < math.inf:
+        raise ValueError(f"{name}: radius: expected a number >= 0, finite, or None, got {radius}")
+    own = spectral_radius(recurrent)
+    if own == 0 and radius != 0:
+        raise ValueError(f"{name}: the recurrent weights have spectral radius 0: no scale gives another")
+    return own
 
 
 def check_weights(name: str, weight: Tensor, recurrent_weight: Tensor | None) -> None:
