@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from eventnet import EGRU, LI, LIF, Events
 from eventnet.layers.dense import Dense
@@ -274,3 +275,36 @@ def test_one_process_of_one(tmp_path):
 def test_two_processes_are_one(tmp_path):
     torch.multiprocessing.spawn(learn, (2, free_port(), str(tmp_path)), nprocs=2)
     assert_as_one(tmp_path, 2)
+
+
+CHECKPOINTED = {
+    "LIF": (LIF(4, 3), nn.Identity()),
+    "LIF, delays": (LIF(4, 3, delay=(0.0, 5e-3), recurrent=True, recurrent_delay=1e-3), nn.Identity()),
+    "LIF, branches": (LIF(4, 3, branches=2), nn.Identity()),
+    "LI, maximum": (LIF(4, 3), LI(3, 2)),
+    "EGRU": (None, EGRU(4, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTED)
+def test_checkpoints_give_the_same_gradients(name):
+    """torch.utils.checkpoint computes activations again instead of keeping them."""
+    torch.manual_seed(0)
+    spiking, other = (copy.deepcopy(layer) for layer in CHECKPOINTED[name])
+    if spiking is not None:
+        nn.init.normal_(spiking.weight, 3.0, 0.5)
+
+    def call(x: Tensor) -> Tensor:
+        if spiking is None:
+            return other(x)[0].sum()
+        out = other(spiking(Events.from_latency(x, 0.0, 20e-3, duration=DURATION)))
+        return out.times.sum() if isinstance(out, Events) else out.max().sum()
+
+    x = torch.rand((5, 4) if spiking is not None else (7, 5, 4))
+    parameters = [*other.parameters(), *(spiking.parameters() if spiking is not None else ())]
+    parameters = [p for p in parameters if p.requires_grad]
+    plain = torch.autograd.grad(call(x), parameters, allow_unused=True)
+    found = torch.autograd.grad(checkpoint(call, x, use_reentrant=False), parameters, allow_unused=True)
+    assert any(bool(g.any()) for g in plain if g is not None)
+    for a, b in zip(plain, found, strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)

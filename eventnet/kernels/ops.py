@@ -311,8 +311,14 @@ def _save_each(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) ->
     ctx.save_for_backward(exact, units, offsets, facts, *tensors)
 
 
+def _saved(ctx: Any, facts: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The first ones, and the tensors of the call."""
+    saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
+    return saved[:facts], saved[facts:]
+
+
 def _from_spikes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+    spikes, tensors = _saved(ctx, 4)
     *found, back = torch.ops.eventnet.lif_backward.default(grad, *spikes, *tensors, ctx.slope_floor, *_wanted(ctx))
     own: tuple[Tensor | None, Tensor | None] = (None, None)
     if tensors[11] is not None:
@@ -321,7 +327,7 @@ def _from_spikes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _from_each(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+    spikes, tensors = _saved(ctx, 4)
     found = torch.ops.eventnet.lif_each_backward.default(grad, *spikes, *tensors, ctx.slope_floor, *_wanted(ctx))
     sums, times, values, weight, delay, back, wait = found
     bias = sums[BEFORE] - sums[AFTER] - sums[START]
@@ -343,7 +349,7 @@ def _save_peaks(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 
 
 def _from_peaks(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    peaks, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+    peaks, tensors = _saved(ctx, 3)
     found = torch.ops.eventnet.li_max_backward.default(grad, *peaks, *tensors, *_wanted(ctx))
     return _gradients(ctx, tensors, found, spiking=False)
 

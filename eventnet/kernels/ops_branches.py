@@ -25,6 +25,7 @@ from eventnet.kernels.ops import (
     _no_double_backward,
     _register_autograd,
     _save_spikes,
+    _saved,
     _wanted,
     lif_each_cpu,
 )
@@ -100,7 +101,7 @@ def _fake_gradients(*args: Any) -> tuple[Tensor, ...]:
 
 
 def _from_spikes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    spikes, tensors = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+    spikes, tensors = _saved(ctx, 4)
     *found, back, tau_syn = torch.ops.eventnet.lif_branches_backward.default(
         grad, *spikes, *tensors, ctx.slope_floor, *_wanted(ctx)
     )

@@ -199,7 +199,8 @@ class _Differentiable(torch.autograd.Function):
         need = ctx.needs_input_grad
         if of_told is None and of_value is None:
             return (None,) * len(need)
-        tensors, packed, saved = ctx.saved_tensors[:7], ctx.saved_tensors[7], ctx.saved_tensors[8:]
+        everything = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
+        tensors, packed, saved = everything[:7], everything[7], everything[8:]
         grads = of_told, of_value, need[1], need[5]
         found = torch.ops.eventnet.egru_backward.default(*tensors, *ctx.options, packed, *saved, *grads)
         own = [g if n else None for g, n in zip(found, need, strict=False)]
