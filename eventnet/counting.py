@@ -20,7 +20,7 @@ Source of the terms: Yik et al., "The NeuroBench framework for benchmarking neur
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -51,6 +51,7 @@ def count(network: nn.Module, batches: Iterable[Any], *, dt: float) -> dict[str,
 
     Raises:
         TypeError: a module with weights of its own has no counter, so that the counts would be too low.
+        NotImplementedError: a layer is driven by currents (``LIF.drive``).
 
     Example:
         >>> from eventnet import LI, LIF
@@ -85,6 +86,9 @@ def _hooked(network: nn.Module, dt: float) -> Iterator[tuple[dict[str, list[Coun
     memory = Memory()
     with ExitStack() as stack:
         for name, layer, function in list(_counted(network, "", set())):
+            if hasattr(layer, "drive"):
+                layer.__dict__["drive"] = _refused(name)
+                stack.callback(delattr, layer, "drive")
             more = COUNTERS.more.get(function)
             forward = None if more is None else more(layer)
             hook = _hook(name, function, dt, calls, memory, more is not None, forward is not None)
@@ -94,6 +98,18 @@ def _hooked(network: nn.Module, dt: float) -> Iterator[tuple[dict[str, list[Coun
                 layer.forward = forward
                 stack.callback(delattr, layer, "forward")
         yield calls, memory
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    """In place of ``LIF.drive`` while a network is counted: no hook sees it, and the counts would be too low."""
+
+    def drive(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(
+            f"count: layer {name} is driven by currents (LIF.drive), which are not counted; give it events, such as "
+            "Events.from_latency makes of numbers"
+        )
+
+    return drive
 
 
 def _hook(

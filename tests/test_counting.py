@@ -19,6 +19,7 @@ from eventnet import EGRU, LI, LIF, EGRUCell, EGRUState, Events
 from eventnet.counting import Counts, count, counter, per_sample_of, total
 from eventnet.counts import COUNTERS
 from eventnet.layers.dendrites import ActiveDendrites
+from eventnet.layers.dense import Dense
 from eventnet.layers.elm import ELM
 
 DT = 1e-3
@@ -790,3 +791,13 @@ def test_the_numbers_of_spikingjelly_are_its_own():
     counts = operations.get_counts()
     assert {name: sum(counts[f"Sequential.{name}"].values()) for name in SPIKINGJELLY} == SPIKINGJELLY
     assert torch.equal(output, stepwise(Fire)[0](x))
+
+
+def test_layers_driven_by_currents_are_refused():
+    """No hook sees ``drive``: without a word the counts would be too low."""
+    model = nn.Sequential(Dense(LIF(4, 3), 1e-2, inputs="currents", outputs="trace"), nn.Linear(3, 2))
+    x = torch.rand(5, 2, 4)
+    expected = model(x)
+    with pytest.raises(NotImplementedError, match=r"layer 0\.layer is driven by currents .*Events\.from_latency"):
+        count(model, [x], dt=1e-3)
+    assert torch.equal(model(x), expected)  # it drives as ever
