@@ -233,6 +233,7 @@ def test_labels_that_are_all_ignored_and_samples_of_no_duration():
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "digits"
     assert cli.main(["train", "digits", "--hidden", "30", "--epochs", "1", "--out", str(folder)]) == 0
+    assert cli.main(["benchmark", str(folder), "--limit", "20"]) == 0
     return folder
 
 
