@@ -11,7 +11,7 @@ its context is the nearest prototype (mean training image) of those seen.
 The configuration is the published one (Iyer et al. 2022 and their code): 784-2048-2048-10, half of the weights, those of the
 output included, one segment per task and unit, 5 % winners without boosting, pixels normalised, Adam, batches of 256, a new
 optimiser for each task. *winners*: no segments; *dendrites*: ReLU instead of winners; *mlp*: dense weights, ReLU. Epochs and
-rate were chosen there for each row and number of tasks, on test images, so that rows differ in them as well; ``--schedule both``
+rate were chosen there for each row and number of tasks, so that rows differ in them as well; ``--schedule both``
 trains all rows alike.
 
 A run that was stopped goes on with the same command, from the last epoch in ``--runs``, to the same result; a finished one is not
@@ -42,29 +42,21 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eventnet.data import idx
+from eventnet.data.permuted import permutations
 from eventnet.files import write_files
-from eventnet.layers.dendrites import ActiveDendrites, Context, Segments
+from eventnet.layers.dendrites import Segments
 from eventnet.layers.prototypes import Prototypes
-from eventnet.layers.sparse_weights import fan_in_uniform_, sparsify_
-from eventnet.layers.winners import KWinners
+from eventnet.training.continual import SCHEDULES, ContinualNetwork, ContinualRecipe
 
 CONSOLE = Console(stderr=True)
 RESULT = Path(__file__).with_name("results") / "permuted_mnist.json"
-PIXEL_MEAN, PIXEL_STD = 0.13062755, 0.30810780  # of MNIST's training images, from 0 to 1
 ROWS = ("both", "winners", "dendrites", "mlp")
-SCHEDULES = {  # of each row, tasks: (epochs, rate); published, chosen there for each row and number of tasks
-    "both": {2: (1, 5e-4), 5: (1, 5e-4), 10: (3, 5e-4), 25: (5, 3e-4), 50: (3, 3e-4), 100: (3, 1e-4)},
-    "winners": {2: (3, 1e-3), 5: (10, 5e-5), 10: (5, 1e-4), 25: (10, 1e-5), 50: (10, 1e-5), 100: (5, 1e-4)},
-    "dendrites": {2: (5, 5e-4), 5: (10, 1e-3), 10: (5, 5e-6), 25: (5, 5e-6), 50: (5, 1e-5), 100: (5, 5e-6)},
-    "mlp": {10: (5, 3e-6), 100: (3, 1e-6)},
-}
 PUBLISHED = {
     "both": {2: 0.9747, 5: 0.9636, 10: 0.9455, 25: 0.9209, 50: 0.8705, 100: 0.8142},
     "winners": {2: 0.9657, 5: 0.9389, 10: 0.9133, 25: 0.8459, 50: 0.7556, 100: 0.6561},
     "dendrites": {2: 0.9676, 5: 0.8911, 10: 0.8285, 25: 0.7615, 50: 0.6833, 100: 0.6154},
     "mlp": {10: 0.8203, 100: 0.4831},
 }
-CONTEXT_SHARE = 0.1  # of the published initialisation of segments: as if a tenth of a context were not zero
 
 
 @dataclass(frozen=True)
@@ -88,6 +80,19 @@ class Setting:
         return PUBLISHED[self.row][self.tasks] if own else None
 
     @property
+    def recipe(self) -> ContinualRecipe:
+        """What the network is made of."""
+        return ContinualRecipe(
+            name="permuted_mnist",
+            row=self.row,
+            tasks=self.tasks,
+            seed=self.seed,
+            hidden=(self.hidden, self.hidden),
+            share=self.share,
+            density=self.density,
+        )
+
+    @property
     def name(self) -> str:
         other = "" if self.published else f"-{self.epochs}x{self.rate:g}"
         return f"{self.row}-{self.tasks}-{self.seed}{other}"
@@ -101,44 +106,6 @@ def setting(row: str, tasks: int, seed: int, schedule: str | None = None) -> Set
             f"{row}: there is a published schedule for {', '.join(map(str, given))} tasks, not for {tasks}"
         )
     return Setting(row, tasks, seed, *given[tasks])
-
-
-# ---- the network ----------------------------------------------------------------------------------------------------
-
-
-class Network(nn.Module):
-    """Two hidden layers and a linear one."""
-
-    def __init__(self, of: Setting, features: int, classes: int) -> None:
-        super().__init__()
-        dendrites, winners = of.row in ("both", "dendrites"), of.row in ("both", "winners")
-        density = 1.0 if of.row == "mlp" else of.density
-        share = {"dendrites": 1.0, "mlp": 0.5}.get(
-            of.row, of.share
-        )  # of the hidden units, as if active; scales weights
-        self.hidden, self.active = nn.ModuleList(), nn.ModuleList()
-        for size, input_share in ((features, 1.0), (of.hidden, share)):
-            layer = ActiveDendrites(
-                size,
-                of.hidden,
-                of.tasks if dendrites else 0,
-                features,
-                density=density,
-                input_share=input_share,
-                context_share=CONTEXT_SHARE,
-            )
-            self.hidden.append(layer)
-            self.active.append(KWinners(of.hidden, of.share) if winners else nn.ReLU())
-        self.readout = nn.Linear(of.hidden, classes)
-        fan_in_uniform_(self.readout.weight, density * share)
-        if density < 1:
-            sparsify_(self.readout, density)
-        self.dendrites = dendrites
-
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        for layer, active in zip(self.hidden, self.active, strict=True):
-            x = active(layer(x, context if self.dendrites else None))
-        return self.readout(x)
 
 
 # ---- data -----------------------------------------------------------------------------------------------------------
@@ -158,15 +125,10 @@ def mnist(root: str) -> Images:
     parts = []
     for part in ("train", "test"):
         images, labels = idx.read_images(Path(root), "mnist", part)
-        x = (torch.tensor(images).flatten(1).float() / 255 - PIXEL_MEAN) / PIXEL_STD
+        x = torch.tensor(images).flatten(1).float() / 255
+        x = (x - ContinualRecipe.input_mean) / ContinualRecipe.input_deviation
         parts += [x, torch.tensor(labels).long()]
     return Images(*parts)
-
-
-def permutations(features: int, tasks: int, seed: int) -> list[Tensor]:
-    """The first task is the data as they are."""
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.arange(features), *(torch.randperm(features, generator=generator) for _ in range(tasks - 1))]
 
 
 def batches(samples: int, of: Setting, task: int, epoch: int) -> Iterator[Tensor]:
@@ -185,9 +147,7 @@ class Run:
         self.of, self.images = of, images
         self.path = None if folder is None else folder / f"{of.name}.pt"
         self.orders = permutations(images.train.shape[1], of.tasks, of.seed)
-        torch.manual_seed(of.seed)
-        self.network = Network(of, images.train.shape[1], int(images.labels.max()) + 1)
-        self.prototypes = Prototypes(images.train.shape[1])
+        self.network = ContinualNetwork(of.recipe, images.train.shape[1], int(images.labels.max()) + 1)
         self.task, self.epoch, self.taken = 0, 0, 0.0
         self.learnt: list[float] = []  # of each task, right after it was trained
         self._new_optimizer()
@@ -209,7 +169,7 @@ class Run:
             for task in range(self.task, self.of.tasks):
                 x = self.images.train[:, self.orders[task]]
                 if self.epoch == 0:
-                    self.prototypes.add(x)
+                    self.network.prototypes.add(x)
                     self._new_optimizer()
                 for epoch in range(self.epoch, self.of.epochs):
                     start = time.perf_counter()
@@ -234,9 +194,9 @@ class Run:
 
     def _train(self, x: Tensor, task: int, epoch: int) -> None:
         self.network.train()
-        context = self.prototypes.contexts[task]
+        context = self.network.prototypes.contexts[task]
         for index in batches(len(x), self.of, task, epoch):
-            loss = nn.functional.cross_entropy(self.network(x[index], context), self.images.labels[index])
+            loss = nn.functional.cross_entropy(self.network.scores(x[index], context), self.images.labels[index])
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -246,12 +206,12 @@ class Run:
     def _accuracy(self, task: int) -> tuple[float, float]:
         """Share of the test images that are classified right, and whose context is that of their task."""
         self.network.eval()
-        right = known = 0
+        prototypes, right, known = self.network.prototypes, 0, 0
         with parametrize.cached():
             for x, y in zip(self.images.test.split(1000), self.images.test_labels.split(1000), strict=True):
                 x = x[:, self.orders[task]]
-                nearest = self.prototypes.nearest(x)
-                right += int((self.network(x, (self.prototypes.contexts, nearest)).argmax(1) == y).sum())
+                nearest = prototypes.nearest(x)
+                right += int((self.network.scores(x, (prototypes.contexts, nearest)).argmax(1) == y).sum())
                 known += int((nearest == task).sum())
         return right / len(self.images.test), known / len(self.images.test)
 
@@ -261,7 +221,6 @@ class Run:
         state = {
             "of": dataclasses.asdict(self.of),
             "network": self.network.state_dict(),
-            "prototypes": self.prototypes.state_dict(),
             "optimizer": self.optimizer.state_dict() if self.epoch else None,  # each task has its own
             **{name: getattr(self, name) for name in ("task", "epoch", "taken", "learnt")},
         }
@@ -275,7 +234,6 @@ class Run:
         if state["of"] != dataclasses.asdict(self.of):
             sys.exit(f"{path} is of another run, {state['of']}; name another folder by --runs")
         self.network.load_state_dict(state["network"])
-        self.prototypes.load_state_dict(state["prototypes"])
         if state["optimizer"] is not None:
             self.optimizer.load_state_dict(state["optimizer"])
         self.task, self.epoch, self.taken, self.learnt = (state[x] for x in ("task", "epoch", "taken", "learnt"))

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import permuted_mnist  # noqa: E402
-from permuted_mnist import Images, Network, Run, Setting  # noqa: E402
-
-from eventnet.layers.winners import KWinners  # noqa: E402
+from permuted_mnist import Images, Run, Setting  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = Setting("both", 3, 0, epochs=2, rate=5e-3, hidden=60, batch=32, share=0.2)
@@ -68,19 +65,6 @@ def test_the_state_of_another_run_is_refused(images, tmp_path):
     run._save()
     with pytest.raises(SystemExit, match="another run"):
         Run(replace(SMALL, batch=16), images, tmp_path)
-
-
-def test_networks_are_the_published_ones():
-    both, mlp = (Network(permuted_mnist.setting(row, 10, 0), 784, 10) for row in ("both", "mlp"))
-    assert (
-        sum(p.numel() for p in both.parameters()) == 784 * 2048 + 2048**2 + 20480 + 2 * 2048 + 10 + 2 * 2048 * 10 * 784
-    )
-    for layer, fan_in in ((both.hidden[0].linear, 784), (both.hidden[1].linear, 2048), (both.readout, 2048)):
-        assert (layer.weight != 0).sum(1).eq(fan_in // 2).all()
-    assert all(isinstance(active, KWinners) for active in both.active)
-    assert (both.active[0](torch.randn(3, 2048)) != 0).sum(1).tolist() == [102] * 3
-    assert all(isinstance(active, nn.ReLU) for active in mlp.active) and mlp.hidden[0].segments is None
-    assert (mlp.readout.weight != 0).all()
 
 
 def test_schedules_are_by_the_number_of_tasks():
