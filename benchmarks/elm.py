@@ -1,6 +1,6 @@
 """The ELM neuron: its compiled kernels against a plain loop over steps, and spoken-digit adding beside a GRU of equal parameters.
 
-    python benchmarks/elm.py speed [--threads 2] --save
+    python benchmarks/elm.py speed [--threads 1 2] --save
     python benchmarks/elm.py adding --data-root FOLDER --save
 
 Speed: forward and backward with a gradient of ones on the same inputs (3 of 100 are 1, float32), by the compiled
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
+import itertools
 import json
 import os
 import statistics
@@ -96,17 +97,23 @@ def forward_and_backward(layer: ELM, x: Tensor) -> float:
 
 
 def speed_table(rows: list[dict[str, Any]]) -> str:
-    """Milliseconds and ratios, by the best and the median of the repeats."""
-    lines = ["| problem | version | fused | loop | ratio: best, median |", "|---|---|---|---|---|"]
-    for row in rows:
-        size = Size(**row["size"])
+    """Milliseconds and ratios, by the best and the median of the repeats, for each number of threads."""
+    threads = sorted({row["threads"] for row in rows})
+    of = {(Size(**row["size"]), row["version"], row["threads"]): row for row in rows}
+    heads = [f"fused, threads: {count} | loop | ratio: best, median" for count in threads]
+    lines = [f"| problem | version | {' | '.join(heads)} |", f"|---|---|{'---|---|---|' * len(threads)}"]
+    for size, version in dict.fromkeys(key[:2] for key in of):
         what = f"{size.name}: {size.inputs} inputs, {size.memory} memory, {size.branches} x {size.synapses} synapses, "
-        ratios = [row["loop"][which] / row["fused"][which] for which in ("best", "median")]
-        lines.append(
-            f"| {what}batch {size.batch}, {size.steps} steps | {row['version']} | {1e3 * row['fused']['best']:.1f} ms | "
-            f"{1e3 * row['loop']['best']:.1f} ms | {ratios[0]:.1f}, {ratios[1]:.1f} |"
-        )
+        cells = [cell for count in threads for cell in speed_cells(of[size, version, count])]
+        lines.append(f"| {what}batch {size.batch}, {size.steps} steps | {version} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def speed_cells(row: dict[str, Any]) -> list[str]:
+    """Of one problem and number of threads."""
+    ratios = [row["loop"][which] / row["fused"][which] for which in ("best", "median")]
+    best = [f"{1e3 * row[name]['best']:.1f} ms" for name in ("fused", "loop")]
+    return [*best, f"{ratios[0]:.1f}, {ratios[1]:.1f}"]
 
 
 # ---- adding ---------------------------------------------------------------------------------------------------------
@@ -212,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "adding"))
     parser.add_argument("--repeats", type=int, default=10, help="of the speed rows (default 10)")
-    parser.add_argument("--threads", type=int, default=1, help="of the speed rows (default 1)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the speed rows (default 1 and 2)")
     parser.add_argument("--data-root", default=os.environ.get("EVENTNET_DATA"), help="folder of the recordings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12)
@@ -221,7 +228,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "speed":
         check_tests(["tests/test_elm.py"])
-        rows = [measure(size, version, args.repeats, args.threads) for size in SIZES for version in (1, 2)]
+        cases = itertools.product(SIZES, (1, 2), args.threads)
+        rows = [measure(size, version, args.repeats, threads) for size, version, threads in cases]
         print(speed_table(rows))
         keep("speed", rows, args.save)
         return

@@ -76,6 +76,9 @@ def test_schedules_are_by_the_number_of_tasks():
     winners, alike = (permuted_mnist.setting("winners", 10, 0, schedule) for schedule in (None, "both"))
     assert (winners.epochs, winners.rate, winners.name, winners.published) == (5, 1e-4, "winners-10-0", 0.9133)
     assert (alike.epochs, alike.rate, alike.name, alike.published) == (3, 5e-4, "winners-10-0-3x0.0005", None)
+    ten = permuted_mnist.setting("both", 5, 0, "ten")  # published for the row, not what it has by default
+    assert (ten.epochs, ten.rate, ten.name, ten.published) == (5, 7e-4, "both-5-0-5x0.0007", 0.9636)
+    assert permuted_mnist.setting("winners", 5, 0, "ten").published is None
     with pytest.raises(ValueError, match="10, 100"):
         permuted_mnist.setting("mlp", 2, 0)
 
