@@ -6,9 +6,9 @@
 Each recipe is trained by ``eventnet train`` and counted by ``eventnet benchmark``, each in a process of its own, one after the
 other; a run that is finished is kept, one that was stopped goes on. The result of a recipe goes to
 ``benchmarks/results/suite/RECIPE.json`` with machine and the commits of training and counting; ``tables.py`` makes a table of
-them, at the end of this command too. Sizes: ``quick`` trains two epochs and counts 100 test samples: it shows that everything
-runs, not what a recipe reaches; ``full`` trains as the recipe says and counts the whole test part. Recipes whose data are not
-there are named and left out.
+them, at the end of this command too. Sizes: ``quick`` trains two epochs (of recipes of tasks: one epoch of each of two) and
+counts 100 test samples: it shows that everything runs, not what a recipe reaches; ``full`` trains as the recipe says and counts
+the whole test part. Recipes whose data are not there are named and left out.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from typing import Any
 from measure import ROOT, commit, machine
 
 from eventnet.files import write_files
-from eventnet.training import RECIPES, DataError
+from eventnet.training import RECIPES, ContinualRecipe, DataError
 from eventnet.training.run import load_data
 
 RESULTS = Path(__file__).with_name("results") / "suite"
 EVENTNET = [sys.executable, "-c", "from eventnet.cli import main; import sys; sys.exit(main())"]
 SIZES: dict[str, dict[str, list[str]]] = {
-    "quick": {"train": ["--epochs", "2"], "benchmark": ["--limit", "100"]},
-    "full": {"train": [], "benchmark": []},
+    "quick": {"train": ["--epochs", "2"], "tasks": ["--tasks", "2", "--epochs", "1"], "benchmark": ["--limit", "100"]},
+    "full": {"train": [], "tasks": [], "benchmark": []},
 }
 HEADLINE = (
     "asic45"  # the device whose range the table shows: it prices arithmetic and memory, and takes graded events too
@@ -75,7 +75,8 @@ def train(name: str, size: str, folder: Path, memory: Path, root: list[str]) -> 
     facts: dict[str, Any] = {"peak_bytes": None, "resumed": False, "commit": commit()}  # None: it ended unseen
     if not (part / "result.json").is_file():
         facts["resumed"] = (part / "config.json").is_file()
-        where = ["--resume", str(part)] if facts["resumed"] else [*SIZES[size]["train"], "--out", str(part)]
+        short = SIZES[size]["tasks" if isinstance(RECIPES[name], ContinualRecipe) else "train"]
+        where = ["--resume", str(part)] if facts["resumed"] else [*short, "--out", str(part)]
         code, _, facts["peak_bytes"] = run(["train", name, *where, *root])
         if code:
             sys.exit(f"{name}: training stopped; the same command goes on with it")

@@ -17,6 +17,7 @@ from eventnet.layers.egru import EGRU, EGRUCell, EGRUState
 from eventnet.layers.egru_steps import EGRUSteps
 from eventnet.layers.elm import ELM, ELMSteps
 from eventnet.layers.lif import LIF
+from eventnet.layers.prototypes import Prototypes
 from eventnet.layers.readout import LI
 from eventnet.tally import InSteps, by_step, sent_and_met, tally
 
@@ -220,6 +221,15 @@ def _segments(layer: Segments, args: tuple[Any, ...], kwargs: dict[str, Any], ou
         product(context, weight),
         steps=context.numel() // layer.context_features,
         inputs=columns(weight, "weight").tally(context).active,
+    )
+
+
+@counter(Prototypes)
+def _prototypes(layer: Prototypes, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, dt: float) -> Counts:
+    """The products of inputs with prototypes; the squares of prototypes are known beforehand, and none of them is a neuron."""
+    x: Tensor = argument(args, kwargs, 0, "x")
+    return dataclasses.replace(
+        product(x, layer.contexts), steps=len(x), inputs=columns(layer.contexts, "weight").tally(x).active
     )
 
 

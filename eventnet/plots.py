@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Activity", "activity", "firing_rates", "forecast", "learning_curve", "pareto", "save"]
+__all__ = ["Activity", "accuracy_by_task", "activity", "firing_rates", "forecast", "learning_curve", "pareto", "save"]
 
 # Okabe and Ito: apart from each other for colour-blind eyes too.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#B8BCC2", "#22272E"
@@ -110,6 +110,41 @@ def learning_curve(
         )
     for axis in axes[0, :-1]:
         _legend(axis)
+    return figure
+
+
+def accuracy_by_task(history: Sequence[Mapping[str, float]], *, epochs: int) -> Figure:
+    """Validation accuracy of each task over the epochs, from when it was begun, and the mean of those begun.
+
+    Args:
+        history: rows with epoch, validation_accuracy and, of the tasks begun, validation_accuracy_of_task_1 and so on.
+        epochs: of each task; the tasks come one after the other.
+    """
+    from matplotlib import colormaps
+
+    figure, axes = _figure(1, 1, width=9.0, height=4.2)
+    axis = axes[0, 0]
+    tasks = -(-int(history[-1]["epoch"]) // epochs)
+    style: dict[str, Any] = {"marker": "o", "markevery": [0]}  # a task may have one epoch to be seen in
+
+    def line(name: str, **options: Any) -> Any:
+        there = [row for row in history if name in row]
+        return axis.plot([row["epoch"] for row in there], [100 * row[name] for row in there], **style, **options)[0]
+
+    for k in range(tasks):
+        colour, begins = colormaps["viridis"](0.85 * k / max(tasks - 1, 1)), k * epochs + 0.5
+        line(f"validation_accuracy_of_task_{k + 1}", color=colour, linewidth=1.2, markersize=4)
+        axis.axvline(begins, color=GREY, linewidth=1, linestyle=DASHES, zorder=0)
+        if k % -(-tasks // 12) == 0:
+            number = str(k + 1) if k else "task 1"
+            axis.text(begins, 1.01, number, transform=axis.get_xaxis_transform(), color=colour, fontsize=9)
+    ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "zorder": 3}
+    mean = line("validation_accuracy", color=ORANGE, linewidth=2.8, label="mean of the tasks so far", **ring)
+    _title(axis, "Validation accuracy of each task (%)", pad=18)
+    axis.set_xlabel("epoch")
+    axis.set_xlim(0.5, float(history[-1]["epoch"]) + 0.5)
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    _legend(axis, handles=[mean], loc="lower left")
     return figure
 
 
@@ -295,8 +330,8 @@ def _figure(
     return figure, axes
 
 
-def _title(axis: Axes, text: str) -> None:
-    axis.set_title(text, loc="left", fontsize=10.5, color=INK)
+def _title(axis: Axes, text: str, **options: Any) -> None:
+    axis.set_title(text, loc="left", fontsize=10.5, color=INK, **options)
 
 
 def _legend(axis: Axes, **options: Any) -> None:

@@ -234,12 +234,13 @@ def _silent(events: Events, step: float | None) -> float:
 def _zeros(counts: Mapping[str, Counts], inputs: int, outside: float, hidden: float) -> dict[str, float]:
     """The share of zeros among what each layer of a dense network receives: from outside ``outside``, from units ``hidden``."""
     found = dict.fromkeys(counts, hidden)
-    first = next((name for name, each in counts.items() if each.dense), None)
-    if first is not None:
-        layer = counts[first]
-        recurrent = layer.dense != layer.steps * inputs * layer.neurons
+    for name in (name for name, each in counts.items() if each.dense):
+        layer = counts[name]
+        recurrent = layer.neurons and layer.dense != layer.steps * inputs * layer.neurons
         share = inputs / (inputs + layer.neurons) if recurrent else 1.0  # of its connections that are from outside
-        found[first] = share * outside + (1 - share) * hidden
+        found[name] = share * outside + (1 - share) * hidden
+        if layer.neurons:  # without, it asks in which context the input is, before the first layer hears it
+            break
     return found
 
 

@@ -36,8 +36,8 @@ import suite  # noqa: E402
 import tables  # noqa: E402
 from shapes import SHAPES, Problem, Shape  # noqa: E402
 
-from eventnet import Events, data  # noqa: E402
-from eventnet.training import find  # noqa: E402
+from eventnet import Events, cli, data  # noqa: E402
+from eventnet.training import Recipe, find  # noqa: E402
 
 SMALL = Shape("small", (30, 20, 4), 3, 60, 40e-3, 50e-3, (1e-3,), (0.3, 0.5), (0.0, 0.5), (5, 400))
 KINDS = {
@@ -604,6 +604,19 @@ def test_the_suite_trains_counts_and_tabulates(tmp_path: Path, monkeypatch) -> N
     suite.main()  # the finished run is kept
     again = json.loads((suite.RESULTS / "digits.json").read_text())
     assert again["train_seconds"] == found["train_seconds"] and again["commit"] == "as it was trained"
+
+
+def test_a_quick_training_of_the_suite_has_two_epochs(tmp_path: Path, monkeypatch) -> None:
+    """Also of a recipe that has tasks: of these one epoch each. The full one is the recipe."""
+    trained: list[Recipe] = []
+    monkeypatch.setattr(cli, "_run", lambda recipe, folder, **options: (trained.append(recipe), folder.mkdir()))
+    monkeypatch.setattr(suite, "run", lambda command: (cli.main(command), 1.0, 5))
+    for name in ("digits", "permuted_mnist"):
+        for size in suite.SIZES:
+            suite.train(name, size, tmp_path / f"{name}-{size}", tmp_path / "memory.json", [])
+        quick, full = trained[-2:]
+        assert quick.name == name and quick.total_epochs == 2 and full == find(name)
+    assert (quick.tasks, quick.epochs) == (2, 1)
 
 
 def test_a_training_of_the_suite_is_finished_only_with_its_memory(tmp_path: Path, monkeypatch) -> None:

@@ -21,6 +21,7 @@ from eventnet.counts import COUNTERS
 from eventnet.layers.dendrites import ActiveDendrites
 from eventnet.layers.dense import Dense
 from eventnet.layers.elm import ELM
+from eventnet.layers.prototypes import Prototypes
 
 DT = 1e-3
 MODULES = ("eventnet.counting", "eventnet.counts", "eventnet.counters", "eventnet.counters_torch", "eventnet.tally")
@@ -501,6 +502,25 @@ def test_segments_cost_what_their_contexts_meet(density, shared):
     assert found["layer.segments"].dense == len(seen) * 5 * 3 * 8
     assert found["layer.linear"].synaptic_operations == 7 * 5 * round(6 * density)
     assert found["layer.segments"].samples == found["layer.linear"].samples == 7
+
+
+@pytest.mark.parametrize(("tasks", "features", "batches"), [(3, 8, (7,)), (1, 5, (4, 6))])
+def test_the_nearest_prototype_costs_a_product_with_each(tasks, features, batches):
+    """Rows x tasks x features multiply-accumulates; what is zero in an input, or in a prototype, costs nothing."""
+    torch.manual_seed(0)
+    prototypes = Prototypes(features)
+    for _ in range(tasks):
+        prototypes.add(torch.rand(9, features) + 0.1)
+    found = count(prototypes, [torch.rand(rows, features) + 0.1 for rows in batches], dt=DT)[""]
+    rows = sum(batches)
+    assert found.multiply_accumulates == found.dense == found.weight_reads == rows * tasks * features
+    assert (found.accumulates, found.state_updates, found.neurons, found.spikes) == (0, 0, 0, 0)
+    assert (found.samples, found.steps, found.inputs, found.synapses) == (rows, rows, rows * features, tasks * features)
+    prototypes.contexts[:, 0] = 0
+    x = torch.rand(2, features) + 0.1
+    x[0, 1] = 0
+    sparse = count(prototypes, [x], dt=DT)[""]
+    assert sparse.multiply_accumulates == tasks * (2 * (features - 1) - 1) and sparse.dense == 2 * tasks * features
 
 
 def test_rows_of_an_embedding_are_read():

@@ -136,6 +136,19 @@ def test_zeros_of_the_dense_twin_are_those_counted(dense, outside, expected):
     assert _zero_outputs(layers, outside, HIDDEN_ZEROS) == {"input": outside, "first": HIDDEN_ZEROS, "second": 0.0}
 
 
+def test_what_asks_for_the_context_is_no_layer_of_the_dense_twin():
+    """The nearest of 3 prototypes is found before the first layer hears the same 4 units; neither sends what has zeros."""
+    search = Counts(samples=1, steps=10, dense=10 * 4 * 3)
+    layer = Counts(samples=1, steps=10, neurons=5, dense=10 * 4 * 5)
+    layers = {"input": Counts(samples=1, steps=10, neurons=4), "prototypes": search, "first": layer, "second": layer}
+    assert _zeros(layers, 4, 0.75, HIDDEN_ZEROS) == {
+        "input": HIDDEN_ZEROS,
+        "prototypes": 0.75,
+        "first": 0.75,
+        "second": HIDDEN_ZEROS,
+    }
+
+
 def twins_of(model, events, **options) -> tuple[Baseline, ...]:
     counts = {"input": _inputs(events, 1e-3), **count(model, [events], dt=1e-3)}
     return _twins(model, counts, events, 1e-3, options.get("baseline_dt", 1e-3), options.get("answers", 1))

@@ -76,6 +76,55 @@ def test_learning_curve_shows_all_spikes_and_plain_losses(tmp_path):
     assert plots.learning_curve(silent).axes[2].get_ylim() == (0, 1)
 
 
+def by_task(tasks: int, epochs: int) -> list[dict[str, float]]:
+    """Each task loses a tenth in each later epoch."""
+    rows = []
+    for epoch in range(1, tasks * epochs + 1):
+        begun = range(1 + (epoch - 1) // epochs)
+        of_each = [0.9 ** (epoch - k * epochs) for k in begun]
+        named = {f"validation_accuracy_of_task_{k + 1}": of_each[k] for k in begun}
+        rows.append({"epoch": epoch, "validation_accuracy": sum(of_each) / len(of_each), **named})
+    return rows
+
+
+@pytest.mark.parametrize(("tasks", "epochs"), [(3, 2), (2, 1), (1, 1), (25, 2)])
+def test_each_task_has_a_line_from_its_beginning(tmp_path, tasks, epochs):
+    rows = by_task(tasks, epochs)
+    figure = plots.accuracy_by_task(rows, epochs=epochs)
+    (axis,) = figure.axes
+    marks = [line for line in axis.lines if line.get_linestyle() == "--"]
+    *lines, mean = [line for line in axis.lines if line not in marks]
+    assert [line.get_xdata()[0] for line in marks] == [0.5 + k * epochs for k in range(tasks)]
+    assert len(lines) == tasks
+    for k, line in enumerate(lines):
+        np.testing.assert_array_equal(line.get_xdata(), range(k * epochs + 1, tasks * epochs + 1))
+        np.testing.assert_allclose(line.get_ydata(), [100 * 0.9**n for n in range(1, (tasks - k) * epochs + 1)])
+        assert line.get_marker() == "o" and line.get_linewidth() < mean.get_linewidth()
+    np.testing.assert_allclose(mean.get_ydata(), [100 * row["validation_accuracy"] for row in rows])
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["mean of the tasks so far"]
+    shown = {text.get_text(): text for text in axis.texts}
+    assert list(shown)[:2] == ["task 1", "4" if tasks == 25 else "2"][:tasks]
+    for name, text in shown.items():  # stands where its task begins, in its colour
+        k = int(name.removeprefix("task ")) - 1
+        assert text.get_position()[0] == marks[k].get_xdata()[0] and text.get_color() == lines[k].get_color()
+    low, high = axis.get_xlim()
+    assert all(tick == int(tick) for tick in axis.get_xticks() if low <= tick <= high)
+    assert pixels(figure, tmp_path / "tasks.png").std() > 0.02
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in (axis._left_title, *axis.texts)]
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
+
+
+def test_tasks_that_an_older_version_did_not_measure_have_no_line(tmp_path):
+    rows = [{name: row[name] for name in ("epoch", "validation_accuracy")} for row in by_task(3, 2)[:4]]
+    (axis,) = plots.accuracy_by_task(rows + by_task(3, 2)[4:], epochs=2).axes
+    drawn = [list(line.get_xdata()) for line in axis.lines if line.get_linestyle() == "-"]
+    assert drawn == [[5, 6], [5, 6], [5, 6], [1, 2, 3, 4, 5, 6]]
+    figure = plots.accuracy_by_task(rows, epochs=2)
+    assert len(figure.axes[0].lines[-1].get_xdata()) == 4
+    pixels(figure, tmp_path / "old.png")
+
+
 def test_activity_names_prediction_and_counts(tmp_path):
     figure = plots.activity(some_activity(), some_activity(predicted=2))
     shown = titles(figure)

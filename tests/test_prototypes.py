@@ -28,6 +28,7 @@ def test_prototype_is_the_mean_and_nearest_is_by_distance():
     torch.testing.assert_close(prototypes.contexts, torch.stack([x.mean(0) for x in inputs]))
     x = torch.cat(inputs)
     assert prototypes.nearest(x).equal(torch.cdist(x, prototypes.contexts).argmin(1))
+    assert prototypes(x).equal(prototypes.nearest(x))
 
 
 def test_tasks_are_found_without_labels():

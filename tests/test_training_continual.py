@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import isnan
 
 import numpy as np
 import pytest
@@ -219,6 +220,11 @@ def test_accuracy_is_told_by_task(root):
     by_task.add(right[:50], torch.zeros(50))
     by_task.add(right[50:], torch.zeros(130))
     assert by_task.facts() == {"of_each_task": (pytest.approx(1 / 3), 1.0), "contexts_right": 0.5}
+    some = ByTask(load_data(SMALL, root).test.only([1, 2]))
+    some.add(right[:60])
+    assert some.of_each()[1] == pytest.approx(1 / 3) and isnan(some.of_each()[2])  # which no sample was of
+    some.add(right[60:120])
+    assert some.of_each() == {1: pytest.approx(1 / 3), 2: 1.0}
 
 
 # ---- runs
@@ -239,8 +245,21 @@ def test_a_run_learns_one_task_after_the_other(finished, root):
     assert (second.accuracy, second.contexts_right) == (test.of_each_task[1], 1.0)
     with pytest.raises(DataError, match=r"expected one of the 3 tasks begun, got TaskDataset\(1 tasks"):
         evaluate_network(load_model(folder)[0], load_data(SMALL.changed(tasks=5), root).test.only([4]))
-    assert {path.name for path in finished.plots} == {"learning_curve.png", "firing_rates.png"}
+    assert {path.name for path in finished.plots} == {"learning_curve.png", "tasks.png", "firing_rates.png"}
     assert all(path.stat().st_size > 10_000 for path in finished.plots)
+
+
+def test_each_task_is_measured_after_each_epoch_from_its_first_on(finished, root):
+    of_each = [f"validation_accuracy_of_task_{k}" for k in (1, 2, 3)]
+    for epoch, row in enumerate(rows(finished.folder)):
+        begun = of_each[: 1 + epoch // 2]
+        assert [name for name in of_each if row[name]] == begun
+        mean = sum(float(row[name]) for name in begun) / len(begun)
+        assert float(row["validation_accuracy"]) == pytest.approx(mean)
+    network, validation = load_model(finished.folder)[0], load_data(SMALL, root).validation
+    alone = [evaluate_network(network, validation.only([task])).accuracy for task in range(3)]  # the last row's
+    assert [float(row[name]) for name in of_each] == pytest.approx(alone)
+    assert len(set(alone)) > 1
 
 
 def test_it_is_adam_anew_for_each_task(finished, root):
@@ -321,6 +340,8 @@ def test_the_command_line(capsys, root, tmp_path, monkeypatch):
     assert code == 0 and shown[0] in out
     code, out, _ = run(capsys, "benchmark", "a", "--limit", "40")
     assert code == 0 and "hidden.0.segments" in out
+    counted = json.loads((tmp_path / "a" / "benchmark.json").read_text())["counts"]["trained"]
+    assert counted["prototypes"]["multiply_accumulates"] == counted["prototypes"]["dense"] == 2 * 784
     assert run(capsys, "report", "a")[0] == 0 and (tmp_path / "a" / "report.html").is_file()
     for target in ("loihi", "lava", "nir"):
         code, _, err = run(capsys, "export", "a", "--to", target)

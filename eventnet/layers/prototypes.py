@@ -61,6 +61,10 @@ class Prototypes(nn.Module):
         self.samples = torch.cat([self.samples, self.samples.new_tensor([len(x)])])
         return len(self) - 1
 
+    def forward(self, x: Tensor) -> Tensor:
+        """``nearest``, as a call that hooks see."""
+        return self.nearest(x)
+
     @torch.no_grad()
     def nearest(self, x: Tensor) -> Tensor:
         """The number of the nearest prototype to each input, ``(B, C)`` to ``(B,)``."""

@@ -235,7 +235,7 @@ class ContinualNetwork(Network):
         if not self.recipe.has_dendrites:
             return None
         self._check_begun()
-        return None if self.training else self.prototypes.nearest(x)
+        return None if self.training else self.prototypes(x)
 
     def _context(self, nearest: Tensor | None) -> Context | None:
         if not self.recipe.has_dendrites:

@@ -111,21 +111,26 @@ class ByTask:
     """Adds up what was right of each task of a data set, over its samples in their order."""
 
     def __init__(self, dataset: TaskDataset) -> None:
-        self._tasks, self._num_tasks = dataset.tasks, dataset.num_tasks
+        self._tasks, self._numbers = dataset.tasks, dataset.numbers
         self._right: list[Tensor] = []
         self._contexts: list[Tensor] = []
 
-    def add(self, right: Tensor, contexts: Tensor | None) -> None:
+    def add(self, right: Tensor, contexts: Tensor | None = None) -> None:
         """Which samples ``(B,)`` of a batch are right, and the task that each was taken for."""
         self._right.append(right)
         if contexts is not None:
             self._contexts.append(contexts)
 
+    def of_each(self) -> dict[int, float]:
+        """The accuracy of each task by its number; NaN of one that no sample was of yet."""
+        right = torch.cat(self._right).double().cpu()
+        tasks = self._tasks[: len(right)]
+        return {number: right[tasks == number].mean().item() for number in self._numbers}
+
     def facts(self) -> dict[str, Any]:
         """``of_each_task`` and ``contexts_right`` of an ``Evaluation``."""
-        right = torch.cat(self._right).double().view(self._num_tasks, -1)
         known = (torch.cat(self._contexts) == self._tasks).double().mean().item() if self._contexts else None
-        return {"of_each_task": tuple(right.mean(1).tolist()), "contexts_right": known}
+        return {"of_each_task": tuple(self.of_each().values()), "contexts_right": known}
 
 
 def forecast_of(network: Network, events: Events, labels: Tensor) -> tuple[Tensor, Tensor]:

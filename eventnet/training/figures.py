@@ -1,4 +1,4 @@
-"""The plots of a run: learning curve, one sample before and after training or its forecast, firing rates."""
+"""The plots of a run: learning curve, one sample before and after training, its forecast or the tasks, firing rates."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def draw(
         written = [plots.save(curve, folder / "learning_curve.png")]
         if splits.forecasts:
             written.append(plots.save(forecast_of(after, splits), folder / "forecast.png"))
-        elif not tasks:
+        elif tasks:
+            by_task = plots.accuracy_by_task(history, epochs=after.recipe.epochs)
+            written.append(plots.save(by_task, folder / "tasks.png"))
+        else:
             pair = (activity_of(before, splits), activity_of(after, splits))
             written.append(plots.save(plots.activity(*pair), folder / "activity.png"))
         if after.recipe.hidden:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from eventnet import Diagnosis, Events, diagnosing
+from eventnet.data.permuted import TaskDataset
 from eventnet.kernels.reference import SpikeStorm
 from eventnet.training import objective
 from eventnet.training.errors import TrainingError
+from eventnet.training.evaluation import ByTask
 from eventnet.training.meter import Meter
 from eventnet.training.network import Network, Outcome
 from eventnet.training.recipe import Recipe, SpikingRecipe
@@ -27,10 +29,10 @@ Batch = tuple[Events, Tensor]
 class Tally:
     """Sums over the batches of an epoch; cheap, because it is fed at every step."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, by_task: ByTask | None = None) -> None:
         self.loss, self.correct, self.labels = 0.0, 0, 0
         self.forecasts = False  # which are not right or wrong
-        self.meter = meter
+        self.meter, self.by_task = meter, by_task
 
     def add(
         self, recipe: Recipe, loss: float, outcome: Outcome, labels: Tensor, found: Iterable[Diagnosis] | None
@@ -41,14 +43,18 @@ class Tally:
         self.labels += judged
         self.forecasts = labels.is_floating_point()
         if not self.forecasts:
-            predicted = objective.predict(recipe, outcome.scores)
-            self.correct += int((predicted == labels).sum())  # no prediction is IGNORED
+            right = objective.predict(recipe, outcome.scores) == labels
+            self.correct += int(right.sum())  # no prediction is IGNORED
+            if self.by_task is not None:
+                self.by_task.add(right)
         self.meter.add(outcome, found)
 
     def metrics(self) -> dict[str, float]:
-        """loss, accuracy (of classes), and what the units did."""
+        """loss, accuracy (of classes), what the units did, and the accuracy of each task, numbered from 1."""
         accuracy = {} if self.forecasts else {"accuracy": self.correct / max(self.labels, 1)}
-        return {"loss": self.loss / max(self.labels, 1), **accuracy, **self.meter.metrics()}
+        tasks = {} if self.by_task is None else self.by_task.of_each()
+        of_each = {f"accuracy_of_task_{number + 1}": share for number, share in tasks.items()}
+        return {"loss": self.loss / max(self.labels, 1), **accuracy, **self.meter.metrics(), **of_each}
 
     def sentence(self) -> str:
         """The most important of them, in words."""
@@ -118,7 +124,9 @@ class Classifier(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums."""
-        self.validation_tally = Tally(self.network.meter())
+        dataset = getattr(self.trainer.val_dataloaders, "dataset", None)
+        by_task = ByTask(dataset) if isinstance(dataset, TaskDataset) else None
+        self.validation_tally = Tally(self.network.meter(), by_task)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the sums."""

@@ -63,7 +63,7 @@ class Recorder(Callback):
 
 
 def as_csv(rows: list[dict[str, float]]) -> bytes:
-    """Rows as CSV; a column that a row lacks, of a run begun by an older version, stays empty."""
+    """Rows as CSV; a column that a row lacks, of a task not begun yet or a run begun by an older version, stays empty."""
     text = io.StringIO()
     writer = csv.DictWriter(
         text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"

@@ -270,7 +270,7 @@ private:
             if (num_chosen == kAtOnce) flush(note_reached);
         }
 
-        __attribute__((noinline)) void flush(bool note_reached) {
+        void flush(bool note_reached) {
             if (windows.length <= layer.brief) weigh<true>(note_reached);
             else weigh<false>(note_reached);
             add();
@@ -333,7 +333,7 @@ private:
         }
 
         // That a spike reaches a cell within the window.
-        __attribute__((noinline)) void note(int cell) {
+        void note(int cell) {
             const int c = Branched ? cell % num : cell;
             if (cell < std::min(width, layer.num - begin) && !is_reached[c]) is_reached[c] = 1, reached.push_back(c);
         }
@@ -393,7 +393,7 @@ private:
         }
 
         // One neuron from arrival to arrival; in a recurrent layer up to its next spike.
-        __attribute__((noinline)) void replay(int c) {
+        void replay(int c) {
             Replay& one = replays[c];
             if (!is_replayed[c]) {
                 is_replayed[c] = 1, replayed.push_back(c);
