@@ -254,6 +254,8 @@ _FORECAST = GatedRecipe(
 )
 
 # Neurons with one time constant: --branches 1 --branch-tau-syn 0.022,0.022, the middle of the two.
+# Adam moves all weights of a neuron together, and K branches have K times as many of them: its rate goes with 1 / K, as in
+# --branches 4 --learning-rate 5e-3. With 10e-3 the first steps overshoot, and on some seeds silence what hears the fast bits.
 _XOR = SpikingRecipe(
     name="xor",
     summary="XOR of a slow bit and the last of several fast ones, neurons with two dendritic branches (Zheng et al. 2024)",
