@@ -31,8 +31,8 @@ from eventnet.training.setting import setting
 
 __all__ = ["SCHEDULES", "ContinualNetwork", "ContinualRecipe", "TaskBatches"]
 
-# Of each row, tasks: (epochs of each task, rate); published, chosen there for each row and number of tasks. Those of both at 2 and
-# 5 tasks were published for ten segments; with those of one per task, one epoch at 5e-4, it stays two points below what is
+# Of each row, tasks: (epochs of each task, rate); published, chosen there for each row and number of tasks. Those of both at 2
+# and 5 tasks were published for ten segments; with those of one per task, one epoch at 5e-4, it stays two points below what is
 # published.
 SCHEDULES = {
     "both": {2: (5, 1e-3), 5: (5, 7e-4), 10: (3, 5e-4), 25: (5, 3e-4), 50: (3, 3e-4), 100: (3, 1e-4)},
