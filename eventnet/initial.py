@@ -35,6 +35,7 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
         The share reached.
 
     Raises:
+        TypeError: another layer, such as ``PlateauLIF``, where not the weights alone decide who fires.
         ValueError: no factor reaches the share (say, because most samples are empty).
 
     Example:
@@ -43,6 +44,11 @@ def fire_fraction_(layer: LIF, events: Events, fraction: float = 0.5) -> float:
         >>> abs(fire_fraction_(layer, events, 0.3) - 0.3) < 0.01
         True
     """
+    if not isinstance(layer, LIF):
+        raise TypeError(
+            f"fire_fraction_: expected a LIF layer, got {type(layer).__name__}; of other spiking layers scale the weights by "
+            "hand: in a PlateauLIF branches fire, then neurons, and diagnosing(layer) tells of both how many are silent"
+        )
     if "weight" not in layer._parameters:
         raise ValueError(
             "fire_fraction_: the weight is pruned or parametrized; scale the layer before, or give it a mask instead"

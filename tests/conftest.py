@@ -26,9 +26,9 @@ def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return request.config.stash[_LINES].append
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """For tests of many small calls: idle threads that wait for work only take time from others."""
+    """For modules of many small calls: idle threads that wait for work only take time from others."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -815,6 +817,40 @@ def test_module_refuses_what_makes_no_branches():
         LIF(3, 2, branches=3, tau_syn=(1e-3, 2e-3, 3e-3))
 
 
+def test_a_number_that_is_learnt_is_one_for_each_branch():
+    """Or K branches would stay the sum of one another."""
+    learn = ("weight", "tau_syn")
+    layer, events = LIF(4, 5, branches=3, tau_syn=7e-3, learn=learn, dtype=F64), packed(draw(0)[1])
+    assert layer.tau_syn.shape == (3, 5) and (layer.tau_syn == 7e-3).all()
+    with torch.no_grad():
+        layer.weight.copy_(draw(0)[0]["weight"])
+    layer(events).times.sum().backward()
+    assert (layer.tau_syn.grad[0] != layer.tau_syn.grad[1]).any()
+    shared = LIF(4, 5, branches=3, tau_syn=torch.tensor(7e-3), learn=learn)
+    for other in (shared, LIF(4, 5, branches=3), LIF(4, 5, branches=1, learn=learn)):
+        assert other.tau_syn.shape == () and other.tau_syn.requires_grad == (other.branches == 1 or other is shared)
+
+
+@pytest.mark.parametrize("number", [np.int64(2), torch.tensor(2)])
+def test_branches_may_be_a_whole_number_of_another_kind(number):
+    for layer in (LIF(3, 2, branches=number), PlateauLIF(3, 2, branches=number)):
+        assert type(layer.branches) is int and layer.weight.shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        *((LIF, name) for name in ("tau_syn", "tau_mem", "delay", "recurrent_delay", "initial_current")),
+        *((PlateauLIF, name) for name in ("jump", "tau_branch", "tau_plateau", "threshold")),
+        *((lif, name) for name in ("delay", "bias", "refractory")),
+    ],
+)
+def test_a_list_is_refused_with_what_to_do(make, name):
+    call = partial(lif, packed(draw(0)[1]), draw(0)[0]["weight"]) if make is lif else partial(make, 3, 2, branches=2)
+    with pytest.raises(TypeError, match=f"^{name} must be a number or a tensor, got list; torch.tensor makes one"):
+        call(**{name: [1e-3, 2e-3]})
+
+
 def test_a_mask_leaves_weights_without_effect_and_gradient():
     layer, events = draw(8, branches=2)
     mask = torch.zeros_like(layer["weight"], dtype=torch.bool)
@@ -907,3 +943,29 @@ def test_plateau_layer_refuses_shapes_that_do_not_fit():
         PlateauLIF(4, 3, branches=0)
     with pytest.raises(ValueError, match=r"mask must be bool \(4, 2, 3\)"):
         PlateauLIF(4, 3, mask=torch.ones(4, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"mask must be bool \(4, 2, 3\).* got torch\.int64 \(4, 2, 3\)"):
+        PlateauLIF(4, 3, mask=torch.ones(4, 2, 3, dtype=torch.int64))
+    with pytest.raises(TypeError, match="mask must be a bool tensor, got list"):
+        PlateauLIF(4, 3, mask=[[1]])
+    for seconds in (-1.0, math.nan, math.inf, torch.full((6,), 1e-3)):
+        with pytest.raises(ValueError, match=r"branch_refractory is .*; expected one number of finite seconds >= 0"):
+            PlateauLIF(4, 3, branch_refractory=seconds)
+
+
+@pytest.mark.parametrize("name", ["tau_branch", "tau_syn", "tau_plateau", "branch_threshold", "jump"])
+def test_plateau_layer_names_what_is_out_of_bounds(name):
+    wrong = math.nan if name == "jump" else -1.0
+    with pytest.raises(ValueError, match=f"^{name} is {wrong}; expected "):
+        PlateauLIF(4, 3, **{name: wrong})
+    layer = PlateauLIF(4, 3, learn=(name,), **{name: torch.ones(2, 3)})
+    with torch.no_grad():
+        getattr(layer, name)[1, 2] = wrong
+    with pytest.raises(ValueError, match=f"^{name} of branch 1 of neuron 2 is {wrong}; expected "):
+        layer(packed(draw(0)[1]))
+
+
+def test_a_branch_may_be_out_of_reach():
+    layer = plateaus()
+    with torch.no_grad():
+        layer.branch_threshold.fill_(math.inf)
+    assert layer(packed(draw(0)[1]), return_branches=True)[1].num_events == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,7 +34,26 @@ def test_bad_packing_is_refused():
     with pytest.raises(TypeError, match=r"integers, got torch\.complex64"):
         Codes(units.to(torch.complex64), torch.tensor([0, 2]), 5)
     for num_units in (-1, 5.5):
-        with pytest.raises(ValueError, match=f"num_units must be a whole number, 0 or more, got {num_units}"):
+        with pytest.raises(ValueError, match=f"num_units must be a whole number, at least 0, got {num_units}"):
             Codes(units[:0], torch.tensor([0]), num_units)
     with pytest.raises(ValueError, match="0 <= active <= num_units"):
         Codes.random(1, 5, 6)
+    for arguments in ((1.5, 5, 2), (1, 5.0, 2), (1, 5, 2.0), (-1, 5, 2), (1, 5, -2)):
+        with pytest.raises(ValueError, match=r"Codes\.random: .* must be a whole number, at least 0, got"):
+            Codes.random(*arguments)
+
+
+@pytest.mark.parametrize(
+    "codes", [[3, 5, 8], torch.tensor([3, 5, 8]), np.array([3, 5, 8]), [[3], 5], torch.tensor([[[3, 5], [8, 9]]])]
+)
+def test_a_code_is_a_list_in_a_list(codes):
+    with pytest.raises(
+        TypeError, match=r"code \d has shape .*; expected a list of units .* \[\[3, 5, 8\]\] for one code"
+    ):
+        Codes.from_list(codes, 10)
+
+
+def test_whole_numbers_may_be_of_numpy():
+    codes = Codes.random(np.uint8(3), np.uint8(200), np.uint8(150), generator=torch.Generator().manual_seed(0))
+    assert codes.sizes().tolist() == [150] * 3 and type(codes.num_units) is int
+    assert Codes.from_list([np.array([3, 5]), np.array([], dtype=int)], np.int64(9)).to_list() == [[3, 5], []]

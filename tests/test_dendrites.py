@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -182,6 +183,7 @@ def test_initial_scales():
         (torch.ones(1, 4, 6, dtype=F64), r"\(N, 6\)"),
         ((torch.ones(6, dtype=F64), torch.zeros(4, dtype=torch.int64)), r"index \(4,\)"),
         ((torch.ones(2, 6, dtype=F64), torch.zeros(3, dtype=torch.int64)), r"index \(4,\)"),
+        ((torch.ones(0, 6, dtype=F64), torch.zeros(4, dtype=torch.int64)), r"contexts \(N, C\), one or more,"),
         ((torch.ones(2, 6, dtype=F64), torch.zeros(4)), r"index \(4,\) of integers, got .* torch.float32"),
         ((torch.ones(2, 6, dtype=F64), torch.zeros(4, dtype=torch.bool)), r"of integers, got .* torch.bool"),
     ],
@@ -193,6 +195,50 @@ def test_contexts_are_checked(kind, context, message):
 
 
 @KINDS
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        ([1.0] * 6, r"expected a context: \(C,\), .*tensors, C = 6, got list of float, float, float"),
+        (np.ones(6), "got ndarray"),
+        ((torch.ones(2, 6, dtype=F64), [0, 1, 1, 0]), "got tuple of Tensor, list"),
+        ((torch.ones(2, 6, dtype=F64), torch.zeros(4, dtype=torch.int64), 3), "got tuple of Tensor, Tensor, int"),
+        (torch.ones(6), r"contexts are torch\.float32 on cpu, weights are torch\.float64 on cpu"),
+        (torch.ones(4, 6, dtype=torch.int64), r"contexts are torch\.int64"),
+        (torch.ones(6, dtype=F64, device="meta"), "contexts are torch.float64 on meta"),
+    ],
+)
+def test_contexts_are_tensors_like_the_weights(kind, context, message):
+    layer, x = layer_of(kind)
+    with pytest.raises(TypeError, match=message):
+        layer(x, context)
+
+
+def test_segments_alone_want_a_tensor():
+    with pytest.raises(TypeError, match="expected a tensor of contexts, got list"):
+        Segments(2, 3, 6)([1.0] * 6)
+
+
+@KINDS
+@pytest.mark.parametrize("form", ["one", "by row", "pair"])
+def test_contexts_within_autocast(kind, form):
+    """Which come from a layer, of lower precision."""
+    layer, x = layer_of(kind)
+    layer, x, before = layer.float(), x.float(), nn.Linear(3, 6)
+
+    def call() -> tuple[Tensor, Tensor]:
+        contexts = before(torch.linspace(-1, 1, 12).view(4, 3))
+        index = torch.tensor([0, 1, 1, 0])
+        return contexts, layer(x, {"one": contexts[0], "by row": contexts, "pair": (contexts, index)}[form])
+
+    with torch.autocast("cpu", torch.bfloat16):
+        contexts, found = call()
+    assert contexts.dtype == found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), call()[1], rtol=0.1, atol=0.1)
+    found.sum().backward()
+    assert before.weight.grad.any() and layer.segments.weight.grad.any()
+
+
+@KINDS
 @pytest.mark.parametrize("number", [2, -1])
 def test_an_index_out_of_range_is_refused(kind, number):
     layer, x = layer_of(kind)
@@ -200,11 +246,22 @@ def test_an_index_out_of_range_is_refused(kind, number):
         layer(x, (torch.ones(2, 6, dtype=F64), torch.tensor([0, 1, number, 0])))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_options_are_checked():
     with pytest.raises(ValueError, match="choice"):
         Segments(2, 2, 2, choice="min")
-    with pytest.raises(ValueError, match="at least one each"):
-        ActiveDendrites(2, 2, 2)
+    for sizes in ((2, 2, 2), (2, 2, 2.5, 2), (2, 2, -1, 2), (2, 0, 2, 2)):
+        with pytest.raises(ValueError, match="at least one each"):
+            ActiveDendrites(*sizes)
+    for segments in (0, 2):
+        with pytest.raises(ValueError, match=r"at least one input, got Linear\(in_features=0"):
+            ActiveDendrites(0, 2, segments, 2)
+        with pytest.raises(ValueError, match=r"at least one input, got Conv2d\(0"):
+            ActiveDendrites2d(0, 2, 3, segments, 2)
+        with pytest.raises(ValueError, match="choice is 'min'"):
+            ActiveDendrites(2, 2, segments, 2, choice="min")
+        with pytest.raises(ValueError, match="density is 5"):
+            ActiveDendrites(2, 2, segments, 2, segment_density=5)
     for name in ("density", "segment_density"):
         for share in (0.0, 1.5):
             with pytest.raises(ValueError, match="density is"):

@@ -13,7 +13,7 @@ from test_recurrent import as_events
 from test_recurrent import draw as draw_network
 from torch import nn
 
-from eventnet import LIF, Events, diagnose, diagnosing
+from eventnet import LIF, Events, PlateauLIF, diagnose, diagnosing
 
 draw = cache(draw_network)  # it looks for a network that spikes well
 
@@ -106,12 +106,48 @@ def test_empty_batch():
 
 
 def test_diagnose_wants_a_layer():
-    with pytest.raises(TypeError, match="expected a LIF layer, got Sequential; diagnosing"):
+    with pytest.raises(TypeError, match="expected a LIF or PlateauLIF layer, got Sequential; diagnosing"):
         diagnose(nn.Sequential(LIF(2, 2)), Events.from_list([([], [])], num_units=2, duration=0.1))
 
 
-def test_a_copy_made_meanwhile_is_not_watched():
-    layer = LIF(2, 2)
-    with diagnosing(layer):
+@pytest.mark.parametrize("kind", [LIF, PlateauLIF])
+def test_a_copy_made_meanwhile_is_not_watched(kind):
+    layer, events = kind(2, 2), Events.from_list([([], [])], num_units=2, duration=0.1)
+    with diagnosing(layer) as found:
         copied = copy.deepcopy(layer)
-    assert copied.watchers == ()
+        copied(events)
+        assert not found
+        layer(events)
+    assert found and not any(name.endswith("watchers") for name in vars(copied))
+
+
+@on_both_backends
+def test_plateaus_are_told_of_as_branches_and_as_neurons(backend):
+    torch.manual_seed(0)
+    layer = PlateauLIF(4, 3, branch_threshold=0.6, jump=2.0, bias=0.1, backend=backend, dtype=torch.float64)
+    torch.nn.init.uniform_(layer.weight, 0.2, 1.5)
+    events = as_events(draw(0)[1], 4)[0]
+    with diagnosing(nn.Sequential(layer)) as found:
+        spikes, dendritic = layer(events, return_branches=True)
+    assert set(found) == {"0", "0.branches"} and diagnose(layer, events).slopes.equal(found["0"].slopes)
+    assert found["0.branches"].events == events.num_events
+    assert found["0.branches"].spikes == found["0"].events == dendritic.num_events > 5
+    assert found["0"].spikes == spikes.num_events > 5
+    for name, told in (("0", spikes), ("0.branches", dendritic)):
+        assert found[name].silent_share == pytest.approx((told.counts() == 0).double().mean().item())
+    # dt / dthreshold = 1 / slope, of the first event of each
+    push = 1e-7
+    for k, (told, threshold, name) in enumerate(
+        [(spikes, layer.threshold, "0"), (dendritic, layer.branch_threshold, "0.branches")]
+    ):
+        before = threshold.detach().clone()
+        with torch.no_grad():
+            threshold.add_(push)
+        moved = layer(events, return_branches=True)[k].first_times().detach()
+        with torch.no_grad():
+            threshold.copy_(before)
+        first = {}
+        for t, n, b, slope in zip(told.times, told.units, told.samples, found[name].slopes, strict=True):
+            first.setdefault((int(b), int(n)), (t.item(), slope.item()))
+        for (b, n), (t, slope) in first.items():
+            assert moved[b, n].item() - t == pytest.approx(push / slope, rel=1e-4)

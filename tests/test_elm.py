@@ -6,6 +6,7 @@ import copy
 import doctest
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import compiled_for, needs_compiled, on_both_backends, on_every_isa
@@ -241,7 +242,7 @@ def test_a_synapse_of_negative_weight_is_silent(backend, version):
 )
 @settings(deadline=None, max_examples=25)
 def test_with_one_time_constant_both_versions_are_the_same(inputs, branches, synapses, steps, batch):
-    form = {"memory": 4, "branches": branches, "synapses": synapses, "dtype": F64}
+    form = {"memory": 4, "branches": branches, "synapses": synapses, "routing": "random", "dtype": F64}
     first, second = ELM(inputs, 2, version=1, **form), ELM(inputs, 2, version=2, **form)
     with torch.no_grad():
         first.weight.uniform_(0, 1)
@@ -266,11 +267,21 @@ def test_parameters_are_as_many_as_published(memory, published, version):
 
 @given(inputs=st.integers(1, 60), branches=st.integers(1, 12), synapses=st.integers(1, 12))
 @settings(deadline=None)
-def test_windows_reach_every_input_if_there_are_enough(inputs, branches, synapses):
+def test_windows_reach_every_input_or_are_refused(inputs, branches, synapses):
+    if branches * synapses < inputs:
+        with pytest.raises(ValueError, match=rf"reach {branches * synapses} of {inputs} inputs; .* routing='random'"):
+            ELM(inputs, 1, branches=branches, synapses=synapses)
+        return
     found = windows(inputs, branches, synapses)
     assert found.shape == (branches, synapses) and found.min() >= 0 and found.max() < inputs
-    if branches * synapses >= inputs and (branches > 1 or synapses >= inputs):
-        assert len(found.unique()) == inputs
+    assert len(found.unique()) == inputs
+
+
+def test_sizes_may_be_whole_numbers_of_other_kinds():
+    three = np.int64(3)
+    made = ELM(three, torch.tensor(2), memory=three, branches=three, synapses=three, hidden=three)
+    assert all(type(size) is int for size in (made.in_features, made.out_features, made.memory, made.hidden))
+    assert made(torch.ones(4, 1, 3))[0].shape == (4, 1, 2)
 
 
 def test_routing_is_what_is_given():
@@ -363,6 +374,22 @@ def test_learnt_time_constants_are_loaded_with_their_bounds():
 
 
 @on_both_backends
+def test_autocast_takes_what_the_layer_before_says(backend):
+    before, made, x = nn.Linear(4, I), layer(backend=backend).float(), numbers(T, B, 4).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        heard = before(x)
+        output, _ = made(heard)
+    assert heard.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), made(before(x))[0], rtol=0.1, atol=0.1)
+    output.sum().backward()
+    assert before.weight.grad.dtype == torch.float32 and before.weight.grad.any()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(TypeError, match=r"input is torch\.float64"):
+        made(heard.double())
+    with pytest.raises(TypeError, match=r"input is torch\.bfloat16"):
+        made(heard)
+
+
+@on_both_backends
 def test_autocast_is_as_torch_has_it(backend):
     made, x = layer(backend=backend).float(), numbers(T, B, I).float()
     with torch.autocast("cpu", torch.bfloat16):
@@ -390,10 +417,13 @@ def test_it_learns_to_remember():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"memory": 0}, "memory is 0; expected a positive integer"),
-        ({"branches": -1}, "branches is -1"),
-        ({"synapses": 1.5}, "synapses is 1.5"),
-        ({"hidden": 0}, "hidden is 0"),
+        ({"memory": 0}, "memory must be a whole number, at least 1, got 0"),
+        ({"branches": -1}, "branches must be .* got -1"),
+        ({"synapses": 1.5}, r"synapses must be .* got 1\.5"),
+        ({"hidden": 0}, "hidden must be .* got 0"),
+        ({"memory": "5"}, "memory must be .* got '5'"),
+        ({"branches": 2, "synapses": 4}, "2 branches of 4 synapses reach 8 of 10 inputs"),
+        ({"branches": 1, "synapses": 3}, "1 branches of 3 synapses reach 3 of 10 inputs"),
         ({"version": 3}, "version is 3; expected 1"),
         ({"tau_syn": 0.0}, "tau_syn is 0.0; expected a positive number"),
         ({"step": -1e-3}, "step is -0.001"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import random_events
 
-from eventnet import LIF, Events, initial
+from eventnet import LI, LIF, Events, PlateauLIF, initial
 
 
 def typical(seed: int = 0) -> Events:
@@ -97,6 +97,14 @@ def test_fire_fraction_that_can_not_be_reached_is_an_error_and_changes_nothing(w
         initial.fire_fraction_(layer, events, 0.8)
     assert torch.equal(layer.weight, before)
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("layer", [PlateauLIF(20, 2), LI(20, 2)])
+def test_fire_fraction_wants_a_lif(layer):
+    with pytest.raises(
+        TypeError, match=rf"expected a LIF layer, got {type(layer).__name__}; .* diagnosing\(layer\) tells"
+    ):
+        initial.fire_fraction_(layer, typical())
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -29,6 +30,49 @@ def test_prototype_is_the_mean_and_nearest_is_by_distance():
     x = torch.cat(inputs)
     assert prototypes.nearest(x).equal(torch.cdist(x, prototypes.contexts).argmin(1))
     assert prototypes(x).equal(prototypes.nearest(x))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 50.0, 1e4])
+def test_nearest_is_by_distance_far_from_zero(offset, dtype, autocast):
+    """The squares are then much larger than what they differ by: 10 clusters of unit spread, an input between them."""
+    generator = torch.Generator().manual_seed(0)
+    centres = offset + torch.randn(10, FEATURES, generator=generator)
+    prototypes = Prototypes(FEATURES)
+    for centre in centres:
+        prototypes.add(centre + torch.zeros(5, 1))
+    x = (centres.repeat(50, 1) + torch.randn(500, FEATURES, generator=generator)).to(dtype)
+    expected = (x[:, None].double() - prototypes.contexts.double()).square().sum(2).argmin(1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert prototypes.nearest(x).equal(expected)
+
+
+def test_inputs_may_be_of_any_floating_point_type():
+    x = task(0, 50).half()
+    p = []
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        prototypes = Prototypes(FEATURES)
+        prototypes.add(task(0, 100).half().to(dtype))
+        assert prototypes.contexts.dtype == torch.float32
+        p.append(prototypes.p_values(x.to(dtype)).item())
+        assert prototypes.assign(x.to(dtype)) == 0 and prototypes.nearest(x.to(dtype)).eq(0).all()
+    assert p == pytest.approx(p[:1] * 3, rel=0.05)
+
+
+def test_p_values_are_the_same_under_autocast():
+    prototypes, x = Prototypes(FEATURES), task(1, 50)
+    prototypes.add(task(0))
+    expected = prototypes.p_values(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert prototypes.p_values(x).equal(expected)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e15, 1e25])
+def test_squares_beyond_float32_do_not_mix_tasks_up(scale):
+    prototypes = Prototypes(FEATURES)
+    assert [prototypes.assign(scale * task(seed)) for seed in (0, 1, 0, 1)] == [0, 1, 0, 1]
+    assert prototypes.nearest(prototypes.contexts).tolist() == [0, 1]
 
 
 def test_tasks_are_found_without_labels():
@@ -107,8 +151,13 @@ def test_what_cannot_be_is_refused():
     for call in (prototypes.assign, prototypes.p_values):
         with pytest.raises(ValueError, match="at least 4"):
             call(torch.ones(3, FEATURES))
-    with pytest.raises(ValueError, match="significance is nan"):
-        prototypes.assign(torch.ones(4, FEATURES), float("nan"))
+    for significance in (0.0, 1.5, float("nan")):  # with 0 a batch that is of no task would be of the first
+        with pytest.raises(ValueError, match=f"significance is {significance}; expected a probability, more than 0"):
+            prototypes.assign(torch.ones(4, FEATURES), significance)
+    for call in (prototypes.add, prototypes.assign):
+        with pytest.raises(ValueError, match=r"mean is too large for torch\.float32"):
+            call(torch.full((4, FEATURES), 1e300, dtype=torch.float64))
+    assert len(prototypes) == 0
     prototypes.add(torch.ones(5, FEATURES))
     before = copy.deepcopy(prototypes.state_dict())
     for call in (prototypes.add, prototypes.nearest, prototypes.assign, prototypes.p_values):
@@ -120,3 +169,10 @@ def test_what_cannot_be_is_refused():
             with pytest.raises(ValueError, match="finite inputs"):
                 call(torch.ones(5, FEATURES).index_fill(0, torch.tensor([2]), bad))
     assert all(value.equal(before[name]) for name, value in prototypes.state_dict().items())
+
+
+def test_sizes():
+    assert repr(Prototypes(np.int64(3))) == "Prototypes(3, tasks=0)"
+    for features in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f"features must be a whole number, at least 1, got {features}"):
+            Prototypes(features)

@@ -71,7 +71,7 @@ def test_memory_is_bounded_by_chunks_that_change_nothing(monkeypatch, work):
     pool, codes = random_pool(40, 30, 10, 0), random_codes(50, 30, 1)
     expected, active = pool(codes), pool.active(codes, 2).to_list()
     monkeypatch.setattr(module, "WORK", work)
-    chunks = list(pool._chunks(codes))
+    chunks = list(pool._chunks(codes, pool._index()))
     assert [start for start, _ in chunks] == [0, *(stop for _, stop in chunks[:-1])] and chunks[-1][1] == 50
     synapses = dense_overlap(pool, codes).sum(1)
     assert all(stop - start == 1 or 40 * (stop - start) + synapses[start:stop].sum() <= work for start, stop in chunks)
@@ -85,6 +85,14 @@ def test_codes_keep_their_order_and_are_independent():
     assert torch.equal(pool([sets[i] for i in order]), together[order])
     assert torch.equal(pool([x.flip(0) for x in sets]), together)
     assert torch.equal(torch.cat([pool([x]) for x in sets]), together)
+
+
+@pytest.mark.parametrize("threshold", [4, 2**31 - 1, 2**31, 2**32 + 1, 2**64])
+def test_a_threshold_above_what_segments_have_is_never_reached(threshold):
+    pool = SegmentPool(2, 10, 3)
+    pool.learn([0], [[3, 5, 7]])
+    assert pool.active([[3, 5, 7], [3]], threshold).to_list() == [[], []]
+    assert pool.active([[3, 5, 7], [3]], 3).to_list() == [[0], []]
 
 
 def test_empty_codes_and_an_empty_batch():
@@ -233,6 +241,17 @@ def test_reinforce_moves_permanences_and_prunes():
     assert pool.units[0].tolist() == [1, 9, 10, 11] and pool.units[1].tolist() == [1, -1, -1, -1]
 
 
+@pytest.mark.parametrize(("permanence", "steps"), [(0.3, 3), (1.0, 10), (1.0, 100), (1.0, 1000), (0.6, 3)])
+def test_a_synapse_is_gone_after_as_many_steps_as_its_permanence_has(permanence, steps):
+    pool = SegmentPool(1, 20, 4)
+    pool.learn([0], [[1, 2]], permanence=permanence)
+    for _ in range(steps - 1):
+        pool.reinforce([0], [[2]], down=permanence / steps)
+    assert sorted(pool.units[0].tolist()) == [-1, -1, 1, 2]
+    pool.reinforce([0], [[2]], down=permanence / steps)
+    assert sorted(pool.units[0].tolist()) == [-1, -1, -1, 2] and pool.permanence[0].count_nonzero() == 1
+
+
 # ---- module ---------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +264,62 @@ def test_state_dict_holds_the_segments():
     assert torch.equal(other(codes), pool(codes))
     assert torch.equal(copy.deepcopy(pool)(codes), pool(codes))
     assert not list(pool.parameters())
+
+
+def replaced(pool: SegmentPool, other: SegmentPool) -> None:
+    pool.units, pool.permanence = other.units, other.permanence
+
+
+def copied(pool: SegmentPool, other: SegmentPool) -> None:
+    for mine, its in zip(pool.buffers(), other.buffers(), strict=True):
+        mine.copy_(its)
+
+
+def assigned(pool: SegmentPool, other: SegmentPool) -> None:
+    pool.load_state_dict(other.state_dict(), assign=True)
+
+
+@pytest.mark.parametrize("change", [replaced, copied, assigned])
+@pytest.mark.parametrize("then", [lambda pool: pool, copy.deepcopy])
+def test_overlaps_are_of_the_segments_that_the_buffers_hold(change, then):
+    pool, other, codes = random_pool(40, 30, 10, 8), random_pool(40, 30, 10, 9), random_codes(5, 30, 10)
+    pool(codes)
+    change(pool, other)
+    pool = then(pool)
+    assert torch.equal(pool(codes), dense_overlap(other, codes))
+    pool.units[3, 0], pool.permanence[3, 0] = 17, 1.0
+    pool.learn([1], [[]])  # what it indexes anew isn't all
+    assert torch.equal(pool(codes), dense_overlap(pool, codes))
+
+
+def test_a_copy_of_what_was_written_into_is_indexed_anew():
+    """Also where its buffers were written into as often as those that were indexed."""
+    for writes in range(4):
+        pool = SegmentPool(2, 10, 2)
+        pool([[1]])
+        for _ in range(writes):
+            pool.units[0, 0], pool.permanence[0, 0] = 1, 1.0
+        assert copy.deepcopy(pool)([[1]]).tolist() == [[int(writes > 0), 0]]
+
+
+def test_functional_call_asks_the_buffers_that_it_is_given():
+    pool, others, codes = random_pool(40, 30, 10, 0), [random_pool(40, 30, 10, k) for k in (1, 2)], [[1, 5, 9]]
+    own = pool(codes)
+    for other in others * 2:
+        assert torch.equal(torch.func.functional_call(pool, dict(other.named_buffers()), (codes,)), other(codes))
+        assert torch.equal(pool(codes), own)
+
+
+def test_inference_tensors():
+    """They do not count what is written into them."""
+    with torch.inference_mode():
+        pool, codes = random_pool(40, 30, 10, 8), random_codes(5, 30, 9)
+        for seed in range(3):
+            pool.learn([seed], [[]])
+            pool.reinforce([4], Codes.random(1, 30, 10, generator=seeded(seed)), up=0.5, down=0.5)
+            pool.units[seed, 0], pool.permanence[seed, 0] = 29, 1.0
+            assert torch.equal(pool(codes), dense_overlap(pool, codes))
+            assert pool.active(codes, 2).batch_size == 5
 
 
 def test_segments_onto_units_that_are_not_there_are_refused():
@@ -281,7 +356,6 @@ def test_a_pool_computes_the_same_on_a_gpu():
     patterns = Codes.random(3, 300, 20, generator=seeded(0))
     for each in (pool, moved):
         each.permanence.mul_(0), each.units.fill_(-1)
-        each._indexed = []
         each.learn(few, patterns.to(each.units.device), 10, generator=seeded(1))
         each.reinforce(few, patterns.to(each.units.device))
     assert torch.equal(moved.units.cpu(), pool.units)
@@ -323,12 +397,11 @@ def test_bad_learning_is_refused():
         pool.learn([0.5], [[1]])
     with pytest.raises(ValueError, match="code 1 has 1 active units, fewer than 2 synapses"):
         pool.learn([0, 1, 2], [[1, 2], [1], []], 2)
-    with pytest.raises(
-        ValueError, match="synapses must be a whole number, at least 1, or None for all active units, got 0"
-    ):
-        pool.learn([0], [[1, 2]], 0)
-    with pytest.raises(ValueError, match=r"synapses must be a whole number, .* got 1\.5"):
-        pool.learn([0], [[1, 2]], 1.5)
+    for synapses in (0, 1.5):
+        with pytest.raises(
+            ValueError, match=rf"synapses \(or None: .*\) must be a whole number, at least 1, got {synapses}"
+        ):
+            pool.learn([0], [[1, 2]], synapses)
     with pytest.raises(ValueError, match="permanence must be in"):
         pool.learn([0], [[1]], permanence=0.0)
     with pytest.raises(ValueError, match="up and down must be 0 or more"):
@@ -340,15 +413,25 @@ def test_bad_learning_is_refused():
 
 
 def test_whole_numbers_may_be_of_numpy_or_of_a_tensor():
-    pool = SegmentPool(1, 10, 4)
-    for kind in (int, np.int64, torch.tensor):
+    for kind in (int, np.int64, np.uint8, torch.tensor):
+        pool = SegmentPool(kind(1), kind(10), kind(4))
+        assert repr(pool) == "SegmentPool(1, 10, capacity=4, connected=0.5)"
         pool.learn([0], [[1, 2]], kind(2))
         assert pool.active([[1, 2], [2]], kind(2)).to_list() == [[0], []]
 
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [((0, 1, 1), "num_segments"), ((1, 0, 1), "num_units"), ((1, 1, 0), "capacity"), ((2**16, 1, 2**15), "2\\^31")],
+    [
+        ((0, 1, 1), "num_segments must be a whole number, at least 1, got 0"),
+        ((1, 0, 1), "num_units must be"),
+        ((1, 100.5, 1), "num_units must be a whole number, at least 1, got 100.5"),
+        ((1, 1, 0), "capacity must be"),
+        ((1, 1, 2.5), "capacity must be a whole number, at least 1, got 2.5"),
+        ((2**16, 1, 2**15), "65536 x 32768 places; expected fewer than 2\\^31"),
+        ((np.int32(2**16), 1, np.int32(2**16)), "65536 x 65536 places"),
+        ((1, 2**31, 1), "num_units is 2147483648; expected fewer than 2\\^31"),
+    ],
 )
 def test_bad_sizes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -162,6 +162,22 @@ def test_certain_and_impossible():
     assert false_match(10, 1, 10, 1, patterns=3).item() == 1  # all units are synapses
 
 
+@pytest.mark.parametrize("theta, error", [(12, -0.01), (25, -0.29), (30, -0.45)])
+def test_false_match_of_a_union_is_as_far_off_as_it_says(theta, error):
+    """Beside the mean over the union's size, which grows by the s - b units of a set that are not in it yet."""
+    n, a, s, patterns = 300, 30, 30, 4
+    sizes = {s: Fraction(1)}
+    for _ in range(patterns - 1):
+        grown: dict[int, Fraction] = {}
+        for size, p in sizes.items():
+            for b in range(s + 1):
+                ways = math.comb(size, b) * math.comb(n - size, s - b)
+                grown[size + s - b] = grown.get(size + s - b, Fraction(0)) + p * Fraction(ways, math.comb(n, s))
+        sizes = grown
+    exact = float(sum(p * exact_tail(n, size, a, theta) for size, p in sizes.items()))
+    assert false_match(n, a, s, theta, patterns=patterns).item() / exact - 1 == pytest.approx(error, abs=0.005)
+
+
 def test_union_size_is_the_mean_of_sampled_unions():
     n, s, patterns, trials = 500, 40, 8, 4000
     drawn = Codes.random(trials * patterns, n, s, generator=torch.Generator().manual_seed(1)).units

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from eventnet import EGRU, LI, LIF, Events
+from eventnet import EGRU, ELM, LI, LIF, ActiveDendrites, Events, KWinners, PlateauLIF, SegmentPool
 from eventnet.layers.dense import Dense
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,7 +61,48 @@ class Gated(nn.Module):
         return self.decode(self.units(self.encode(x).expand(4, *x.shape[:-1], 8))[0].mean(0))
 
 
-on_all = pytest.mark.parametrize("kind", [Latency, Driven, Gated])
+class Branched(Latency):
+    """Its neurons have dendritic branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spiking = LIF(8, 12, branches=2, tau_syn=(3e-3, 30e-3), learn=("weight", "tau_syn"))
+        nn.init.normal_(self.spiking.weight, 0.6, 0.6)
+
+
+class Plateaus(Latency):
+    """Their branches have thresholds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spiking = PlateauLIF(8, 12, jump=4.0)
+        nn.init.normal_(self.spiking.weight, 1.5, 0.8)
+
+
+class Dendritic(nn.Module):
+    """Linear layer -> active dendrites, whose context is the input -> k-winners -> linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.units, self.decode = nn.Linear(6, 8), ActiveDendrites(8, 12, 3, 6), nn.Linear(12, 3)
+        self.winners = KWinners(12, 0.3, boost_strength=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.winners(self.units(self.encode(x).relu(), x)))
+
+
+class Remembering(Gated):
+    """By an ELM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units = ELM(8, 12, memory=5)
+
+
+OF_EVENTS = (Latency, Driven, Gated, Branched, Plateaus)
+KINDS = (*OF_EVENTS, Dendritic, Remembering)
+on_layers_of_events = pytest.mark.parametrize("kind", OF_EVENTS)
+on_all = pytest.mark.parametrize("kind", KINDS)
 
 
 def draw(batch: int = 5) -> Tensor:
@@ -92,7 +133,7 @@ def assert_same(model: nn.Module, other: nn.Module, **tolerance: float) -> None:
 # ---- torch.compile ---------------------------------------------------------------------------------------------
 
 
-@on_all
+@on_layers_of_events
 def test_compiled_models_have_graphs_between_layers_of_events(kind):
     """What is dense is in graphs, what is not runs between them as it is."""
     graphs: list[list[str]] = []
@@ -125,7 +166,7 @@ def test_models_compiled_to_machine_code_are_the_models(kind):
 # ---- export --------------------------------------------------------------------------------------------------------
 
 
-@on_all
+@on_layers_of_events
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("way", ["export", "strict export", "trace", "onnx"])
 def test_exports_are_refused_with_the_reason(kind, way, tmp_path):
@@ -189,6 +230,41 @@ class Called(nn.Module):
         return self.call((x,))
 
 
+SPARSE = {
+    "ELM": lambda: ELM(6, 3, memory=4, learn=("tau_mem", "tau_syn")),
+    "ActiveDendrites": lambda: ActiveDendrites(6, 3, segments=0, density=0.5),
+}
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_parametrized_layers_are_kept_by_their_state_dict(name):
+    """Torch pickles none of them."""
+    layer, x = SPARSE[name](), draw()
+    for other in (copy.deepcopy(layer), through_a_state_dict(SPARSE[name], layer)):
+        torch.testing.assert_close(other(x), layer(x), rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match=r"parametrized modules is only supported through state_dict\(\)"):
+        pickle.dumps(layer)
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "state_dict"])
+def test_copies_of_a_pool_hear_and_learn_what_it_does(way):
+    def of_three() -> SegmentPool:
+        return SegmentPool(3, 50, 5)
+
+    pool, codes = of_three(), [[1, 4, 9], [4, 9, 30]]
+    pool.learn([0, 2], codes)
+    other = {
+        "deepcopy": copy.deepcopy,
+        "pickle": lambda x: pickle.loads(pickle.dumps(x)),
+        "state_dict": partial(through_a_state_dict, of_three),
+    }[way](pool)
+    assert pool(codes).any() and other(codes).equal(pool(codes))
+    other.learn([1], [[1, 4, 30]])
+    assert not other(codes).equal(pool(codes))  # nothing is shared
+    pool.learn([1], [[1, 4, 30]])
+    assert other(codes).equal(pool(codes))
+
+
 # ---- autocast ------------------------------------------------------------------------------------------------------
 
 
@@ -247,7 +323,7 @@ def learn(rank: int, world: int, port: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     try:
         found = {}
-        for kind in (Latency, Driven, Gated):
+        for kind in KINDS:
             model = DistributedDataParallel(made(kind))
             found[kind.__name__] = gradients(model, draw(8).chunk(world)[rank])
         torch.save(found, Path(folder) / f"{rank}.pt")
@@ -259,7 +335,7 @@ def assert_as_one(folder: Path, world: int) -> None:
     """Each process has the gradients of the whole batch."""
     for rank in range(world):
         found = torch.load(folder / f"{rank}.pt", weights_only=True)
-        for kind in (Latency, Driven, Gated):
+        for kind in KINDS:
             expected = gradients(made(kind), draw(8))
             assert len(found[kind.__name__]) == len(expected) > 4
             for name, slope in expected.items():
@@ -281,8 +357,10 @@ CHECKPOINTED = {
     "LIF": lambda: (LIF(4, 3), nn.Identity()),
     "LIF, delays": lambda: (LIF(4, 3, delay=(0.0, 5e-3), recurrent=True, recurrent_delay=1e-3), nn.Identity()),
     "LIF, branches": lambda: (LIF(4, 3, branches=2), nn.Identity()),
+    "PlateauLIF": lambda: (PlateauLIF(4, 3, jump=5.0), nn.Identity()),
     "LI, maximum": lambda: (LIF(4, 3), LI(3, 2)),
     "EGRU": lambda: (None, EGRU(4, 3)),
+    "ELM": lambda: (None, ELM(4, 3, memory=5)),
 }
 
 

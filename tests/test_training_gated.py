@@ -108,6 +108,10 @@ def test_an_elm_is_the_layer_of_the_recipes_fields_and_is_counted():
             SMALL.changed(unit="elm", **wrong)
     with pytest.raises(RecipeError, match="tau_mem: expected shortest,longest"):
         SMALL.changed(tau_mem=(0.2, 0.1))
+    with pytest.raises(
+        RecipeError, match="synapses: expected at least one for each of the 7 inputs, got 3 branches of 2"
+    ):
+        build(SMALL.changed(unit="elm", hidden=(7,), **form), 7, 2)
 
 
 def test_tied_outputs_are_compared_with_the_embeddings():

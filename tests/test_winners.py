@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -57,6 +60,12 @@ def test_ties_do_not_depend_on_threads():
         assert won.nonzero()[:, 1].view(300, 77).equal(expected)
 
 
+def test_number_of_winners_may_be_of_numpy_or_of_a_tensor():
+    x = torch.randn(3, 10)
+    for kind in (np.int64, np.uint8, torch.tensor):
+        assert k_winners(x, kind(2)).equal(k_winners(x, 2)) and KWinners(kind(10), 0.2)(x).equal(k_winners(x, 2))
+
+
 def test_dimension():
     x = torch.randint(4, (3, 8, 5), generator=torch.Generator().manual_seed(1)).float()
     assert chosen(x, 3, 1).equal(chosen(x.transpose(1, 2), 3).transpose(1, 2))
@@ -76,9 +85,9 @@ def test_gradient_passes_through_winners_only():
     assert x.grad.equal(chosen(x.detach(), 3).double())
 
 
-@pytest.mark.parametrize("k", [0, -1])
-def test_no_winner_is_refused(k):
-    with pytest.raises(ValueError, match="at least one winner"):
+@pytest.mark.parametrize("k", [0, -1, 2.0, 12.5, math.nan])
+def test_a_number_of_winners_that_is_none_is_refused(k):
+    with pytest.raises(ValueError, match=f"k_winners: k must be a whole number, at least 1, got {k}"):
         k_winners(torch.ones(3), k)
 
 
@@ -125,6 +134,25 @@ def test_boosting_chooses_but_is_not_said():
     assert layer.eval()(torch.tensor([[3.0, 1, 2.5, 0.9]])).tolist() == [[0, 1, 0, 0]]
 
 
+def test_strong_boosting_neither_overflows_nor_vanishes():
+    x, layer = torch.tensor([[1.0, 2, 4, 0, 3]]), KWinners(5, 0.4, boost_strength=1e4).eval()
+    assert layer(x).tolist() == [[0, 0, 4, 0, 3]]  # alike: e^4000
+    layer.duty_cycle.copy_(torch.tensor([0.1, 0.3, 0.9, 0.2, 0.1]))
+    assert layer(x).tolist() == [[1, 0, 0, 0, 3]]
+    layer.duty_cycle.copy_(torch.tensor([0.9, 0.9, 0.9, 0.1, 0.9]))
+    assert layer(x - 0.5)[0].nonzero().flatten().tolist() == [2, 4]
+    masked = torch.tensor([[1.0, 2, -torch.inf, 0.5, 3]])
+    assert layer(masked).tolist() == [[0, 0, 0, 0.5, 3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_boosting_is_as_fine_for_coarse_values(dtype):
+    """Those of a type that holds fewer digits, or none, than the factors differ by."""
+    layer = KWinners(4, 0.25, boost_strength=1.0).eval()
+    layer.duty_cycle.copy_(torch.tensor([0.2505, 0.2502, 0.25, 0.2503]))
+    assert layer(torch.full((1, 4), 3).to(dtype)).tolist() == [[0, 0, 3, 0]]
+
+
 def test_boosting_evens_out_who_is_active():
     generator = torch.Generator().manual_seed(0)
     head_start = torch.linspace(0, 1, 50)
@@ -164,6 +192,29 @@ def test_options_are_checked(options, message):
             kind(10, **options)
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 0, 3), (0, 4, 2, 3), (0, 4, 0, 0)])
+def test_maps_without_positions_teach_nothing(shape):
+    layer = KWinners2d(4, 0.5)
+    layer(torch.rand(20, 4, 2, 2))
+    before = layer.duty_cycle.clone()
+    assert layer(torch.rand(shape)).shape == shape
+    assert before.any() and layer.duty_cycle.equal(before)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_duty_cycle_is_learnt_in_half_precision_too(kind):
+    """What one sample adds would be lost in rounding."""
+    layer, coarse = KWinners(10, 0.2), KWinners(10, 0.2).to(kind)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(1000):
+        x = torch.rand(1, 10, generator=generator).to(kind)
+        layer(x.float()), coarse(x)
+    assert coarse.duty_cycle.dtype == torch.float32 and coarse.duty_cycle.equal(layer.duty_cycle)
+    assert coarse.duty_cycle.data_ptr() == coarse.half().duty_cycle.data_ptr()
+    assert KWinners(4, 0.5).double().duty_cycle.dtype == torch.float64
+    assert KWinners(4, 0.5, device="meta").to_empty(device="cpu").duty_cycle.device.type == "cpu"
+
+
 @pytest.mark.parametrize("local", [True, False])
 def test_a_batch_of_no_samples(local):
     layer = KWinners2d(4, 0.5, local=local, boost_strength=1.0)
@@ -175,8 +226,10 @@ def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"ranked is \(3,\); expected it of the shape of x, \(2, 3\)"):
         k_winners(torch.ones(2, 3), 1, ranked=torch.ones(3))
     for kind in (KWinners, KWinners2d):
-        with pytest.raises(ValueError, match="units is 0; expected at least one"):
+        with pytest.raises(ValueError, match="units must be a whole number, at least 1, got 0"):
             kind(0, 0.5)
+        with pytest.raises(ValueError, match=r"units must be a whole number, at least 1, got 10\.0"):
+            kind(10.0, 0.5)
     with pytest.raises(ValueError, match=r"\(\.\.\., 10\), got \(3, 9\)"):
         KWinners(10, 0.2)(torch.ones(3, 9))
     with pytest.raises(ValueError, match="no winner"):

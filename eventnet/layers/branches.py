@@ -20,20 +20,33 @@ After the pyramidal neuron of Larkum, "A cellular mechanism for cortical associa
 
 from __future__ import annotations
 
+from math import inf
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eventnet import kernels
 from eventnet.events import Events
-from eventnet.layers.lif import lif
+from eventnet.graphs import outside_graphs
+from eventnet.kernels.reference_lif import Layer
+from eventnet.layers.codes import whole_at_least
+from eventnet.layers.lif import Watcher, as_layer, check_numbers, run_layer
 from eventnet.layers.neuron import as_parameter, describe, register
-from eventnet.layers.synapses import initial_tau_syn, normal_weight
+from eventnet.layers.synapses import check_mask, initial_tau_syn, normal_weight
 
 __all__ = ["PlateauLIF"]
+
+KEPT = "(eventnet.constrain_(module) after each optimiser step keeps it so)"
+EXPECTED = dict.fromkeys(("tau_branch", "tau_syn", "tau_plateau"), f"positive, finite seconds {KEPT}")
+EXPECTED |= {"branch_threshold": f"a voltage above the reset, which is 0 {KEPT}", "jump": "a finite voltage"}
 
 
 class PlateauLIF(nn.Module):
     """A layer of neurons with dendritic thresholds; see the module for the equations.
+
+    It has no delays and no recurrent weights, takes and returns no state, and returns no voltage: ``LIF(branches=K)`` does.
 
     Args:
         in_features, out_features: units in and out.
@@ -45,8 +58,8 @@ class PlateauLIF(nn.Module):
         tau_plateau: seconds > 0; one number, ``(low, high)``: log-spaced over the branches, or ``(K, out_features)``.
         tau_mem, threshold, reset, bias: of the soma, as those of ``LIF``.
         mask: bool, as the weight; where False there is no synapse.
-        learn: names of the parameters that require grad; call ``eventnet.constrain_`` after optimiser steps on others than the
-            weight and the jump.
+        learn: names of the parameters that require grad; what was given as one number stays one for all. Call
+            ``eventnet.constrain_`` after optimiser steps on others than the weight and the jump.
         backend: "auto", "cpu" or "reference".
         dtype: of the parameters; torch's default if not given.
 
@@ -72,6 +85,8 @@ class PlateauLIF(nn.Module):
     reset: Tensor
     bias: Tensor
     mask: Tensor | None
+    watchers: tuple[Watcher, ...] = ()  # of each call: see diagnosing
+    branch_watchers: tuple[Watcher, ...] = ()
 
     def __init__(
         self,
@@ -95,8 +110,9 @@ class PlateauLIF(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not (isinstance(branches, int) and branches >= 1):
-            raise ValueError(f"branches must be a whole number, at least 1, got {branches}")
+        branches = whole_at_least(1, branches, "branches")
+        if np.ndim(branch_refractory) or not 0 <= branch_refractory < inf:
+            raise ValueError(f"branch_refractory is {branch_refractory!r}; expected one number of finite seconds >= 0")
         self.in_features, self.out_features, self.branches = in_features, out_features, branches
         self.branch_refractory, self.backend = branch_refractory, backend
         given = {
@@ -106,49 +122,67 @@ class PlateauLIF(nn.Module):
             "jump": jump,
             "tau_plateau": initial_tau_syn(tau_plateau, branches, out_features, "tau_plateau"),
         }
-        own = {name: self._of_each_branch(name, as_parameter(value, dtype)) for name, value in given.items()}
         soma = {"tau_mem": tau_mem, "threshold": threshold, "reset": reset, "bias": bias}
+        check_numbers(**given, **soma)
+        own = {name: self._of_each_branch(name, as_parameter(value, dtype)) for name, value in given.items()}
         own |= {name: as_parameter(value, dtype) for name, value in soma.items()}
         weight = normal_weight(in_features, branches * out_features, dtype=dtype)
         register(self, learn, weight=weight.reshape(in_features, branches, out_features), **own)
-        if mask is not None and mask.shape != self.weight.shape:
-            raise ValueError(f"mask must be bool {tuple(self.weight.shape)}, as the weight, got {tuple(mask.shape)}")
+        if mask is not None:
+            check_mask(mask, self.weight, "")
         self.register_buffer("mask", None if mask is None else mask.detach().clone())
-        none = self.weight.new_zeros(0)
-        self(
-            Events(none, none.int(), torch.zeros(1, dtype=torch.int64), in_features, none)
-        )  # says what is wrong already
+        self(Events.from_list([], in_features, 0.0))  # what is wrong is said here already
 
+    @outside_graphs
     def forward(self, events: Events, return_branches: bool = False) -> Events | tuple[Events, Events]:
         """Spikes of ``out_features`` units; with ``return_branches`` also the dendritic events, of unit ``k * out_features + n``
         for branch k of neuron n."""
         kernels.check_layer_input("PlateauLIF", events, self.weight, branched=True)
-        dendritic = lif(
-            events,
+        self._check()
+        branches = as_layer(
             self.weight.flatten(1),
             tau_mem=self.tau_branch.flatten(),
             tau_syn=self.tau_syn.flatten(),
             threshold=self.branch_threshold.flatten(),
             refractory=self.branch_refractory,
             mask=None if self.mask is None else self.mask.flatten(1),
-            backend=self.backend,
         )
         size = self.branches, self.out_features
-        spikes = lif(
-            dendritic,
+        soma = as_layer(
             torch.diag_embed(self.jump.expand(size).flatten()).reshape(-1, *size),  # each branch to its own soma only
             tau_mem=self.tau_mem,
             tau_syn=self.tau_plateau.expand(size),
             threshold=self.threshold,
             reset=self.reset,
             bias=self.bias,
-            backend=self.backend,
         )
+        dendritic = self._run(events, branches, self.branch_watchers)
+        spikes = self._run(dendritic, soma, self.watchers)
         return (spikes, dendritic) if return_branches else spikes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if not name.endswith("watchers")}
 
     def extra_repr(self) -> str:
         named: dict[str, Tensor] = {name: p for name, p in self.named_parameters() if name != "weight"}
         return f"{self.in_features}, {self.out_features}, branches={self.branches}, {describe(named)}"
+
+    def _run(self, events: Events, layer: Layer, watchers: tuple[Watcher, ...]) -> Events:
+        spikes = run_layer(events, layer, None, False, False, self.backend, watchers=watchers)
+        assert isinstance(spikes, Events)  # neither voltage nor state was asked for
+        return spikes
+
+    def _check(self) -> None:
+        """Raise for a number out of its bounds by the name it has here: ``lif`` has its own."""
+        for name, expected in EXPECTED.items():
+            value = getattr(self, name)
+            sound = value > (-inf if name == "jump" else 0)
+            if name != "branch_threshold":  # which may be out of reach
+                sound = sound & value.isfinite()
+            if not bool(sound.all()):
+                place = (~sound).nonzero()[0].tolist()
+                where = " of branch {} of neuron {}".format(*place) if place else ""
+                raise ValueError(f"{name}{where} is {value[tuple(place)].item()}; expected {expected}")
 
     def _of_each_branch(self, name: str, value: Tensor) -> Tensor:
         wanted = self.branches, self.out_features

@@ -9,12 +9,12 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 
-__all__ = ["Codes", "offsets_of", "whole"]
+__all__ = ["Codes", "offsets_of", "whole", "whole_at_least"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +48,7 @@ class Codes:
                     f"Codes: {name} must be a one-dimensional tensor of integers, got {got}; from_list takes lists"
                 )
             object.__setattr__(self, name, x.to(torch.int64))
-        num_units = whole(self.num_units)
-        if num_units is None or num_units < 0:
-            raise ValueError(f"Codes: num_units must be a whole number, 0 or more, got {self.num_units!r}")
-        object.__setattr__(self, "num_units", num_units)
+        object.__setattr__(self, "num_units", whole_at_least(0, self.num_units, "Codes: num_units"))
         units, offsets = self.units, self.offsets
         if not offsets.numel() or offsets[0] != 0 or offsets[-1] != units.numel() or bool((offsets.diff() < 0).any()):
             raise ValueError(
@@ -80,23 +77,37 @@ class Codes:
     @classmethod
     def from_list(cls, codes: Sequence[Any] | Tensor, num_units: int) -> Codes:
         """Pack one sequence or tensor of units for each code (a tensor ``(B, a)``: one row for each)."""
-        sets = [torch.as_tensor(code).reshape(-1) for code in codes]
+        sets = [torch.as_tensor(code) for code in codes]
+        for i, x in enumerate(sets):
+            if x.dim() != 1:
+                raise TypeError(
+                    f"Codes: code {i} has shape {tuple(x.shape)}; expected a list of units for each code, as in [[3, 5, 8]] "
+                    "for one code of three units"
+                )
         sets = [x.to(torch.int64) if x.numel() == 0 else x for x in sets]  # torch makes an empty list float
         units = torch.cat(sets) if sets else torch.empty(0, dtype=torch.int64)
         return cls(units, offsets_of(torch.tensor([x.numel() for x in sets], dtype=torch.int64)), num_units)
 
     @classmethod
-    def random(cls, batch: int, num_units: int, active: int, *, generator: torch.Generator | None = None) -> Codes:
+    def random(
+        cls,
+        batch: SupportsIndex,
+        num_units: SupportsIndex,
+        active: SupportsIndex,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Codes:
         """``batch`` codes of ``active`` units each, every such set equally likely; drawn on the CPU.
 
         Example:
             >>> Codes.random(3, num_units=1000, active=20).units.shape
             torch.Size([60])
         """
-        if not 0 <= active <= num_units or batch < 0:
-            raise ValueError(
-                f"Codes.random: expected 0 <= active <= num_units and batch >= 0, got {active}, {num_units}, {batch}"
-            )
+        batch = whole_at_least(0, batch, "Codes.random: batch")
+        num_units = whole_at_least(0, num_units, "Codes.random: num_units")
+        active = whole_at_least(0, active, "Codes.random: active")
+        if active > num_units:
+            raise ValueError(f"Codes.random: expected 0 <= active <= num_units, got {active} of {num_units}")
         drawn = min(active, num_units - active)  # or those that are not active
         sets = torch.randint(max(num_units, 1), (batch, drawn), generator=generator)
         while True:  # drawing what is there twice again treats all units alike, so the sets stay equally likely
@@ -148,6 +159,18 @@ def whole(x: Any) -> int | None:
         return operator.index(x)
     except TypeError:
         return None
+
+
+def whole_at_least(least: int, x: Any, what: str) -> int:
+    """A whole number as an int, also one of NumPy's or of a tensor.
+
+    Raises:
+        ValueError: it is none, or below ``least``; the message names it ``what``.
+    """
+    number = whole(x)
+    if number is None or number < least:
+        raise ValueError(f"{what} must be a whole number, at least {least}, got {x!r}")
+    return number
 
 
 def offsets_of(sizes: Tensor) -> Tensor:

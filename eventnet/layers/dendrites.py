@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eventnet.layers.codes import whole
 from eventnet.layers.sparse_weights import fan_in_uniform_, sparsify_
 
 __all__ = ["ActiveDendrites", "ActiveDendrites2d", "Segments"]
@@ -60,13 +61,12 @@ class Segments(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if choice not in CHOICES:
-            raise ValueError(f"Segments: choice is {choice!r}; expected one of {', '.join(map(repr, CHOICES))}")
-        if min(units, segments, context_features) < 1:
+        _check_options(choice, density=density, context_share=context_share)
+        if any((whole(size) or 0) < 1 for size in (units, segments, context_features)):
             raise ValueError(
-                f"Segments: {units} units, {segments} segments, {context_features} context features; expected at least one each"
+                f"Segments: {units} units, {segments} segments, {context_features} context features; expected whole "
+                "numbers, at least one each"
             )
-        _check_shares(density=density, context_share=context_share)
         self.units, self.segments, self.context_features = units, segments, context_features
         self.choice, self.density, self.context_share = choice, density, context_share
         self.weight = nn.Parameter(torch.empty(units, segments, context_features, device=device, dtype=dtype))
@@ -80,15 +80,21 @@ class Segments(nn.Module):
 
     def activation(self, context: Tensor) -> Tensor:
         """``d_ij*``: of each unit that of the segment which gates."""
+        if not isinstance(context, Tensor):
+            raise TypeError(f"Segments: expected a tensor of contexts, got {type(context).__name__}")
         if context.dim() not in (1, 2) or context.shape[-1] != self.context_features:
             raise ValueError(
                 f"Segments: expected contexts of shape (N, {self.context_features}) or ({self.context_features},), "
                 f"got {tuple(context.shape)}"
             )
         weight = self.weight.flatten(0, 1)
-        # mv has an outer product as gradient; a matrix product of one row takes several times longer
-        d = weight.mv(context) if context.dim() == 1 else context @ weight.T
-        d = d.unflatten(-1, (self.units, self.segments))
+        # autocast brings them together
+        fits = context.dtype == weight.dtype or torch.is_autocast_enabled(context.device.type)
+        if not fits or context.device != weight.device:
+            raise TypeError(
+                f"Segments: contexts are {context.dtype} on {context.device}, weights are {weight.dtype} on {weight.device}"
+            )
+        d = (context @ weight.T).unflatten(-1, (self.units, self.segments))
         if self.segments == 1:
             return d.squeeze(-1)
         best = (d.detach().abs() if self.choice == "absolute_max" else d.detach()).argmax(-1, keepdim=True)
@@ -118,7 +124,13 @@ class ActiveDendrites(nn.Module):
         pair of the distinct contexts ``(N, C)`` and the index ``(B,)`` of each row's among them. Segments are computed once
         for each context that is passed: with few distinct ones pass the pair.
 
-    The parts are ``linear`` (``nn.Linear``) and ``segments`` (``Segments``, or None).
+    The parts are ``linear`` (``nn.Linear``) and ``segments`` (``Segments``, or None). With a density below 1 keep the layer by
+    its ``state_dict``: torch does not pickle parametrized modules (``copy.deepcopy`` works).
+
+    Raises:
+        ValueError: sizes, options or shapes that do not fit; no context, or one without segments.
+        TypeError: contexts or an index that are no tensors; contexts of another dtype or device than the segments.
+        IndexError: an index out of range.
 
     Example:
         >>> layer = ActiveDendrites(20, 10, segments=4, context_features=6)
@@ -177,7 +189,10 @@ class ActiveDendrites2d(nn.Module):
     Shape:
         x ``(B, in, H, W)`` to ``(B, out, H', W')``; contexts as of ``ActiveDendrites``, one per sample.
 
-    The parts are ``conv`` (``nn.Conv2d``) and ``segments`` (``Segments``, or None).
+    The parts are ``conv`` (``nn.Conv2d``) and ``segments`` (``Segments``, or None). Copies are as of ``ActiveDendrites``.
+
+    Raises:
+        ValueError, TypeError, IndexError: as ``ActiveDendrites``.
 
     Example:
         >>> layer = ActiveDendrites2d(3, 8, 5, segments=4, context_features=6)
@@ -228,6 +243,12 @@ class ActiveDendrites2d(nn.Module):
         return y if gate is None else y * gate[..., None, None]
 
 
+def _check_options(choice: str, **shares: float) -> None:
+    if choice not in CHOICES:
+        raise ValueError(f"Segments: choice is {choice!r}; expected one of {', '.join(map(repr, CHOICES))}")
+    _check_shares(**shares)
+
+
 def _check_shares(**shares: float) -> None:
     for name, share in shares.items():
         if not 0 < share <= 1:
@@ -236,13 +257,19 @@ def _check_shares(**shares: float) -> None:
 
 def _sparse_(layer: nn.Linear | nn.Conv2d, density: float, input_share: float) -> None:
     _check_shares(density=density, input_share=input_share)
+    if 0 in layer.weight.shape[1:]:
+        raise ValueError(f"expected at least one input, got {layer}")
     fan_in_uniform_(layer.weight, density * input_share)
     if density < 1:
         sparsify_(layer, density)
 
 
-def _segments(units: int, segments: int, context_features: int, **options: Any) -> Segments | None:
-    return Segments(units, segments, context_features, **options) if segments else None
+def _segments(
+    units: int, segments: int, context_features: int, *, choice: str, density: float, context_share: float, **own: Any
+) -> Segments | None:
+    options: dict[str, Any] = {"choice": choice, "density": density, "context_share": context_share}
+    _check_options(**options)  # where there are no segments, too
+    return Segments(units, segments, context_features, **options, **own) if segments else None
 
 
 def _gate(layer: ActiveDendrites | ActiveDendrites2d, context: Context | None, rows: int) -> Tensor | None:
@@ -252,11 +279,12 @@ def _gate(layer: ActiveDendrites | ActiveDendrites2d, context: Context | None, r
         if context is not None:
             raise ValueError(f"{name}: a layer with segments=0 takes no context")
         return None
+    forms = (
+        "a context: (C,), (B, C), or the distinct ones and their index ((N, C), (B,)), tensors, C = "
+        f"{layer.segments.context_features}"
+    )
     if context is None:
-        raise ValueError(
-            f"{name}: needs a context: (C,), (B, C), or the distinct ones and their index ((N, C), (B,)), C = "
-            f"{layer.segments.context_features}"
-        )
+        raise ValueError(f"{name}: needs {forms}")
     if isinstance(context, Tensor):
         if context.dim() == 2 and len(context) != rows:
             raise ValueError(
@@ -264,10 +292,15 @@ def _gate(layer: ActiveDendrites | ActiveDendrites2d, context: Context | None, r
                 "passed with the index of each row's: (contexts, index)"
             )
         return layer.segments(context)
+    parts = context if isinstance(context, tuple | list) else ()
+    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+        of = ", ".join(type(part).__name__ for part in parts[:3])
+        raise TypeError(f"{name}: expected {forms}, got {type(context).__name__}{of and f' of {of}'}")
     contexts, index = context
-    if contexts.dim() != 2 or index.shape != (rows,) or index.dtype not in (torch.int64, torch.int32):
+    whole_numbers = index.dtype in (torch.int64, torch.int32)
+    if contexts.dim() != 2 or not len(contexts) or index.shape != (rows,) or not whole_numbers:
         raise ValueError(
-            f"{name}: expected contexts (N, C) and an index ({rows},) of integers, got {tuple(contexts.shape)} and "
-            f"{tuple(index.shape)} of {index.dtype}"
+            f"{name}: expected contexts (N, C), one or more, and an index ({rows},) of integers, got "
+            f"{tuple(contexts.shape)} and {tuple(index.shape)} of {index.dtype}"
         )
     return layer.segments(contexts).index_select(0, index)  # which refuses an index out of range

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from eventnet.events import Events
 from eventnet.kernels.reference_lif import Layer, Run
+from eventnet.layers.branches import PlateauLIF
 from eventnet.layers.lif import LIF, Watcher
 
 __all__ = ["Diagnosis", "diagnose", "diagnosing"]
@@ -47,15 +48,17 @@ class Diagnosis:
 
 
 @torch.no_grad()
-def diagnose(layer: LIF, events: Events) -> Diagnosis:
+def diagnose(layer: LIF | PlateauLIF, events: Events) -> Diagnosis:
     """Run ``layer`` on ``events``, without gradient, and say what happened; ``diagnosing`` tells of a run that is made anyway.
 
     The slope at a spike is ``(bias - threshold + I) / tau_mem`` with the current I just then. EventProp divides by it: a spike
-    that barely reaches the threshold has an exact but huge gradient, and one step of the optimiser may delete the spike.
+    that barely reaches the threshold has an exact but huge gradient, and one step of the optimiser may delete the spike. Of a
+    ``PlateauLIF`` it tells of the neurons, ``diagnosing`` of the branches too.
     """
-    if not isinstance(layer, LIF):
+    if not isinstance(layer, LIF | PlateauLIF):
         raise TypeError(
-            f"diagnose: expected a LIF layer, got {type(layer).__name__}; diagnosing(module) tells of all layers in it"
+            f"diagnose: expected a LIF or PlateauLIF layer, got {type(layer).__name__}; diagnosing(module) tells of all "
+            "layers in it"
         )
     with diagnosing(layer) as found:
         layer(events)
@@ -66,7 +69,8 @@ def diagnose(layer: LIF, events: Events) -> Diagnosis:
 def diagnosing(module: nn.Module) -> Iterator[dict[str, Diagnosis]]:
     """Within it, what the ``LIF`` layers in ``module`` do, by their names in ``module.named_modules()``; of each its last call.
 
-    A layer's own name is "". Outside of it nothing is computed.
+    A layer's own name is "". Of a ``PlateauLIF`` "name" is what its neurons do and "name.branches" what its branches do, each
+    of them counted as a neuron. Outside of it nothing is computed.
 
     Example:
         >>> model = nn.Sequential(LIF(3, 8), LIF(8, 2))
@@ -83,14 +87,19 @@ def diagnosing(module: nn.Module) -> Iterator[dict[str, Diagnosis]]:
 
         return watch
 
-    watched = [(part, watcher(name)) for name, part in module.named_modules() if isinstance(part, LIF)]
-    for part, watch in watched:
-        part.watchers = (*part.watchers, watch)
+    watched = []
+    for name, part in module.named_modules():
+        if isinstance(part, LIF | PlateauLIF):
+            watched.append((part, "watchers", watcher(name)))
+        if isinstance(part, PlateauLIF):
+            watched.append((part, "branch_watchers", watcher(f"{name}.branches".lstrip("."))))
+    for part, watchers, watch in watched:
+        setattr(part, watchers, (*getattr(part, watchers), watch))
     try:
         yield found
     finally:
-        for part, watch in watched:
-            part.watchers = tuple(other for other in part.watchers if other is not watch)
+        for part, watchers, watch in watched:
+            setattr(part, watchers, tuple(other for other in getattr(part, watchers) if other is not watch))
 
 
 @torch.no_grad()

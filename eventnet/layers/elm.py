@@ -29,6 +29,7 @@ from torch.nn.utils import parametrize
 
 from eventnet.kernels import choose
 from eventnet.kernels.reference_elm import Memory, Run, Tree, elm_reference
+from eventnet.layers.codes import whole_at_least
 
 __all__ = ["ELM", "ELMState", "ELMSteps", "windows"]
 
@@ -90,7 +91,8 @@ class ELM(nn.Module):
         branches: of the dendrite; None: as many as inputs.
         synapses: of each branch; None: just enough for each input to have one.
         routing: "windows" (neighbouring inputs on a branch, evenly spaced; branches overlap where there are more synapses
-            than inputs), "random", or the numbers of the inputs, ``(branches, synapses)``.
+            than inputs), "random", or the numbers of the inputs, ``(branches, synapses)``. Windows reach every input; the
+            others may leave some out.
         hidden: units of the hidden layer; None: ``2 memory``.
         version: 1, a trace per synapse, or 2, a trace per branch.
         tau_mem: seconds; the shortest and the longest, between which those of the units are spaced evenly by their logarithms, or
@@ -106,6 +108,14 @@ class ELM(nn.Module):
     Shape:
         input ``(T, B, in_features)``, ``(B, T, in_features)`` if ``batch_first``, or ``(T, in_features)`` without a batch; output
         alike, and an :class:`ELMState` from which a next call goes on. None is 0.
+
+    Within autocast the input may be of lower precision; memory and traces stay in that of the parameters. With ``learn``
+    keep the layer by its ``state_dict``: torch does not pickle parametrized modules (``copy.deepcopy`` works).
+
+    Raises:
+        ValueError: a size, time constant, option or routing is none; windows that would leave inputs out; shapes that do not
+            fit. The message names what was expected.
+        TypeError: an input or state that is no tensor, or of another dtype or device than the parameters.
 
     Example:
         >>> layer = ELM(700, 19, memory=20, branches=45, synapses=100)
@@ -141,14 +151,14 @@ class ELM(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        branches = in_features if branches is None else branches
-        synapses = -(-in_features // max(branches, 1)) if synapses is None else synapses
-        hidden = 2 * memory if hidden is None else hidden
-        sizes = {"in_features": in_features, "memory": memory, "branches": branches}
-        sizes |= {} if out_features is None else {"out_features": out_features}
-        for name, size in (sizes | {"synapses": synapses, "hidden": hidden}).items():
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"ELM: {name} is {size!r}; expected a positive integer")
+        in_features, memory = (
+            whole_at_least(1, in_features, "ELM: in_features"),
+            whole_at_least(1, memory, "ELM: memory"),
+        )
+        out_features = None if out_features is None else whole_at_least(1, out_features, "ELM: out_features")
+        branches = in_features if branches is None else whole_at_least(1, branches, "ELM: branches")
+        synapses = -(-in_features // branches) if synapses is None else whole_at_least(1, synapses, "ELM: synapses")
+        hidden = 2 * memory if hidden is None else whole_at_least(1, hidden, "ELM: hidden")
         for name, value in {"tau_syn": tau_syn, "step": step, "lam": lam}.items():
             if not 0 < value < math.inf:
                 raise ValueError(f"ELM: {name} is {value!r}; expected a positive number")
@@ -240,6 +250,9 @@ class ELM(nn.Module):
             raise ValueError(
                 f"ELM: expected input {form} or (T, in) with in = {self.in_features}, got {tuple(input.shape)}"
             )
+        lower = input.dtype != self.weight.dtype and input.dtype in (torch.bfloat16, torch.float16)
+        if lower and torch.is_autocast_enabled(input.device.type):
+            input = input.to(self.weight.dtype)  # from a layer before this one, as nn.GRU takes it
         if input.dtype != self.weight.dtype or input.device != self.weight.device:
             raise TypeError(
                 f"ELM: input is {input.dtype} on {input.device}, weights are {self.weight.dtype} on {self.weight.device}"
@@ -270,10 +283,18 @@ def windows(in_features: int, branches: int, synapses: int) -> Tensor:
 
     Where a branch has more synapses than there are inputs they go round.
 
+    Raises:
+        ValueError: there are fewer synapses than inputs.
+
     Example:
         >>> windows(6, 3, 2).tolist(), windows(6, 2, 4).tolist()
         ([[0, 1], [2, 3], [4, 5]], [[0, 1, 2, 3], [2, 3, 4, 5]])
     """
+    if branches * synapses < in_features:
+        raise ValueError(
+            f"ELM: windows: {branches} branches of {synapses} synapses reach {branches * synapses} of {in_features} inputs; "
+            "expected one synapse for each or more; routing='random' or the numbers of the inputs may leave some out"
+        )
     last = max(in_features - synapses, 0)
     first = torch.linspace(0, last, branches, dtype=torch.float64).round().to(torch.int64)
     return (first[:, None] + torch.arange(synapses)) % in_features
@@ -281,9 +302,9 @@ def windows(in_features: int, branches: int, synapses: int) -> Tensor:
 
 def _routed(routing: str | Tensor, in_features: int, branches: int, synapses: int) -> Tensor:
     if isinstance(routing, Tensor):
-        whole = not (routing.is_floating_point() or routing.is_complex() or routing.dtype == torch.bool)
+        integers = not (routing.is_floating_point() or routing.is_complex() or routing.dtype == torch.bool)
         if (
-            not whole
+            not integers
             or routing.shape != (branches, synapses)
             or not bool(((routing >= 0) & (routing < in_features)).all())
         ):

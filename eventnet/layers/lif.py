@@ -27,6 +27,7 @@ compute exact gradients for spiking neural networks" (2021).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any, Literal, overload
 
 import torch
@@ -36,6 +37,7 @@ from eventnet import kernels
 from eventnet.events import Events
 from eventnet.graphs import outside_graphs
 from eventnet.kernels.reference_lif import Layer, Run
+from eventnet.layers.codes import whole_at_least
 from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, check_slope_floor, describe, register
 from eventnet.layers.readout import Voltage
 from eventnet.layers.state import LIFState, check_state, resumed, started, state_after
@@ -198,6 +200,7 @@ def lif(
 
     Raises:
         ValueError: a bound is violated, shapes or devices do not fit, the voltage is not finite.
+        TypeError: an argument is neither a number nor a tensor; the weight is not float32 or float64.
         RuntimeError: more than ``max_spikes`` spikes.
         NotImplementedError: ``return_voltage`` with a refractory period or a state; what the backend lacks.
 
@@ -283,11 +286,23 @@ def as_layer(
     if branches == 0:
         raise ValueError(f"weight (in, branches, out) has no branches: shape {tuple(weight.shape)}")
     own = dict(tau_mem=tau_mem, tau_syn=tau_syn, threshold=threshold, reset=reset, bias=bias)
+    start = dict(initial_voltage=initial_voltage, initial_current=initial_current)
+    check_numbers(delay=delay, recurrent_delay=recurrent_delay, refractory=refractory, **start, **own)
     neuron = as_neuron(weight.shape[-1], weight, branches=branches, **own)
     synapses = as_synapses(weight, delay, mask)
     recurrent = as_recurrent(weight, recurrent_weight, recurrent_delay, recurrent_mask)
-    extras = as_extras(weight, neuron, refractory, initial_voltage, initial_current, branches)
+    extras = as_extras(weight, neuron, refractory, branches=branches, **start)
     return Layer(synapses, neuron, recurrent, *extras, slope_floor=check_slope_floor(slope_floor))
+
+
+def check_numbers(**given: object) -> None:
+    """Raise for what is neither a number nor a tensor: a list may be meant as values or as (low, high)."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Tensor | Real):
+            raise TypeError(
+                f"{name} must be a number or a tensor, got {type(value).__name__}; torch.tensor makes one of a list (a range, "
+                "where one is possible, is a tuple)"
+            )
 
 
 class LIF(nn.Module):
@@ -297,14 +312,16 @@ class LIF(nn.Module):
         in_features, out_features: units in and out. ``weight`` is ``(in_features, out_features)``, normal with standard
             deviation in^-1/2: often too small to fire. ``initial.fire_fraction_`` scales it to the input.
         branches: K dendritic branches per neuron: ``weight`` is ``(in_features, K, out_features)``, standard deviation
-            (in K)^-1/2, and each branch has its own ``tau_syn``. A layer of one branch is the layer without.
+            (in K)^-1/2. Branches differ by their ``tau_syn`` and delays: with the same ones for all, K branches do what one
+            does, at K times the cost. A layer of one branch is the layer without.
         recurrent: with a ``recurrent_weight`` ``(out_features, out_features)``, normal with standard deviation out^-1/2; with
             branches ``(out_features, K, out_features)``, (out K)^-1/2.
         delay, recurrent_delay: seconds; (low, high) draws them uniformly, a number or a tensor sets them.
         delay_kind: "synaptic" (one delay per connection), "axonal" (per source) or "dendritic" (per target).
         tau_mem, tau_syn, threshold, reset, bias, refractory, initial_voltage, initial_current: one number, or
             ``(out_features,)`` to have one per neuron. With branches ``tau_syn=(low, high)`` is log-spaced over them, the same
-            for all neurons, as a parameter ``(K, out_features)``; other shapes stay as they are given.
+            for all neurons, as a parameter ``(K, out_features)``. So is a number that is learnt: two and more branches start
+            alike and each learns its own. Other shapes stay as they are given (a 0-d tensor: one for all, learnt or not).
         mask, recurrent_mask: bool, as the weights; where False there is no synapse. Weights that ``torch.nn.utils.prune``
             prunes are zero, no more: their work is done.
         slope_floor: volts per second; smaller slopes at spikes count as this in the backward pass.
@@ -312,6 +329,9 @@ class LIF(nn.Module):
             ``eventnet.constrain_`` after optimiser steps on others than the weights.
         backend: "auto", "cpu" or "reference".
         dtype: of the parameters; torch's default if not given.
+
+    Raises:
+        ValueError, TypeError: as ``lif``.
 
     Example:
         >>> layer = LIF(4, 3, tau_mem=10e-3, learn=("weight", "tau_mem"))
@@ -363,16 +383,15 @@ class LIF(nn.Module):
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.backend = in_features, out_features, backend
+        branches = None if branches is None else whole_at_least(1, branches, "branches")
         self.slope_floor, self.branches = slope_floor, branches
-        if branches is not None and not (isinstance(branches, int) and branches >= 1):
-            raise ValueError(
-                f"branches must be a whole number, at least 1, or None for neurons without, got {branches}"
-            )
         targets = (out_features,) if branches is None else (branches, out_features)
         own: dict[str, Tensor] = {"weight": normal_weight(in_features, *targets, dtype=dtype)}
         if recurrent:
             own["recurrent_weight"] = normal_weight(out_features, *targets, dtype=dtype)
         for name, value, num_in in (("delay", delay, in_features), ("recurrent_delay", recurrent_delay, out_features)):
+            if not isinstance(value, tuple):
+                check_numbers(**{name: value})
             if value is not None:
                 own[name] = initial_delay(value, delay_kind, num_in, *targets, dtype=dtype)
         given: dict[str, float | Tensor | None] = {
@@ -385,6 +404,9 @@ class LIF(nn.Module):
             "initial_voltage": initial_voltage,
             "initial_current": initial_current,
         }
+        check_numbers(**given)
+        if branches is not None and branches > 1 and "tau_syn" in learn and not isinstance(tau_syn, Tensor | tuple):
+            given["tau_syn"] = torch.full(targets, float(tau_syn), dtype=torch.float64)
         for name, parameter in given.items():
             idle = name == "refractory" and name not in learn and not isinstance(parameter, Tensor) and parameter == 0
             if parameter is not None and not idle:

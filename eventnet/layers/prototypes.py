@@ -16,10 +16,12 @@ example of a two sample problem" (1996; the estimates).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
+
+from eventnet.layers.codes import whole_at_least
 
 __all__ = ["Prototypes"]
 
@@ -30,7 +32,12 @@ class Prototypes(nn.Module):
     Args:
         features: length C of an input.
 
-    ``contexts`` ``(N, C)`` and ``samples`` ``(N,)`` (behind each of them) are buffers, in the ``state_dict``.
+    ``contexts`` ``(N, C)`` and ``samples`` ``(N,)`` (behind each of them) are buffers, in the ``state_dict``. Inputs may be of
+    another floating-point type than the prototypes.
+
+    Raises:
+        ValueError, TypeError: ``features`` that is not a whole number, at least 1; then inputs that are not ``(B, features)`` of
+            finite floating-point numbers, a mean that the prototypes' type has no room for, no prototype to be nearest.
 
     Example:
         >>> prototypes, left, right = Prototypes(2), torch.randn(50, 2) - 9, torch.randn(50, 2) + 9
@@ -44,9 +51,10 @@ class Prototypes(nn.Module):
     samples: Tensor
 
     def __init__(
-        self, features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self, features: SupportsIndex, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
+        features = whole_at_least(1, features, "Prototypes: features")
         self.register_buffer("contexts", torch.empty(0, features, device=device, dtype=dtype))
         self.register_buffer("samples", torch.empty(0, device=device, dtype=torch.int64))
 
@@ -57,7 +65,7 @@ class Prototypes(nn.Module):
     def add(self, x: Tensor) -> int:
         """A new task with the mean of its inputs ``(B, C)`` as prototype; its number."""
         self._check(x)
-        self.contexts = torch.cat([self.contexts, x.mean(0, keepdim=True).to(self.contexts)])
+        self.contexts = torch.cat([self.contexts, self._mean(x)[None]])
         self.samples = torch.cat([self.samples, self.samples.new_tensor([len(x)])])
         return len(self) - 1
 
@@ -71,8 +79,9 @@ class Prototypes(nn.Module):
         self._check(x)
         if not len(self):
             raise ValueError("Prototypes: there are none yet; add(x) makes one")
-        # |x - p|^2 without |x|^2, which is the same for all
-        return (self.contexts.square().sum(1) - 2 * x @ self.contexts.T).argmin(1)
+        # |x - p|^2 / 2 without |x|^2, which is the same for all; in float64, also under autocast, as large terms cancel
+        contexts = self.contexts.double()
+        return (contexts.square().sum(1) / 2 - x.double() @ contexts.T).argmin(1)
 
     @torch.no_grad()
     def assign(self, x: Tensor, significance: float = 1e-6) -> int:
@@ -81,14 +90,14 @@ class Prototypes(nn.Module):
         A batch that has such a distance from the nearest prototype with a probability below ``significance`` starts a new
         task: that is how often a task is split by chance, at each batch.
         """
-        if not 0 <= significance <= 1:
-            raise ValueError(f"Prototypes: significance is {significance}; expected a probability")
+        if not 0 < significance <= 1:
+            raise ValueError(f"Prototypes: significance is {significance}; expected a probability, more than 0")
         p = self.p_values(x)
         if not len(p) or p.max() < significance:
             return self.add(x)
-        task = int(p.argmax())
+        task, mean = int(p.argmax()), self._mean(x)
         self.samples[task] += len(x)
-        self.contexts[task].lerp_(x.mean(0).to(self.contexts), len(x) / float(self.samples[task]))
+        self.contexts[task].lerp_(mean, len(x) / float(self.samples[task]))
         return task
 
     @torch.no_grad()
@@ -98,9 +107,9 @@ class Prototypes(nn.Module):
         if (batch := len(x)) < 4:
             raise ValueError(f"Prototypes: expected a batch of at least 4 inputs to estimate their spread, got {batch}")
         mean = x.mean(0)
-        trace, square = _spread(x - mean)
-        variance = trace * (1 / batch + 1 / self.samples)
-        distance = (mean - self.contexts).square().sum(1)
+        trace, square = _spread((x - mean).double())  # float64, which autocast leaves alone and no float32 overflows
+        variance = trace * (1 / batch + 1 / self.samples.double())
+        distance = (mean - self.contexts).double().square().sum(1)
         if not trace > 0:  # all inputs are the same: of a task only if they are its prototype
             return (distance == 0).double()
         square = square.clamp(min=trace.square() / len(mean))  # as tr(S)^2 <= C tr(S^2); the estimate can be 0
@@ -113,6 +122,19 @@ class Prototypes(nn.Module):
             if saved is not None and saved.shape[1:] == getattr(self, name).shape[1:]:
                 setattr(self, name, getattr(self, name).new_empty(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print``."""
+        return f"{self.contexts.shape[1]}, tasks={len(self)}"
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """Of the inputs, as a prototype."""
+        mean = x.mean(0).to(self.contexts)
+        if not bool(mean.isfinite().all()):
+            raise ValueError(
+                f"Prototypes: the inputs' mean is too large for {mean.dtype}, the prototypes' type; scale them"
+            )
+        return mean
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 2 or x.shape[1] != self.contexts.shape[1] or not len(x):
@@ -128,6 +150,6 @@ class Prototypes(nn.Module):
 def _spread(centred: Tensor) -> tuple[Tensor, Tensor]:
     """tr(S) and an estimate of tr(S^2) of the covariance, of rows less their mean."""
     n = len(centred) - 1
-    gram = (centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred).double() / n
+    gram = (centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred) / n
     trace = gram.trace()
     return trace, n**2 / ((n + 2) * (n - 1)) * (gram.square().sum() - trace.square() / n)

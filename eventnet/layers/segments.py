@@ -14,6 +14,7 @@ Hawkins and Ahmad, Why neurons have thousands of synapses, Frontiers in Neural C
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, SupportsIndex
 
@@ -21,11 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from eventnet.events import Events
-from eventnet.layers.codes import Codes, offsets_of, whole
+from eventnet.layers.codes import Codes, offsets_of, whole_at_least
 
 __all__ = ["SegmentPool"]
 
 EMPTY = -1  # in place of a unit: no synapse
+LOST = 1e-5  # permanences to here are 0: what rounding leaves of 1 less a thousand times 0.001
 WORK = 1 << 20  # counters and active synapses that are worked on at once: what bounds memory, some 40 bytes for each
 
 
@@ -34,18 +36,21 @@ class SegmentPool(nn.Module):
 
     A synapse counts if its permanence is at least ``connected``. The segments start empty; ``learn`` grows synapses and
     ``reinforce`` moves permanences. Nothing here has a gradient. Both tensors are buffers, so ``state_dict`` holds the
-    segments and ``to`` moves them. The index by unit is made from them when it is needed and follows ``learn``, ``reinforce``,
-    ``load_state_dict`` and ``to``, but not what is written into the buffers by hand.
+    segments and ``to`` moves them. The index by unit is made from them when it is needed, and anew after they were replaced or
+    written into (but what is written through ``.data`` or NumPy goes unseen).
 
     Args:
         num_segments: number of segments.
-        num_units: number of units that codes are over.
-        capacity: places for synapses on each segment; learning more than fits is an error.
+        num_units: number of units that codes are over, fewer than 2^31.
+        capacity: places for synapses on each segment, fewer than 2^31 in all; learning more than fits is an error.
         connected: permanence from which a synapse counts, in (0, 1].
 
     Shapes:
         units ``(num_segments, capacity)`` int32, -1 where there is no synapse; permanence alike, float32, 0 there.
-        Codes come as ``Codes``, as ``Events`` in which no unit fires twice, or as a list of their units.
+        Codes come as ``Codes``, as ``Events`` in which no unit fires twice, or as a list of lists of units.
+
+    Raises:
+        ValueError: a size that is not a whole number in its range, a permanence out of its.
 
     Example:
         >>> pool = SegmentPool(num_segments=2, num_units=100, capacity=10)
@@ -60,11 +65,15 @@ class SegmentPool(nn.Module):
     units: Tensor
     permanence: Tensor
 
-    def __init__(self, num_segments: int, num_units: int, capacity: int, *, connected: float = 0.5) -> None:
+    def __init__(
+        self, num_segments: SupportsIndex, num_units: SupportsIndex, capacity: SupportsIndex, *, connected: float = 0.5
+    ) -> None:
         super().__init__()
-        for name, value in (("num_segments", num_segments), ("num_units", num_units), ("capacity", capacity)):
-            if value < 1:
-                raise ValueError(f"SegmentPool: {name} must be at least 1, got {value}")
+        num_segments = whole_at_least(1, num_segments, "SegmentPool: num_segments")
+        num_units = whole_at_least(1, num_units, "SegmentPool: num_units")
+        capacity = whole_at_least(1, capacity, "SegmentPool: capacity")
+        if num_units >= 2**31:
+            raise ValueError(f"SegmentPool: num_units is {num_units}; expected fewer than 2^31: they are kept as int32")
         if num_segments * capacity >= 2**31:
             raise ValueError(
                 f"SegmentPool: {num_segments} x {capacity} places; expected fewer than 2^31: use several pools"
@@ -75,7 +84,7 @@ class SegmentPool(nn.Module):
         self.register_buffer("units", torch.full((num_segments, capacity), EMPTY, dtype=torch.int32))
         self.register_buffer("permanence", torch.zeros(num_segments, capacity))
         self._indexed: list[_Listeners] = []  # of all segments; then of those that have changed since
-        self.register_load_state_dict_post_hook(_forget_index)
+        self._indexed_at: list[tuple[Tensor, float]] = []  # the buffers, and how often they had been written into
 
     @property
     def num_segments(self) -> int:
@@ -99,10 +108,10 @@ class SegmentPool(nn.Module):
 
     def forward(self, codes: Codes | Events | Sequence[Any]) -> Tensor:
         """``(B, num_segments)`` int32: how many connected synapses of each segment are onto active units of each code."""
-        packed = self._packed(codes, "the pool")
+        packed, index = self._packed(codes, "the pool"), self._index()
         counts = torch.zeros(packed.batch_size, self.num_segments, dtype=torch.int32, device=self.units.device)
-        for start, stop in self._chunks(packed):
-            self._count(packed, start, stop, counts[start:stop])
+        for start, stop in self._chunks(packed, index):
+            self._count(packed, index, start, stop, counts[start:stop])
         return counts
 
     def active(self, codes: Codes | Events | Sequence[Any], threshold: SupportsIndex) -> Codes:
@@ -110,35 +119,32 @@ class SegmentPool(nn.Module):
 
         Memory is proportional to the answer and to a bounded part of the batch, not to batch times segments.
         """
-        least = whole(threshold)
-        if least is None or least < 1:
-            raise ValueError(
-                f"SegmentPool.active: threshold must be a whole number, at least 1 (0 is every segment), got {threshold}"
-            )
-        packed = self._packed(codes, "active")
+        least = whole_at_least(1, threshold, "SegmentPool.active: threshold")
+        below = min(least - 1, self.capacity)  # no overlap is above it, and int32 has room for it
+        packed, index = self._packed(codes, "active"), self._index()
         none = torch.empty(0, dtype=torch.int64, device=self.units.device)
         found, sizes = [none], [none]
-        for start, stop in self._chunks(packed):
+        for start, stop in self._chunks(packed, index):
             counts = torch.zeros(stop - start, self.num_segments, dtype=torch.int32, device=self.units.device)
-            self._count(packed, start, stop, counts)
-            row, segment = (counts >= least).nonzero(as_tuple=True)
+            self._count(packed, index, start, stop, counts)
+            row, segment = (counts > below).nonzero(as_tuple=True)
             found.append(segment)
             sizes.append(torch.bincount(row, minlength=stop - start))
         return Codes.trusted(torch.cat(found), offsets_of(torch.cat(sizes)), self.num_segments)
 
-    def _count(self, codes: Codes, start: int, stop: int, counts: Tensor) -> None:
+    def _count(self, codes: Codes, index: list[_Listeners], start: int, stop: int, counts: Tensor) -> None:
         """Add the overlaps of codes start to stop to ``counts`` of zeros."""
         offsets = codes.offsets[start : stop + 1]
         units = codes.units[int(offsets[0]) : int(offsets[-1])]
         rows = torch.repeat_interleave(offsets.diff(), output_size=units.numel())
-        for k, listeners in enumerate(self._index()):
+        for k, listeners in enumerate(index):
             if k:
                 counts[:, listeners.segments] = 0  # what was counted of them is of before they changed
             listeners.add_to(counts, units, rows)
 
-    def _chunks(self, codes: Codes) -> Iterator[tuple[int, int]]:
+    def _chunks(self, codes: Codes, index: list[_Listeners]) -> Iterator[tuple[int, int]]:
         """Runs of codes with at most ``WORK`` counters and active synapses in all, but at least one code each."""
-        synapses = torch.stack([listeners.number(codes.units) for listeners in self._index()]).sum(0)
+        synapses = torch.stack([listeners.number(codes.units) for listeners in index]).sum(0)
         until = offsets_of(synapses)[codes.offsets]
         cost = (until + self.num_segments * torch.arange(codes.batch_size + 1, device=until.device)).cpu()
         start = 0
@@ -150,21 +156,37 @@ class SegmentPool(nn.Module):
 
     def _index(self) -> list[_Listeners]:
         """The synapses by unit: of all segments, and of those that have changed since, whose entries in the first are void."""
-        if not self._indexed or self._indexed[0].segment.device != self.units.device:
+        if not self._is_indexed():
             self._indexed = [self._listeners(torch.arange(self.num_segments, device=self.units.device))]
+            self._indexed_at = self._versions()
         return self._indexed
+
+    def _is_indexed(self) -> bool:
+        """Whether the index is of the buffers as they are now."""
+        both = zip(self._versions(), self._indexed_at, strict=False)
+        return bool(self._indexed) and all(x is y and now == then for (x, now), (y, then) in both)
+
+    def _versions(self) -> list[tuple[Tensor, float]]:
+        """The buffers and how often each was written into; inference tensors do not know, and NaN equals nothing."""
+        return [(x, math.nan if x.is_inference() else x._version) for x in (self.units, self.permanence)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or pickled: without the index, which is made anew."""
+        return {**self.__dict__, "_indexed": [], "_indexed_at": []}
 
     def _listeners(self, segments: Tensor) -> _Listeners:
         connected = self.permanence[segments] >= self.connected
         return _Listeners(segments, self.units[segments], connected, self.num_units)
 
-    def _changed(self, segments: Tensor) -> None:
-        """Index these segments anew; once an eighth of all have changed, the rest too (when it is next needed)."""
-        if not self._indexed or self._indexed[0].segment.device != self.units.device:
-            return
-        changed = torch.cat([segments, *(x.segments for x in self._indexed[1:])]).unique()
-        few = 8 * changed.numel() <= self.num_segments
-        self._indexed = [self._indexed[0], self._listeners(changed)] if few else []
+    def _write(self, segments: Tensor, units: Tensor, permanence: Tensor) -> None:
+        """Write to these segments, and index them anew; once an eighth of all have changed, the rest too (when next needed)."""
+        was_indexed = self._is_indexed()
+        self.units[segments], self.permanence[segments] = units, permanence
+        if was_indexed:
+            changed = torch.cat([segments, *(x.segments for x in self._indexed[1:])]).unique()
+            few = 8 * changed.numel() <= self.num_segments
+            self._indexed = [self._indexed[0], self._listeners(changed)] if few else []
+            self._indexed_at = self._versions()
 
     # ---- learning ---------------------------------------------------------------------------------------------------
 
@@ -201,7 +223,8 @@ class SegmentPool(nn.Module):
         if synapses is not None:
             row, unit = _sampled(packed, synapses, generator)
         key = index[row] * self.num_units + unit
-        have = self.units[index].to(torch.int64)
+        units, strength = self.units[index], self.permanence[index]
+        have = units.to(torch.int64)
         known = (index[:, None] * self.num_units + have)[have != EMPTY]
         new = ~torch.isin(key, known)
         row, unit = row[new], unit[new]
@@ -215,10 +238,9 @@ class SegmentPool(nn.Module):
             )
         place = (have != EMPTY).to(torch.int8).argsort(dim=1, stable=True)  # the free ones first
         rank = torch.arange(row.numel(), device=row.device) - (grown.cumsum(0) - grown)[row]
-        where = index[row], place[row, rank]
-        self.units[where] = unit.to(torch.int32)
-        self.permanence[where] = permanence
-        self._changed(index)
+        where = row, place[row, rank]
+        units[where], strength[where] = unit.to(torch.int32), permanence
+        self._write(index, units, strength)
 
     @torch.no_grad()
     def reinforce(
@@ -248,10 +270,8 @@ class SegmentPool(nn.Module):
         row = torch.arange(index.numel(), device=index.device)[:, None]
         hit = torch.isin(row * self.num_units + have, packed.rows() * self.num_units + packed.units)
         moved = torch.where(hit, self.permanence[index] + up, self.permanence[index] - down).clamp(max=1.0)
-        gone = (have == EMPTY) | (moved <= 0)
-        self.units[index] = self.units[index].masked_fill(gone, EMPTY)
-        self.permanence[index] = moved.masked_fill(gone, 0.0)
-        self._changed(index)
+        gone = (have == EMPTY) | (moved <= LOST)
+        self._write(index, have.masked_fill(gone, EMPTY).to(torch.int32), moved.masked_fill(gone, 0.0))
 
     # ---- arguments --------------------------------------------------------------------------------------------------
 
@@ -327,11 +347,7 @@ class _Listeners:
 
 def _sampled(codes: Codes, synapses: SupportsIndex, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """``synapses`` random active units of each code, and the codes to which they belong."""
-    sizes, size = codes.sizes(), whole(synapses)
-    if size is None or size < 1:
-        raise ValueError(
-            f"SegmentPool.learn: synapses must be a whole number, at least 1, or None for all active units, got {synapses}"
-        )
+    sizes, size = codes.sizes(), whole_at_least(1, synapses, "SegmentPool.learn: synapses (or None: all active units)")
     if bool((sizes < size).any()):
         i = int((sizes < size).nonzero()[0])
         raise ValueError(f"SegmentPool.learn: code {i} has {int(sizes[i])} active units, fewer than {size} synapses")
@@ -341,9 +357,3 @@ def _sampled(codes: Codes, synapses: SupportsIndex, generator: torch.Generator |
     rank = torch.arange(rows.numel(), device=rows.device) - codes.offsets[rows]
     chosen = order[rank < size]
     return rows[chosen], codes.units[chosen]
-
-
-def _forget_index(pool: nn.Module, _: Any) -> None:
-    """The loaded segments are not the ones that were indexed."""
-    assert isinstance(pool, SegmentPool)
-    pool._indexed = []

@@ -12,14 +12,17 @@ Source: Ahmad & Scheinkman, "How can we be so dense? The benefits of using highl
 from __future__ import annotations
 
 import math
+from typing import Any, Self, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
+from eventnet.layers.codes import whole_at_least
+
 __all__ = ["KWinners", "KWinners2d", "k_winners"]
 
 
-def k_winners(x: Tensor, k: int, dim: int = -1, *, ranked: Tensor | None = None) -> Tensor:
+def k_winners(x: Tensor, k: SupportsIndex, dim: int = -1, *, ranked: Tensor | None = None) -> Tensor:
     """The k largest values along a dimension, zero elsewhere; the gradient passes through them only.
 
     Of equal values the one with the lowest index wins. A NaN is larger than anything else, so that it is not lost.
@@ -30,20 +33,22 @@ def k_winners(x: Tensor, k: int, dim: int = -1, *, ranked: Tensor | None = None)
         dim: along which units compete.
         ranked: of x's shape: by these values, instead of x, the winners are chosen.
 
+    Raises:
+        ValueError: k that is not a whole number, at least 1, or ranked of another shape.
+
     Example:
         >>> k_winners(torch.tensor([3.0, 1.0, 2.0, 2.0]), 2)
         tensor([3., 0., 2., 0.])
     """
     if ranked is not None and ranked.shape != x.shape:
         raise ValueError(f"k_winners: ranked is {tuple(ranked.shape)}; expected it of the shape of x, {tuple(x.shape)}")
+    k = whole_at_least(1, k, "k_winners: k")
     return x.masked_fill(~_winning(x if ranked is None else ranked, k, dim), 0.0)
 
 
 @torch.no_grad()
 def _winning(x: Tensor, k: int, dim: int) -> Tensor:
     """Where the k largest are."""
-    if k < 1:
-        raise ValueError(f"k_winners: k is {k}; expected at least one winner")
     if k >= x.shape[dim]:
         return torch.ones_like(x, dtype=torch.bool)
     winners = ~(x < _kth(x, k, dim))
@@ -71,10 +76,14 @@ class KWinners(nn.Module):
             multiplies, so it favours rare units only as far as winners are positive (they are where k is small).
         duty_cycle_period: training samples that the running mean of the duty cycle goes back to.
 
-    ``duty_cycle`` ``(units,)``, a buffer, is learnt in training only; boosting uses it in evaluation, too.
+    ``duty_cycle`` ``(units,)``, a buffer, is learnt in training only; boosting uses it in evaluation, too. It stays
+    float32 when the module is made ``half`` or ``bfloat16``, whose rounding would swallow what a sample adds.
 
     Shape:
         ``(..., units)`` to the same; each row has its own winners. Of equal values the one with the lowest index wins.
+
+    Raises:
+        ValueError: an argument out of its range, a share of which no winner is left, inputs of another shape.
 
     Example:
         >>> layer = KWinners(100, 0.05)
@@ -86,7 +95,7 @@ class KWinners(nn.Module):
 
     def __init__(
         self,
-        units: int,
+        units: SupportsIndex,
         share: float,
         *,
         eval_share: float | None = None,
@@ -95,12 +104,11 @@ class KWinners(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
+        units = whole_at_least(1, units, f"{self._name}: units")
         if not (math.isfinite(boost_strength) and boost_strength >= 0):
             raise ValueError(f"{self._name}: boost_strength is {boost_strength}; expected a finite number >= 0")
         if not duty_cycle_period >= 1:
             raise ValueError(f"{self._name}: duty_cycle_period is {duty_cycle_period}; expected at least one sample")
-        if units < 1:
-            raise ValueError(f"{self._name}: units is {units}; expected at least one")
         self.units, self.share, self.eval_share = units, share, share if eval_share is None else eval_share
         self.boost_strength, self.duty_cycle_period = boost_strength, duty_cycle_period
         for each in (self.share, self.eval_share):
@@ -130,16 +138,23 @@ class KWinners(nn.Module):
     def _ranked(self, x: Tensor, duty_cycle: Tensor) -> Tensor | None:
         if not self.boost_strength:
             return None
-        share = self.share if self.training else self.eval_share
-        return x.detach() * torch.exp(self.boost_strength * (share - duty_cycle)).to(x.dtype)
+        # over the largest factor, and no smaller than e^-80 of it: nothing overflows, nothing becomes 0
+        boost = self.boost_strength * (duty_cycle.min() - duty_cycle)
+        return x.detach() * torch.exp(boost.clamp(min=-80.0))
 
     @torch.no_grad()
     def _learn(self, y: Tensor) -> None:
         """One batch ``(B, units, ...)`` into the duty cycle."""
-        samples = len(y)
-        if samples:
+        if y.numel():
             active = (y != 0).transpose(0, 1).flatten(1).to(self.duty_cycle.dtype).mean(1)
-            self.duty_cycle.lerp_(active, min(samples / self.duty_cycle_period, 1.0))
+            self.duty_cycle.lerp_(active, min(len(y) / self.duty_cycle_period, 1.0))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        before = self.duty_cycle
+        super()._apply(fn, recurse)
+        if self.duty_cycle.itemsize < 4:
+            self.duty_cycle = before.to(self.duty_cycle.device)
+        return self
 
     def extra_repr(self) -> str:
         """Sizes and options."""
@@ -169,7 +184,7 @@ class KWinners2d(KWinners):
 
     def __init__(
         self,
-        units: int,
+        units: SupportsIndex,
         share: float,
         *,
         local: bool = True,

@@ -236,6 +236,11 @@ def gated_layers(recipe: GatedRecipe, inputs: int) -> nn.RNNBase | ELM:
     size, num_layers = recipe.hidden[0], len(recipe.hidden)
     dropout = recipe.dropout if num_layers > 1 else 0.0
     if recipe.unit == "elm":
+        if 0 < recipe.branches * recipe.synapses < inputs:
+            raise RecipeError(
+                f"synapses: expected at least one for each of the {inputs} inputs, got {recipe.branches} branches of "
+                f"{recipe.synapses}; 0 takes just enough"
+            )
         return ELM(
             inputs,
             None,
