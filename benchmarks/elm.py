@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--data-root", default=os.environ.get("EVENTNET_DATA"), help="folder of the recordings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--rates", type=float, nargs="+", default=[2e-3, 5e-3], help="learning rates to choose from")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 5e-3, 1e-2, 2e-2], help="to choose from")
     parser.add_argument("--save", action="store_true", help="keep the results in benchmarks/results/elm.json")
     args = parser.parse_args()
     if args.what == "speed":

@@ -59,8 +59,8 @@ def sparsify_(
 
     The parameter is then ``module.parametrizations.weight.original``, and mask and parameter are in the ``state_dict``.
     ``torch.nn.utils.parametrize.remove_parametrizations(module, "weight")`` makes it a plain (dense) parameter again, with its
-    zeros; in evaluation ``with parametrize.cached():`` computes the product once. Keep the module by its ``state_dict``: torch does
-    not pickle parametrized ones (``copy.deepcopy`` works).
+    zeros; in evaluation ``with parametrize.cached():`` computes the product once. Keep the module by its ``state_dict``: torch
+    does not pickle parametrized ones (``copy.deepcopy`` works).
 
     Raises:
         ValueError: a density outside (0, 1], or so low that a unit has no input; a weight that is sparse already.
