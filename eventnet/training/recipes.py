@@ -279,7 +279,7 @@ _XOR = SpikingRecipe(
     epochs=20,
 )
 
-# A GRU of as many parameters: --unit gru --hidden 43.
+# A GRU of as many parameters, at the rate that suits it: --unit gru --hidden 43 --learning-rate 1e-2.
 _ADDING = GatedRecipe(
     name="fsdd_adding",
     summary="two spoken digits one after the other, how much do they make together? A layer of dendritic neurons (ELM)",
