@@ -31,10 +31,10 @@ from eventnet import kernels
 from eventnet.events import Events
 from eventnet.graphs import outside_graphs
 from eventnet.kernels.reference_lif import Layer
-from eventnet.layers.codes import whole_at_least
 from eventnet.layers.lif import Watcher, as_layer, check_numbers, run_layer
 from eventnet.layers.neuron import as_parameter, describe, register
 from eventnet.layers.synapses import check_mask, initial_tau_syn, normal_weight
+from eventnet.layers.whole import whole_at_least
 
 __all__ = ["PlateauLIF"]
 

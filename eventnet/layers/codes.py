@@ -5,7 +5,6 @@ Ahmad and Hawkins, How do neurons operate on sparse distributed representations?
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +13,9 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
-__all__ = ["Codes", "offsets_of", "whole", "whole_at_least"]
+from eventnet.layers.whole import whole_at_least
+
+__all__ = ["Codes", "offsets_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,31 +147,6 @@ class Codes:
 
 def _of_integers(x: Tensor) -> bool:
     return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
-
-
-def whole(x: Any) -> int | None:
-    """A whole number as an int, also one of NumPy's or of a tensor, as ``optimal_threshold`` gives it; None if it is none.
-
-    Example:
-        >>> whole(torch.tensor(3)), whole(3.0)
-        (3, None)
-    """
-    try:
-        return operator.index(x)
-    except TypeError:
-        return None
-
-
-def whole_at_least(least: int, x: Any, what: str) -> int:
-    """A whole number as an int, also one of NumPy's or of a tensor.
-
-    Raises:
-        ValueError: it is none, or below ``least``; the message names it ``what``.
-    """
-    number = whole(x)
-    if number is None or number < least:
-        raise ValueError(f"{what} must be a whole number, at least {least}, got {x!r}")
-    return number
 
 
 def offsets_of(sizes: Tensor) -> Tensor:

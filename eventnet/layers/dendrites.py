@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eventnet.layers.codes import whole
 from eventnet.layers.sparse_weights import fan_in_uniform_, sparsify_
+from eventnet.layers.whole import whole
 
 __all__ = ["ActiveDendrites", "ActiveDendrites2d", "Segments"]
 

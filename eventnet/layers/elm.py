@@ -29,7 +29,7 @@ from torch.nn.utils import parametrize
 
 from eventnet.kernels import choose
 from eventnet.kernels.reference_elm import Memory, Run, Tree, elm_reference
-from eventnet.layers.codes import whole_at_least
+from eventnet.layers.whole import whole_at_least
 
 __all__ = ["ELM", "ELMState", "ELMSteps", "windows"]
 

@@ -37,12 +37,12 @@ from eventnet import kernels
 from eventnet.events import Events
 from eventnet.graphs import outside_graphs
 from eventnet.kernels.reference_lif import Layer, Run
-from eventnet.layers.codes import whole_at_least
 from eventnet.layers.neuron import as_extras, as_neuron, as_parameter, check_slope_floor, describe, register
 from eventnet.layers.readout import Voltage
 from eventnet.layers.state import LIFState, check_state, resumed, started, state_after
 from eventnet.layers.synapses import Delay, as_recurrent, as_synapses, initial_delay, initial_tau_syn, normal_weight
 from eventnet.layers.voltage import voltage_of
+from eventnet.layers.whole import whole_at_least
 
 __all__ = ["LIF", "LIFState", "lif"]
 

@@ -21,7 +21,7 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor, nn
 
-from eventnet.layers.codes import whole_at_least
+from eventnet.layers.whole import whole_at_least
 
 __all__ = ["Prototypes"]
 

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from eventnet.events import Events
-from eventnet.layers.codes import Codes, offsets_of, whole_at_least
+from eventnet.layers.codes import Codes, offsets_of
+from eventnet.layers.whole import whole_at_least
 
 __all__ = ["SegmentPool"]
 
