@@ -58,7 +58,7 @@ PUBLISHED = {
     "dendrites": {2: 0.9676, 5: 0.8911, 10: 0.8285, 25: 0.7615, 50: 0.6833, 100: 0.6154},
     "mlp": {10: 0.8203, 100: 0.4831},
 }
-OF_ROWS = {**SCHEDULES, "short": {2: (1, 5e-4), 5: (1, 5e-4)}}  # published as well, of both
+ALL_SCHEDULES = {**SCHEDULES, "short": {2: (1, 5e-4), 5: (1, 5e-4)}}  # published as well, of both
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Setting:
     @property
     def published(self) -> float | None:
         """The mean accuracy of this row, if it is trained by a schedule published for it."""
-        short = self.row == "both" and OF_ROWS["short"].get(self.tasks) == (self.epochs, self.rate)
+        short = self.row == "both" and ALL_SCHEDULES["short"].get(self.tasks) == (self.epochs, self.rate)
         return PUBLISHED[self.row][self.tasks] if self.own or short else None
 
     @property
@@ -107,7 +107,7 @@ class Setting:
 
 def setting(row: str, tasks: int, seed: int, schedule: str | None = None) -> Setting:
     """The published configuration, trained by the schedule of its own row or of another one."""
-    given = OF_ROWS[schedule or row]
+    given = ALL_SCHEDULES[schedule or row]
     if tasks not in given:
         raise ValueError(
             f"{schedule or row}: there is a published schedule for {', '.join(map(str, given))} tasks, not for {tasks}"
@@ -321,7 +321,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="+", default=[10], choices=SCHEDULES["both"])
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument(
-        "--schedule", choices=OF_ROWS, help="train as long and as fast as this row, not as each row's own"
+        "--schedule", choices=ALL_SCHEDULES, help="train as long and as fast as this row, not as each row's own"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/permuted_mnist"), help="where unfinished runs are kept")
@@ -347,7 +347,7 @@ def main() -> None:
                     keep("unlabelled", f"{tasks}-{seed}", found)
                 continue
             for row in args.rows:
-                if tasks not in OF_ROWS[args.schedule or row]:
+                if tasks not in ALL_SCHEDULES[args.schedule or row]:
                     say(f"{row}-{tasks}-{seed}: left out, there is no published schedule")
                     continue
                 of = setting(row, tasks, seed, args.schedule)

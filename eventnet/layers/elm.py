@@ -151,10 +151,8 @@ class ELM(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        in_features, memory = (
-            whole_at_least(1, in_features, "ELM: in_features"),
-            whole_at_least(1, memory, "ELM: memory"),
-        )
+        in_features = whole_at_least(1, in_features, "ELM: in_features")
+        memory = whole_at_least(1, memory, "ELM: memory")
         out_features = None if out_features is None else whole_at_least(1, out_features, "ELM: out_features")
         branches = in_features if branches is None else whole_at_least(1, branches, "ELM: branches")
         synapses = -(-in_features // branches) if synapses is None else whole_at_least(1, synapses, "ELM: synapses")
